@@ -1,0 +1,128 @@
+"""The seam between the gateway and a backend, whatever carries the bytes.
+
+Owns the ``Link`` protocol and the values that cross it. Deliberately no I/O.
+Invariant: whoever leaves ``Link.exchange`` early (cancellation, deadline) has
+told the backend in its own era's way, within ``GOODBYE_S``.
+
+A *link* is one conversation with one backend in one era: an initialized
+Streamable HTTP session, a modern backend's endpoint, a child process, or an
+HTTP+SSE connection. Many exchanges run on one link at once.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeAlias
+
+import attrs
+
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.values import Header, JsonObject, JsonValue
+
+GOODBYE_S: Final = 2.0
+"""The longest a cancellation notice may keep a cancelled call alive (design section 8)."""
+
+
+@attrs.frozen(kw_only=True)
+class Inbound:
+    """A notification or a request that the backend sent (never an answer).
+
+    ``raw`` is the whole message as it came; ``id_raw`` the bytes of its id, or
+    None for a notification.
+    """
+
+    method: str
+    params: JsonObject
+    raw: bytes = attrs.field(repr=False)
+    id_raw: bytes | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """The final response to one exchange.
+
+    ``raw`` is the whole JSON-RPC response with the upstream id in it, exactly
+    one JSON object, UTF-8. ``status`` is the HTTP status it came with (200 on pipes).
+    """
+
+    raw: bytes = attrs.field(repr=False)
+    status: int = 200
+
+
+Hear: TypeAlias = Callable[[Inbound], Awaitable[None]]
+"""Called for each message that belongs to an exchange, in order, before its answer.
+The next message is not read until it returns (no buffering)."""
+
+
+@attrs.frozen(kw_only=True)
+class Outgoing:
+    """One request for a backend.
+
+    ``render(upstream_id)`` gives the whole JSON-RPC request with that id (and,
+    where the caller asked for progress, that id as its progressToken). It is
+    called once per attempt; the same id is never used twice on a link.
+    """
+
+    method: str
+    render: Callable[[int], bytes]
+    headers: tuple[Header, ...] = ()
+    """HTTP only: Mcp-Name, Mcp-Param-* and forwarded headers, already encoded. Pipes ignore them."""
+    cancellable: bool = True
+    """False for ``initialize``: leaving sends no notice."""
+    control: bool = False
+    """True: use the control connections, outside ``concurrency`` (pings, probes, listen streams)."""
+
+
+class Link(Protocol):
+    """One conversation with one backend."""
+
+    @property
+    def era(self) -> Era: ...
+
+    @property
+    def shared(self) -> bool:
+        """True when messages of several clients travel on it (pipes without an owner, sessionless backends)."""
+
+    @property
+    def lost(self) -> bool:
+        """True once no further exchange can succeed; the owner then opens a new link."""
+
+    async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
+        """Send one request and wait for its answer.
+
+        Cancelled while the request may have reached the backend: tells it
+        (2025: notifications/cancelled with the upstream id and the cancel reason;
+        2026 over HTTP: closes the stream) under a shield of at most ``GOODBYE_S``,
+        then lets ``Cancelled`` go on. Cancelled while still queued: silent.
+
+        Raises:
+            BackendGone: the connection failed or ended; ``executed`` says how far it got.
+            BackendSessionLost, BackendAuth, BackendBusy, BackendProtocol, BackendTooLarge.
+        """
+
+    async def notify(self, message: bytes) -> None:
+        """Send one notification, or the response to a request of the backend. Same errors."""
+
+    async def aclose(self) -> None:
+        """Say goodbye (DELETE, end of stdin) within ``GOODBYE_S`` and free everything; idempotent."""
+
+
+@attrs.frozen(kw_only=True)
+class Hello:
+    """What a backend said of itself: the result of ``initialize`` or ``server/discover``."""
+
+    era: Era
+    capabilities: JsonObject
+    server_info: JsonValue = None
+    instructions: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ClientIdentity:
+    """What ``initialize`` says of the caller: its own capabilities and name, never the gateway's.
+
+    Raw JSON objects, so that equal bytes mean the same upstream session.
+    """
+
+    capabilities: bytes = b"{}"
+    info: bytes = b'{"name":"mcp-gateway","version":"0"}'
+    version: str | None = None
+    """The protocol version to offer; None: the newest legacy one."""

@@ -1,0 +1,180 @@
+"""The desired state: one frozen ``GatewaySpec``.
+
+Owns the shape of the configuration after validation, with all defaults filled in.
+Deliberately reads no files and no environment: ``config.file`` and the Kubernetes
+half make these values. Invariant: equal configuration gives equal specs, so
+``==`` decides whether anything changed; secrets never show in ``repr``.
+
+Shapes and defaults: design section 6. Times are seconds, sizes bytes.
+"""
+
+from enum import Enum
+
+import attrs
+
+from mcp_gateway.values import BackendKey, GatewayName
+
+
+class TransportKind(Enum):
+    AUTO = "auto"
+    STREAMABLE_HTTP = "streamable-http"
+    SSE = "sse"
+    STDIO = "stdio"
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    connect_s: float = 5.0
+    call_s: float = 60.0
+    input_s: float = 300.0
+    max_s: float = 600.0
+    list_s: float = 5.0
+
+
+@attrs.frozen(kw_only=True)
+class BackendLimits:
+    concurrency: int = 64
+    response_bytes: int = 32 * 2**20
+    event_bytes: int = 4 * 2**20
+    upstream_sessions: int = 1000
+    processes: int = 8
+
+
+@attrs.frozen(kw_only=True)
+class HealthSpec:
+    interval_s: float = 30.0
+    failures: int = 3
+    grace_when_down_s: float = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class ItemFilter:
+    """Globs on upstream tool names; ``include`` empty means all."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class TlsSpec:
+    ca_pem: str | None = attrs.field(default=None, repr=False)
+    insecure_skip_verify: bool = False
+    server_name: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HttpTarget:
+    """A backend spoken to over HTTP."""
+
+    url: str
+    connect: str | None = None
+    """Dial this address; Host and SNI stay the url's."""
+    proxy: str | None = attrs.field(default=None, repr=False)
+    tls: TlsSpec = TlsSpec()
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    forward_headers: tuple[str, ...] = ()
+    """Lower-case names that a client may send through."""
+    credential: str | None = attrs.field(default=None, repr=False)
+    """The whole Authorization value, resolved."""
+
+
+@attrs.frozen(kw_only=True)
+class StdioTarget:
+    """A backend that is a child process."""
+
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    cwd: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ServerSpec:
+    """One backend MCP server."""
+
+    key: BackendKey
+    target: HttpTarget | StdioTarget
+    transport: TransportKind = TransportKind.AUTO
+    protocol: str | None = None
+    """A pinned protocol version; None: detect."""
+    prefix: str = ""
+    enabled: bool = True
+    tools: ItemFilter = ItemFilter()
+    timeouts: Timeouts = Timeouts()
+    limits: BackendLimits = BackendLimits()
+    health: HealthSpec = HealthSpec()
+    tags: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    hint: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class VirtualServerSpec:
+    """A named selection of federated names (``/mcp/vs/<name>``)."""
+
+    name: str
+    tools: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class GatewayEntry:
+    """One gateway: the hosts it answers to and the servers behind it; order is precedence."""
+
+    name: GatewayName = GatewayName("")
+    hosts: tuple[str, ...] = ()
+    """Empty: every Host."""
+    servers: tuple[BackendKey, ...] | None = None
+    """None: all servers, in file order."""
+    virtual_servers: tuple[str, ...] | None = None
+    """None: all."""
+
+
+@attrs.frozen(kw_only=True)
+class SessionsSpec:
+    lifetime_s: float = 24 * 3600.0
+    idle_s: float = 30 * 60.0
+    signing_keys: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+    """First signs, all verify; empty: a random one per process."""
+    store: str = "memory"
+
+
+@attrs.frozen(kw_only=True)
+class HttpSpec:
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    public_url: str | None = None
+    keep_alive_s: float = 15.0
+
+
+@attrs.frozen(kw_only=True)
+class DrainSpec:
+    settle_s: float = 0.0
+    grace_s: float = 20.0
+
+
+@attrs.frozen(kw_only=True)
+class GatewayLimits:
+    body_bytes: int = 4 * 2**20
+    connections: int = 4000
+    sessions: int = 10_000
+    streams_per_session: int = 4
+    in_flight: int = 1000
+    replay_bytes: int = 256 * 2**10
+    replay_total_bytes: int = 64 * 2**20
+    replay_age_s: float = 300.0
+
+
+@attrs.frozen(kw_only=True)
+class GatewaySpec:
+    """Everything that is served, as one value."""
+
+    servers: tuple[ServerSpec, ...] = ()
+    """In file order; disabled ones included."""
+    virtual_servers: tuple[VirtualServerSpec, ...] = ()
+    gateways: tuple[GatewayEntry, ...] = (GatewayEntry(),)
+    sessions: SessionsSpec = SessionsSpec()
+    http: HttpSpec = HttpSpec()
+    drain: DrainSpec = DrainSpec()
+    limits: GatewayLimits = GatewayLimits()
+    instructions: str = ""

@@ -1,0 +1,227 @@
+"""What can go wrong, typed by state.
+
+Owns the tree of gateway errors; fields, not prose (``str()`` makes the sentence).
+Deliberately knows no wire codes: ``protocol.wire_errors`` maps these to JSON-RPC.
+Invariant: a message never holds a secret, a body, an argument or an upstream session id.
+"""
+
+from enum import Enum
+
+import attrs
+
+from mcp_gateway.values import BackendKey
+
+
+class Executed(Enum):
+    """Whether the backend may have executed the call when it failed."""
+
+    NO = "no"
+    UNKNOWN = "unknown"
+    YES = "yes"
+
+
+class Limit(Enum):
+    """Which limit of a call fired (design section 8)."""
+
+    CONNECT = "connect"
+    QUEUE = "queue"
+    CALL = "call"
+    INPUT = "input"
+    MAX = "max"
+
+
+class GatewayError(Exception):
+    """Anything the gateway itself says went wrong."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class LocalFault(GatewayError):
+    """Our own bug: a machine was driven in the wrong order."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RemoteFault(GatewayError):
+    """A peer broke the protocol."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class MalformedMessage(RemoteFault):
+    """Bytes that are not one acceptable JSON-RPC message; ``code`` is JSON-RPC's own."""
+
+    code: int
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendError(GatewayError):
+    """A backend could not do its part; ``executed`` says whether the call may have run there."""
+
+    backend: BackendKey
+    executed: Executed = Executed.UNKNOWN
+    retry_after_ms: int | None = None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendGone(BackendError):
+    """Connection refused, reset or closed, process exited, stream ended without the answer."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} is not reachable: {self.why}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendDown(BackendError):
+    """The circuit is open: the call was not tried."""
+
+    executed: Executed = Executed.NO
+    why: str = ""
+
+    def __str__(self) -> str:
+        tail = f": {self.why}" if self.why else ""
+        return f"server {self.backend!r} is down{tail}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendTimeout(BackendError):
+    """This call's deadline passed; ``limit`` names which one."""
+
+    after_s: float
+    limit: Limit
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} did not answer: {self.limit.value} limit of {self.after_s:g} s reached"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendAuth(BackendError):
+    """The backend refused the gateway's credential (HTTP 401 or 403)."""
+
+    status: int
+    executed: Executed = Executed.NO
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} refused the gateway's credential (HTTP {self.status})"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendBusy(BackendError):
+    """The backend asked for less (HTTP 429 or 503)."""
+
+    status: int
+    executed: Executed = Executed.NO
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} is busy (HTTP {self.status})"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendProtocol(BackendError):
+    """The backend answered something that is not MCP."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} broke the protocol: {self.why}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendTooLarge(BackendError):
+    """An answer or event above a configured bound; ``limit`` is the setting's name."""
+
+    limit: str
+    bound: int
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} sent more than {self.limit} = {self.bound} bytes"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendSessionLost(BackendError):
+    """The backend no longer knows the upstream session (HTTP 404); nothing was executed."""
+
+    executed: Executed = Executed.NO
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} lost the session"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendRefused(BackendError):
+    """The backend answered our own request (handshake, list, probe) with a JSON-RPC error."""
+
+    code: int
+    message: str
+    status: int = 200
+    data: object = None
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} answered error {self.code}: {self.message}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendRemoved(BackendError):
+    """The backend left the configuration while the call ran."""
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} was removed from the configuration"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Overload(GatewayError):
+    """A bound of the gateway itself is reached; ``bound`` is the setting's name."""
+
+    bound: str
+    limit: int
+    retry_after_ms: int = 1000
+
+    def __str__(self) -> str:
+        return f"the gateway is at its limit ({self.bound} = {self.limit})"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Draining(GatewayError):
+    """The gateway is shutting down."""
+
+    executed: Executed = Executed.NO
+    retry_after_ms: int = 1000
+
+    def __str__(self) -> str:
+        return "the gateway is shutting down"
+
+
+@attrs.frozen(kw_only=True)
+class ConfigMistake:
+    """One mistake in a configuration file: where it stands and what would be right."""
+
+    path: str
+    line: int | None
+    what: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line is not None else ""
+        return f"{where}{self.path or '(top level)'}: {self.what}"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ConfigError(GatewayError):
+    """A configuration that cannot be used; every mistake at once."""
+
+    source: str
+    mistakes: tuple[ConfigMistake, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.source}: {mistake}" for mistake in self.mistakes)

@@ -1,0 +1,82 @@
+"""The observed state: one frozen ``Snapshot`` per backend.
+
+Owns what discovery learnt of one backend: era, capabilities and its lists as
+raw items in the backend's own names. Deliberately applies no prefix, filter or
+collision rule (``routing.build``). Invariant: an ``Item.raw`` is a valid JSON
+object exactly as the backend sent it.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+import attrs
+
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.values import BackendKey, JsonObject
+
+
+class Kind(Enum):
+    """What can be listed: the value is the member of the list result that holds the items."""
+
+    TOOLS = "tools"
+    PROMPTS = "prompts"
+    RESOURCES = "resources"
+    TEMPLATES = "resourceTemplates"
+
+
+class Health(Enum):
+    CONNECTING = "connecting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@attrs.frozen(kw_only=True)
+class Item:
+    """One listed thing as the backend sent it."""
+
+    name: str
+    """Tool or prompt name; the URI of a resource; the uriTemplate of a template."""
+    raw: bytes = attrs.field(repr=False)
+    headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Tools of modern backends: (Mcp-Param name as annotated, property path in the arguments) from x-mcp-header."""
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """An item that was dropped or exposed with a warning, and why."""
+
+    kind: Kind
+    name: str
+    reason: str
+    hidden: bool
+
+
+@attrs.frozen(kw_only=True)
+class Listing:
+    """One complete list of one backend."""
+
+    items: tuple[Item, ...] = ()
+    ttl_ms: int = 0
+    private: bool = False
+    """cacheScope "private"; legacy backends give no hint and count as public with ttl 0."""
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """What is known of one backend at one moment.
+
+    ``listings`` is None until a discovery has succeeded, and again once the last
+    good list has outlived ``graceWhenDown``.
+    """
+
+    backend: BackendKey
+    health: Health = Health.CONNECTING
+    era: Era | None = None
+    transport: str = ""
+    """``streamable-http``, ``sse`` or ``stdio``; empty while unknown."""
+    capabilities: JsonObject = attrs.field(factory=dict)
+    server_name: str = ""
+    instructions: str = ""
+    listings: Mapping[Kind, Listing] | None = None
+    problems: tuple[Problem, ...] = ()
