@@ -1,0 +1,88 @@
+# Every task of this project. `just --list` shows them; PYTHON=python3 just test uses another interpreter.
+
+py := env_var_or_default("PYTHON", ".venv/bin/python")
+# Programs are looked up beside the interpreter first, so that no environment needs to be activated.
+export PATH := parent_directory(absolute_path(py)) + ":" + env_var("PATH")
+
+# The folders that hold Python; those that do not exist yet are left out.
+folders := `for d in mcp_gateway tests bench; do [ -d "$d" ] && printf '%s ' "$d"; done; true`
+
+[private]
+default:
+    @just --list --unsorted
+
+# make the environment that every other recipe uses
+venv:
+    test -x .venv/bin/python || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --editable '.[dev]'
+
+# format and sort imports
+fmt:
+    ruff format {{ folders }}
+    ruff check --fix --select I,W {{ folders }}
+
+# check formatting and the lint rules
+lint:
+    ruff format --check {{ folders }}
+    ruff check {{ folders }}
+    {{ py }} -m flake8 {{ folders }}
+
+# check types with both checkers
+types:
+    {{ py }} -m mypy {{ folders }}
+    {{ py }} -m pyright {{ folders }}
+
+# check that imports go down only
+imports:
+    lint-imports --no-cache
+
+# run the tests (arguments go to pytest)
+test *args:
+    {{ py }} -m pytest {{ args }}
+
+# run only the tests on real sockets
+test-wire *args:
+    {{ py }} -m pytest -m wire {{ args }}
+
+# run the tests under coverage and insist on the thresholds
+cov *args:
+    {{ py }} -m coverage erase
+    {{ py }} -m coverage run -m pytest {{ args }}
+    {{ py }} -m coverage combine --quiet
+    {{ py }} -m coverage report
+    {{ py }} -m coverage report --include='mcp_gateway/protocol/*,mcp_gateway/routing/*' --fail-under=100
+
+# measure the gateway beside nginx (arguments go to the benchmark)
+bench *args:
+    {{ py }} -m bench {{ args }}
+
+# run a gateway from a configuration file
+serve config *args:
+    {{ py }} -m mcp_gateway.cli serve --config {{ config }} {{ args }}
+
+# build the container image
+image tag="mcp-gateway:dev":
+    docker build --tag {{ tag }} .
+
+# write the Kubernetes manifests from their kustomize base
+manifests overlay="manifests/base":
+    kubectl kustomize {{ overlay }}
+
+# all that CI runs
+check: lint types imports cov
+
+# show the changes that the next release will announce
+changes:
+    @{{ py }} -c 'import pathlib; [print(f"{p.name.split(chr(46))[1]:8} {p.read_text().strip()}") for p in sorted(pathlib.Path("changes").glob("*.*.md"), key=lambda p: (p.suffixes, p.name))]'
+
+# build the servers and clients of other makers that the tests talk to
+peers:
+    {{ py }} tests/peers/build.py
+
+# run the official conformance suite against the gateway in front of our fixture server
+conformance *args="--gateway":
+    {{ py }} -m tests.conformance.run_suite {{ args }}
+
+# look for new counterexamples with many more property-test examples
+fuzz-nightly:
+    {{ py }} -m pytest tests/properties --hypothesis-profile=nightly --timeout=3600
