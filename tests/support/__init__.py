@@ -1,0 +1,1 @@
+"""What tests are built from: honest fakes of our seams, and other makers' peers."""
