@@ -12,7 +12,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from mcp_gateway.auth.principal import Principal
+from mcp_gateway.auth.principal import ANONYMOUS, Principal
 from mcp_gateway.values import Header
 
 
@@ -28,9 +28,9 @@ class Request:
     body: bytes = attrs.field(default=b"", repr=False)
     peer: str = ""
     scheme: str = "http"
-    principal: Principal
-    scope: trio.CancelScope
-    """The scope this request's task runs in; the entrance lends it, dispatch sets its deadline."""
+    principal: Principal = ANONYMOUS
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, repr=False)
+    """A scope that nobody has entered yet: dispatch enters it around the call and moves its deadline."""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""
@@ -50,8 +50,13 @@ class Reply(Protocol):
     async def open(self, status: int, headers: Sequence[Header]) -> bool:
         """Send the head of a ``text/event-stream`` answer."""
 
-    async def event(self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None) -> bool:
-        """Send one server-sent event; ``data`` is one JSON message (or empty, for a priming event)."""
+    async def event(
+        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+    ) -> bool:
+        """Send one server-sent event; ``data`` is one JSON message (or empty, for a priming event).
+
+        ``name`` is the event's type; None leaves it out (a plain message).
+        """
 
     async def comment(self) -> bool:
         """Send a comment line, so that nobody between takes the silence for death."""
