@@ -43,6 +43,10 @@ class Era:
     structured_any: bool = False
     """... and may be any JSON, not only objects (2026-07-28)."""
     titles: bool = True
+    icons: bool = False
+    """icons and execution.taskSupport exist (2025-11-25)."""
+    completions: bool = True
+    """The capability "completions" exists; before it, completion/complete needed none (2024-11-05)."""
     elicitation: bool = True
     url_elicitation: bool = False
     caching_hints: bool = False
@@ -61,6 +65,7 @@ V2024_11_05: Final = Era(
     resource_links=False,
     structured=False,
     titles=False,
+    completions=False,
     elicitation=False,
 )
 V2025_03_26: Final = Era(
@@ -73,13 +78,14 @@ V2025_03_26: Final = Era(
     elicitation=False,
 )
 V2025_06_18: Final = Era(version="2025-06-18")
-V2025_11_25: Final = Era(version="2025-11-25", priming_event=True, url_elicitation=True)
+V2025_11_25: Final = Era(version="2025-11-25", priming_event=True, icons=True, url_elicitation=True)
 V2026_07_28: Final = Era(
     version="2026-07-28",
     family=Family.MODERN,
     resumable=False,
     disconnect_cancels=True,
     structured_any=True,
+    icons=True,
     url_elicitation=True,
     caching_hints=True,
 )
