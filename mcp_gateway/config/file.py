@@ -1,0 +1,362 @@
+"""The configuration file: from a path to one ``GatewaySpec``.
+
+Owns the top level of the file, the rules between its entries, and the reading of
+the files it names. Deliberately does not wait and keeps nothing: ``config.watch``
+looks again. Invariant: either a whole spec or every mistake at once, never a part.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from mcp_gateway.config.addresses import host_pattern, origin, public_url
+from mcp_gateway.config.document import Unparsable, parse
+from mcp_gateway.config.schema import (
+    Context,
+    Fields,
+    Item,
+    ReadFile,
+    Unfit,
+    duration,
+    fields_of,
+    filled_text,
+    integer,
+    list_of,
+    size,
+    text,
+)
+from mcp_gateway.config.secrets import signing_key
+from mcp_gateway.config.servers import desktop_server, entry_name, server
+from mcp_gateway.config.spec import (
+    DrainSpec,
+    GatewayEntry,
+    GatewayLimits,
+    GatewaySpec,
+    HttpSpec,
+    ServerSpec,
+    SessionsSpec,
+    VirtualServerSpec,
+)
+from mcp_gateway.errors import ConfigError, ConfigMistake
+from mcp_gateway.values import BackendKey, GatewayName
+
+MAX_FILE_BYTES: Final = 2**20
+
+_NOT_A_NAME: Final = re.compile(r"[^a-z0-9]+")
+_DESKTOP_TOP_LEVEL: Final = ("$schema", "globalShortcut", "inputs", "preferences")
+
+
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """What one look at a file gave: a spec or its mistakes, and what was read for it."""
+
+    outcome: GatewaySpec | ConfigError
+    fingerprint: tuple[tuple[Path, str], ...]
+    """Every file that was read or missed, the configuration first, with a digest of its content."""
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        return tuple(path for path, _ in self.fingerprint)
+
+    @property
+    def spec(self) -> GatewaySpec:
+        """Raises ConfigError."""
+        if isinstance(self.outcome, ConfigError):
+            raise self.outcome
+        return self.outcome
+
+
+def load(path: Path, environ: Mapping[str, str]) -> GatewaySpec:
+    """Read a configuration file and the files it names.
+
+    Raises:
+        ConfigError: every mistake at once; a file that cannot be read is one too.
+    """
+    return load_with_sources(path, environ).spec
+
+
+def load_with_sources(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """Like ``load``, but never raises, and says which files were read (relative ones from the file's folder)."""
+    seen: dict[Path, str] = {}
+
+    def read_file(name: str) -> bytes:
+        secret = path.parent / name
+        digest, content = _look(secret)
+        seen[secret] = digest
+        if isinstance(content, OSError):
+            raise content
+        return content
+
+    digest, content = _look(path)
+    outcome: GatewaySpec | ConfigError
+    try:
+        outcome = read_spec(_text(content), str(path), environ, read_file)
+    except Unfit as unfit:
+        outcome = ConfigError(source=str(path), mistakes=(ConfigMistake(path="", line=None, what=str(unfit)),))
+    except ConfigError as error:
+        outcome = error
+    return Loaded(outcome=outcome, fingerprint=((path, digest), *seen.items()))
+
+
+def fingerprint(sources: tuple[Path, ...]) -> tuple[tuple[Path, str], ...]:
+    """What ``Loaded.fingerprint`` would be for these files now."""
+    return tuple((path, _look(path)[0]) for path in sources)
+
+
+def _look(path: Path) -> tuple[str, bytes | OSError]:
+    """A file's digest and content; a file that cannot be read has the digest of its error."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return f"error {error.errno}", error
+    if len(content) > MAX_FILE_BYTES:
+        return "larger than 1 MiB", OSError(None, "larger than 1 MiB")
+    return hashlib.sha256(content).hexdigest(), content
+
+
+def _text(content: bytes | OSError) -> str:
+    if isinstance(content, OSError):
+        raise Unfit(f"cannot read the file: {content.strerror}")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise Unfit("the file is not UTF-8 text") from None
+
+
+def read_spec(text: str, source: str, environ: Mapping[str, str], read_file: ReadFile) -> GatewaySpec:
+    """Turn a configuration text into a spec.
+
+    Args:
+        text: YAML or JSON, at most 1 MiB.
+        source: what to call it in messages.
+        environ: where ``{env: NAME}`` looks.
+        read_file: gives the bytes of a ``{file: PATH}``; raises OSError.
+    Raises:
+        ConfigError: every mistake, in the order of lines.
+    Spec: design section 6.
+    """
+    context = Context(environ=environ, read_file=read_file)
+    spec = GatewaySpec()
+    try:
+        root, mistakes = parse(text)
+    except Unparsable as unparsable:
+        context.mistakes.append(unparsable.mistake)
+    else:
+        context.mistakes.extend(mistakes)
+        spec = Item(node=root, path="", line=root.line, context=context).read(_gateway_spec, spec)
+    if context.mistakes:
+        ordered = sorted(context.mistakes, key=lambda mistake: mistake.line or 0)
+        raise ConfigError(source=source, mistakes=tuple(dict.fromkeys(ordered)))
+    return spec
+
+
+def _gateway_spec(item: Item) -> GatewaySpec:
+    fields = fields_of(item)
+    servers = _servers(fields)
+    virtual = fields.take("virtualServers", list_of(_virtual_server), ())
+    gateways = fields.take("gateways", _gateways, (("gateways", GatewayEntry()),))
+    spec = GatewaySpec(
+        servers=tuple(spec for _, spec in servers),
+        virtual_servers=tuple(spec for _, spec in virtual),
+        gateways=tuple(entry for _, entry in gateways),
+        sessions=fields.take("sessions", _sessions, SessionsSpec()),
+        http=fields.take("http", _http, HttpSpec()),
+        drain=fields.take("drain", _drain, DrainSpec()),
+        instructions=fields.take("instructions", text, ""),
+        limits=fields.take("limits", _limits, GatewayLimits()),
+    )
+    fields.refuse("auth", "auth is reserved; this version has no authorization of clients yet")
+    fields.finish()
+    context = item.context
+    _check_unique(context, [(path, "name", spec.key) for path, spec in servers], "server")
+    _check_unique(context, [(path, "name", spec.name) for path, spec in virtual], "virtual server")
+    _check_unique(context, [(path, "name", entry.name) for path, entry in gateways], "gateway")
+    _check_references(context, gateways, spec)
+    _check_prefixes(context, servers, spec.gateways)
+    _check_selections(context, virtual, spec.servers)
+    return spec
+
+
+# --- servers -------------------------------------------------------------------------------------------------------
+
+
+def _servers(fields: Fields) -> tuple[tuple[str, ServerSpec], ...]:
+    if not fields.has("mcpServers"):
+        return fields.need("servers", list_of(lambda item: (item.path, server(item))), (), "is required (it may be [])")
+    for key in _DESKTOP_TOP_LEVEL:
+        fields.at(key)
+    fields.refuse("servers", "servers and mcpServers are two ways to say the same; keep one of them")
+    return fields.take("mcpServers", _desktop_servers, ())
+
+
+def _desktop_servers(item: Item) -> tuple[tuple[str, ServerSpec], ...]:
+    found: list[tuple[str, ServerSpec]] = []
+    for entry, _ in fields_of(item).unknown():
+        given = entry.path[len(item.path) + 1 :]
+        # desktop clients allow any name: "GitHub (work)" becomes github-work
+        name = _NOT_A_NAME.sub("-", given.lower()).strip("-")[:63]
+        if not name:
+            entry.wrong("its name needs a letter or a digit")
+            continue
+
+        def read(entry: Item, name: str = name) -> tuple[str, ServerSpec] | None:
+            return entry.path, desktop_server(entry, name)
+
+        result = entry.read(read, None)
+        if result is not None:
+            found.append(result)
+    return tuple(found)
+
+
+# --- virtual servers and gateways ----------------------------------------------------------------------------------
+
+
+def _virtual_server(item: Item) -> tuple[str, VirtualServerSpec]:
+    fields = fields_of(item)
+    names = list_of(filled_text, unique=True)
+    spec = VirtualServerSpec(
+        name=fields.need("name", entry_name, ""),
+        tools=fields.take("tools", names, ()),
+        prompts=fields.take("prompts", names, ()),
+        resources=fields.take("resources", names, ()),
+    )
+    fields.finish()
+    return item.path, spec
+
+
+def _gateways(item: Item) -> tuple[tuple[str, GatewayEntry], ...]:
+    found = list_of(_gateway)(item)
+    if not found and not getattr(item.node, "items", ()):
+        raise Unfit("must not be empty; leave gateways out to have one gateway with every server")
+    return found
+
+
+def _gateway(item: Item) -> tuple[str, GatewayEntry]:
+    fields = fields_of(item)
+    entry = GatewayEntry(
+        name=GatewayName(fields.need("name", entry_name, "")),
+        hosts=fields.take("hosts", list_of(host_pattern, unique=True), ()),
+        servers=fields.take("servers", list_of(lambda name: BackendKey(entry_name(name)), unique=True), None),
+        virtual_servers=fields.take("virtualServers", list_of(entry_name, unique=True), None),
+    )
+    fields.finish()
+    return item.path, entry
+
+
+def _check_unique(context: Context, named: list[tuple[str, str, str]], what: str) -> None:
+    counts = Counter(name for _, _, name in named)
+    first: dict[str, str] = {}
+    for path, key, name in named:
+        if counts[name] < 2 or not name:  # a name that was missing or unfit is reported already
+            continue
+        if name in first:
+            at = f"{path}.{key}" if f"{path}.{key}" in context.lines else path
+            context.wrong(at, f"the {what} name {name} is already taken by {first[name]}")
+        else:
+            first[name] = path
+
+
+def _check_references(context: Context, gateways: tuple[tuple[str, GatewayEntry], ...], spec: GatewaySpec) -> None:
+    servers = {server.key for server in spec.servers}
+    virtual = {virtual.name for virtual in spec.virtual_servers}
+    for path, entry in gateways:
+        for key in entry.servers or ():
+            if key not in servers:
+                context.wrong(f"{path}.servers", f"there is no server named {key}")
+        for name in entry.virtual_servers or ():
+            if name not in virtual:
+                context.wrong(f"{path}.virtualServers", f"there is no virtual server named {name}")
+
+
+def _check_prefixes(
+    context: Context, servers: tuple[tuple[str, ServerSpec], ...], gateways: tuple[GatewayEntry, ...]
+) -> None:
+    """ "Two equal non-empty prefixes in one gateway are an error." -- design section 6"""
+    for gateway in gateways:
+        owners: dict[str, ServerSpec] = {}
+        for path, spec in servers:
+            if not spec.prefix or not spec.key or (gateway.servers is not None and spec.key not in gateway.servers):
+                continue
+            owner = owners.setdefault(spec.prefix, spec)
+            if owner.key != spec.key:
+                inside = f" in gateway {gateway.name}" if gateway.name else ""
+                at = next((at for at in (f"{path}.prefix", f"{path}.toolPrefix") if at in context.lines), path)
+                context.wrong(at, f"prefix {spec.prefix} is already the one of server {owner.key}{inside}")
+
+
+def _check_selections(
+    context: Context, virtual: tuple[tuple[str, VirtualServerSpec], ...], servers: tuple[ServerSpec, ...]
+) -> None:
+    """A tool or prompt that begins with no server's prefix can never exist."""
+    prefixes = tuple(spec.prefix for spec in servers)
+    for path, spec in virtual:
+        for key, names in (("tools", spec.tools), ("prompts", spec.prompts)):
+            for name in names:
+                if not name.startswith(prefixes):
+                    context.wrong(f"{path}.{key}", f"no server has a prefix that {name} begins with")
+
+
+# --- the gateway's own settings ------------------------------------------------------------------------------------
+
+
+def _sessions(item: Item) -> SessionsSpec:
+    fields, base = fields_of(item), SessionsSpec()
+    spec = SessionsSpec(
+        lifetime_s=fields.take("lifetime", duration(), base.lifetime_s),
+        idle_s=fields.take("idle", duration(), base.idle_s),
+        signing_keys=fields.take("signingKeys", list_of(signing_key), ()),
+        store=fields.take("store", _store, base.store),
+    )
+    fields.finish()
+    return spec
+
+
+def _store(item: Item) -> str:
+    value = text(item)
+    if value != "memory":
+        raise Unfit("must be memory; this version keeps sessions in memory only (redis comes later)")
+    return value
+
+
+def _http(item: Item) -> HttpSpec:
+    fields, base = fields_of(item), HttpSpec()
+    spec = HttpSpec(
+        allowed_hosts=fields.take("allowedHosts", list_of(host_pattern, unique=True), ()),
+        allowed_origins=fields.take("allowedOrigins", list_of(origin, unique=True), ()),
+        public_url=fields.take("publicUrl", public_url, None),
+        keep_alive_s=fields.take("keepAlive", duration(), base.keep_alive_s),
+    )
+    fields.finish()
+    return spec
+
+
+def _drain(item: Item) -> DrainSpec:
+    fields, base = fields_of(item), DrainSpec()
+    spec = DrainSpec(
+        settle_s=fields.take("settle", duration(lowest_s=0.0), base.settle_s),
+        grace_s=fields.take("grace", duration(lowest_s=0.0), base.grace_s),
+    )
+    fields.finish()
+    return spec
+
+
+def _limits(item: Item) -> GatewayLimits:
+    fields, base, many = fields_of(item), GatewayLimits(), integer(1, 1_000_000)
+    spec = GatewayLimits(
+        body_bytes=fields.take("bodyBytes", size, base.body_bytes),
+        connections=fields.take("connections", many, base.connections),
+        sessions=fields.take("sessions", many, base.sessions),
+        streams_per_session=fields.take("streamsPerSession", integer(1, 1000), base.streams_per_session),
+        in_flight=fields.take("inFlight", many, base.in_flight),
+        replay_bytes=fields.take("replayBytes", size, base.replay_bytes),
+        replay_total_bytes=fields.take("replayTotal", size, base.replay_total_bytes),
+        replay_age_s=fields.take("replayAge", duration(), base.replay_age_s),
+    )
+    fields.finish()
+    return spec
