@@ -1,0 +1,414 @@
+"""JSON-RPC messages: reading them strictly, writing them cheaply.
+
+Owns the four message kinds, their validity, and the bytes of answers.
+Deliberately knows no method of MCP. Invariant: ``read`` gives one unambiguous
+message or raises ``MalformedMessage``; an id goes back as the bytes it came in.
+Spec: JSON-RPC 2.0; RFC 8259; MCP basic, Messages.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Final, NoReturn, TypeAlias, cast
+
+import attrs
+import orjson
+
+from mcp_gateway.errors import MalformedMessage, RemoteFault
+from mcp_gateway.protocol import splice
+from mcp_gateway.values import JsonObject, JsonValue, RequestId
+
+MAX_DEPTH: Final = 128
+"""Containers inside containers; deeper is refused (design section 8)."""
+MAX_PARSED_BYTES: Final = 1 << 20
+"""Above this an answer is not parsed, only its structure is scanned: parsing is loop time."""
+MAX_BATCH: Final = 100
+"""Messages in one array; each costs a task, so the size of the body is not bound enough."""
+
+_PARSE_ERROR: Final = -32700
+_INVALID: Final = -32600
+
+# What the gateway acts on. A second one could make the backend do what was never checked here.
+_GUARDED: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+_GUARDED_PARAMS: Final = frozenset(
+    {"name", "uri", "cursor", "_meta", "requestState", "arguments", "inputResponses", "ref", "level"}
+)
+
+_WS: Final = b" \t\r\n"
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'"[]{}'))
+_IN_QUOTES: Final = re.compile(rb'"[^"]*+"')
+_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_DIGITS_TO_ZERO: Final = bytes(ord("0") if byte in b"123456789" else byte for byte in range(256))
+_NINETEEN: Final = b"0" * 19
+"""The shortest integer that may not fit 64 bits; orjson rounds those to floats."""
+_BIG_INTEGER: Final = re.compile(rb"(?:\A|[:,\[ \t\r\n])-?[0-9]{19,}+(?![.eE])")
+_MAX_INTEGER_DIGITS: Final = 4300
+"""CPython's own bound for int(); its cost is quadratic."""
+
+_ID: Final = rb'-?[0-9]++|"[^"\\]*+"|null'
+_HEAD_WITH_ID: Final = re.compile(
+    rb'[ \t\r\n]*+\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(%b)\s*,\s*"(result|error)"\s*:' % _ID
+)
+_HEAD_BARE: Final = re.compile(rb'[ \t\r\n]*+\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)"(result|error)"\s*:')
+_HEAD_RESULT_FIRST: Final = re.compile(rb'[ \t\r\n]*+\{\s*"(result|error)"\s*:')
+_TAIL_ID: Final = re.compile(rb',\s*"id"\s*:\s*(%b)\s*\}\s*\Z' % _ID)
+_TAIL_BOTH: Final = re.compile(rb',\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(%b)\s*\}\s*\Z' % _ID)
+_TAIL_NONE: Final = re.compile(rb"\s*\}\s*\Z")
+_TAIL_BYTES: Final = 128
+"""How far from the end an id is looked for."""
+
+
+@attrs.frozen
+class RpcRequest:
+    """A request; ``id_raw`` is the exact bytes of ``id``, absent params are ``{}``."""
+
+    raw: bytes = attrs.field(repr=False)
+    id: RequestId
+    id_raw: bytes
+    method: str
+    params: JsonObject = attrs.field(repr=False)
+
+
+@attrs.frozen
+class RpcNotification:
+    """A notification; absent params are ``{}``."""
+
+    raw: bytes = attrs.field(repr=False)
+    method: str
+    params: JsonObject = attrs.field(repr=False)
+
+
+@attrs.frozen
+class RpcResponse:
+    """A response; ``is_error`` says which of ``error`` and ``result`` it has. Only errors may lack an id."""
+
+    raw: bytes = attrs.field(repr=False)
+    id: RequestId | None
+    id_raw: bytes | None
+    is_error: bool
+    error: JsonObject | None = attrs.field(repr=False)
+    result: JsonValue = attrs.field(repr=False)
+
+
+RpcMessage: TypeAlias = RpcRequest | RpcNotification | RpcResponse
+
+
+@attrs.frozen
+class AnswerParts:
+    """What the gateway needs of a backend's response; ``result`` is the raw result or error member."""
+
+    id: RequestId | None
+    is_error: bool
+    result: bytes = attrs.field(repr=False)
+
+
+def _invalid(what: str) -> MalformedMessage:
+    return MalformedMessage(what=what, code=_INVALID)
+
+
+def parse(raw: bytes) -> JsonValue:
+    """One JSON text, strictly by RFC 8259, UTF-8.
+
+    Lone surrogates and integers of any size (to 4,300 digits) are kept; numbers
+    beyond a double become infinite.
+
+    Raises:
+        MalformedMessage: -32700; also for a BOM, NaN, trailing bytes and more than ``MAX_DEPTH`` levels.
+    """
+    _check_depth(raw)
+    try:
+        value: JsonValue = orjson.loads(raw)
+    except ValueError:
+        return _parse_slowly(raw)
+    if _NINETEEN in raw.translate(_DIGITS_TO_ZERO) and _BIG_INTEGER.search(raw):
+        return _parse_slowly(raw)
+    return value
+
+
+def _check_depth(raw: bytes) -> None:
+    if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
+        return
+    # Escaped characters first, so that every quote left is the end of a string; then only brackets and quotes; then
+    # no strings. The three steps run at C speed and are exact for valid JSON; what is not valid, the parser refuses.
+    bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_BRACKETS).replace(b'""', b"")
+    if max(accumulate(map(_STEP.__getitem__, _IN_QUOTES.sub(b"", bare).replace(b'"', b""))), default=0) > MAX_DEPTH:
+        raise MalformedMessage(what=f"JSON of more than {MAX_DEPTH} levels", code=_PARSE_ERROR)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else float(digits)
+
+
+def _parse_slowly(raw: bytes) -> JsonValue:
+    """What orjson refuses or rounds and RFC 8259 allows: 1e400, lone surrogates, big integers."""
+    try:
+        value: JsonValue = json.loads(raw.decode(), parse_constant=_no_constant, parse_int=_integer)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedMessage(what="not JSON", code=_PARSE_ERROR) from exc
+    return value
+
+
+def looks_like_batch(raw: bytes) -> bool:
+    """Whether the first byte after white space opens an array."""
+    return raw.lstrip(_WS)[:1] == b"["
+
+
+def read(raw: bytes) -> RpcMessage:
+    """Exactly one message.
+
+    Raises:
+        MalformedMessage: -32700 not JSON; -32600 not one JSON-RPC message, an id that is
+            neither string nor integer, params that are no object, or a second member of a
+            name the gateway acts on.
+    """
+    value = parse(raw)
+    if not isinstance(value, dict):
+        raise _invalid("a batch is not accepted here" if isinstance(value, list) else "not a JSON-RPC message")
+    _check_duplicates(raw, value)
+    if value.get("jsonrpc") != "2.0":
+        raise _invalid('"jsonrpc" must be "2.0"')
+    if "method" in value:
+        return _read_call(raw, value)
+    return _read_response(raw, value)
+
+
+def _read_call(raw: bytes, value: JsonObject) -> RpcRequest | RpcNotification:
+    if "result" in value or "error" in value:
+        raise _invalid("a message with a method has no result and no error")
+    method = value["method"]
+    if not isinstance(method, str):
+        raise _invalid('"method" must be a string')
+    params = value.get("params", {})
+    if not isinstance(params, dict):
+        raise _invalid('"params" must be an object')
+    if "id" not in value:
+        return RpcNotification(raw, method, params)
+    request_id = _id_of(value)
+    if request_id is None:
+        raise _invalid('"id" must not be null')
+    return RpcRequest(raw, request_id, _id_raw(raw, request_id), method, params)
+
+
+def _read_response(raw: bytes, value: JsonObject) -> RpcResponse:
+    is_error = "error" in value
+    if is_error == ("result" in value):
+        raise _invalid("neither a request nor a response")
+    response_id = _id_of(value)
+    if response_id is None and not is_error:
+        raise _invalid('a result needs its "id"')
+    id_raw = None if response_id is None else _id_raw(raw, response_id)
+    if not is_error:
+        return RpcResponse(raw, response_id, id_raw, False, None, value["result"])
+    error = value["error"]
+    if not isinstance(error, dict):
+        raise _invalid('"error" must be an object')
+    return RpcResponse(raw, response_id, id_raw, True, error, None)
+
+
+def _id_of(value: JsonObject) -> RequestId | None:
+    found = value.get("id")
+    # "Requests MUST include a string or integer ID." -- MCP 2026-07-28, basic, Requests. A bool is no integer here.
+    if found is None or isinstance(found, str) or type(found) is int:
+        return found
+    raise _invalid('"id" must be a string or an integer')
+
+
+def _id_raw(raw: bytes, request_id: RequestId) -> bytes:
+    """The bytes of the id in ``raw``, without a scan where only one spelling is possible."""
+    if isinstance(request_id, int) and request_id != 0:  # zero may be -0
+        return b"%d" % request_id
+    if isinstance(request_id, str) and b"\\" not in raw:
+        return b'"%b"' % request_id.encode()
+    return cast(bytes, splice.value_at(raw, ("id",)))
+
+
+def _key_count(value: JsonValue) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_key_count, value.values()))
+    if isinstance(value, list):
+        return sum(map(_key_count, value))
+    return 0
+
+
+def _check_duplicates(raw: bytes, value: JsonObject) -> None:
+    """Refuse a second member of a guarded name: parsers disagree on which one counts."""
+    # As many colons as keys that survived parsing: nothing is there twice. Most requests are decided here.
+    if len(raw) <= 2048 and raw.count(b":") == _key_count(value):
+        return
+    top = splice.members(raw)
+    _check_once(top, _GUARDED)
+    params = top.find("params")
+    if params is not None and isinstance(value["params"], dict):
+        _check_once(splice.members(raw, params.value_start), _GUARDED_PARAMS)
+
+
+def _check_once(members: Iterable[splice.Member], guarded: frozenset[str]) -> None:
+    seen: set[str] = set()
+    for member in members:
+        if member.key in seen:
+            raise _invalid(f"duplicate member {member.key!r}")
+        if member.key in guarded:
+            seen.add(member.key)
+
+
+def read_batch(raw: bytes) -> list[RpcMessage | MalformedMessage]:
+    """The messages of a 2025-03-26 array, in order; a bad element is a value, not an exception.
+
+    Raises:
+        MalformedMessage: -32700 not JSON; -32600 not an array, empty, or more than ``MAX_BATCH``.
+    """
+    value = parse(raw)
+    if not isinstance(value, list):
+        raise _invalid("not a batch")
+    if not value:
+        raise _invalid("an empty batch")
+    if len(value) > MAX_BATCH:
+        raise _invalid(f"a batch of more than {MAX_BATCH} messages")
+    return [_read_element(raw[start:end]) for start, end in splice.elements(raw)]
+
+
+def _read_element(raw: bytes) -> RpcMessage | MalformedMessage:
+    try:
+        return read(raw)
+    except MalformedMessage as malformed:
+        return malformed
+
+
+def readable_id(raw: bytes) -> bytes | None:
+    """The raw id of a message that ``read`` refused, for the error's answer; None when there is none to trust."""
+    try:
+        value = parse(raw)
+        id_raw = splice.value_at(raw, ("id",))
+        if isinstance(value, dict) and _id_of(value) is not None:
+            return id_raw
+    except MalformedMessage:
+        pass
+    return None
+
+
+def dumps(value: JsonValue) -> bytes:
+    """Compact JSON. Integers of any size and lone surrogates are written; numbers beyond a double are ``null``."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value - value != 0.0:  # infinite, as orjson writes it
+        return None
+    return value
+
+
+def render_result(id_raw: bytes, result: bytes) -> bytes:
+    """A response; ``result`` is raw JSON."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id_raw, result)
+
+
+def render_error(id_raw: bytes | None, code: int, message: str, data: JsonValue = None) -> bytes:
+    """An error response; without an id it says ``"id":null``, as peers of both eras do. ``data`` None is left out."""
+    tail = b"" if data is None else b',"data":%b' % dumps(data)
+    spelled = b"null" if id_raw is None else id_raw
+    return b'{"jsonrpc":"2.0","id":%b,"error":{"code":%d,"message":%b%b}}' % (spelled, code, dumps(message), tail)
+
+
+def render_request(id_raw: bytes, method: str, params: bytes | None) -> bytes:
+    """A request; ``params`` is raw JSON, None leaves it out."""
+    tail = b"" if params is None else b',"params":%b' % params
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b%b}' % (id_raw, dumps(method), tail)
+
+
+def render_notification(method: str, params: bytes | None) -> bytes:
+    """A notification; ``params`` is raw JSON, None leaves it out."""
+    tail = b"" if params is None else b',"params":%b' % params
+    return b'{"jsonrpc":"2.0","method":%b%b}' % (dumps(method), tail)
+
+
+def answer_parts(raw: bytes) -> AnswerParts:
+    """The parts of a backend's response; whether the id is the right one is the caller's business.
+
+    The usual orders of members are recognised by their first and last bytes.
+    Up to ``MAX_PARSED_BYTES`` every byte is validated, above only the structure.
+
+    Raises:
+        RemoteFault: not exactly one response object.
+    """
+    usual = _usual_answer(raw)
+    if usual is not None:
+        return usual
+    if len(raw) <= MAX_PARSED_BYTES:
+        parse(raw)
+    return _scanned_answer(raw)
+
+
+def _usual_answer(raw: bytes) -> AnswerParts | None:
+    """The three orders that SDKs write. None: look closer."""
+    head = _HEAD_WITH_ID.match(raw)
+    tail_at = max(0, len(raw) - _TAIL_BYTES)
+    if head is not None:
+        tail = _TAIL_NONE.search(raw, tail_at)
+        id_raw, kind = head[1], head[2]
+    else:
+        head = _HEAD_BARE.match(raw)
+        tail_form = _TAIL_ID
+        if head is None:
+            head = _HEAD_RESULT_FIRST.match(raw)
+            tail_form = _TAIL_BOTH
+        tail = tail_form.search(raw, tail_at) if head is not None else None
+        if head is None or tail is None:
+            return None
+        id_raw, kind = tail[1], head[1]
+    if tail is None:
+        return None
+    value = raw[head.end() : tail.start()].strip(_WS)
+    # If what is between them is one value, head, value and tail together are one valid object.
+    if not _is_one_value(value) or (kind == b"error" and value[:1] != b"{"):
+        return None
+    return AnswerParts(cast("RequestId | None", orjson.loads(id_raw)), kind == b"error", value)
+
+
+def _is_one_value(raw: bytes) -> bool:
+    try:
+        if len(raw) > MAX_PARSED_BYTES:
+            return splice.skip(raw, 0) == len(raw)
+        _validate(raw)
+    except MalformedMessage:
+        return False
+    return True
+
+
+def _scanned_answer(raw: bytes) -> AnswerParts:
+    """Any order of members, by their places alone."""
+    found = splice.members(raw)
+    if raw[found.end :].strip(_WS):
+        raise RemoteFault(what="more than one JSON text in an answer")
+    _check_once(found, _GUARDED)
+    version, result, error, id_at = (found.find(key) for key in ("jsonrpc", "result", "error", "id"))
+    if version is None or raw[version.value_start : version.value_end] != b'"2.0"':
+        raise RemoteFault(what='an answer without "jsonrpc": "2.0"')
+    body = error or result
+    if body is None or (error is not None and result is not None) or found.find("method") is not None:
+        raise RemoteFault(what="a message that is not a response")
+    value = raw[body.value_start : body.value_end]
+    if error is not None and value[:1] != b"{":
+        raise RemoteFault(what="an answer whose error is not an object")
+    answer_id = None if id_at is None else _id_of({"id": parse(raw[id_at.value_start : id_at.value_end])})
+    return AnswerParts(answer_id, error is not None, value)
+
+
+def _validate(raw: bytes) -> None:
+    """``parse`` for its errors only: rounding does not matter."""
+    _check_depth(raw)
+    try:
+        orjson.loads(raw)
+    except ValueError:
+        _parse_slowly(raw)

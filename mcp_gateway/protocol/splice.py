@@ -1,0 +1,339 @@
+"""Editing JSON without parsing it: what is not edited keeps its bytes.
+
+Owns the scanner that finds where members and elements begin and end, and the
+edits made at those places. Deliberately builds no Python values and judges no
+grammar inside a value it only passes over; ``jsonrpc.parse`` is what validates.
+Invariant: every byte that no edit names stays as it came (white space, key
+order, foreign duplicates, number text); on garbage it raises, never loops.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias, cast
+
+import attrs
+
+from mcp_gateway.errors import MalformedMessage
+
+
+class Remove(Enum):
+    """The type of ``REMOVE``."""
+
+    REMOVE = "remove"
+
+
+REMOVE: Final = Remove.REMOVE
+"""In ``Edits``: delete this member or element, with its comma. Absent is no error."""
+
+Edits: TypeAlias = "Mapping[str | int, bytes | Remove | Edits]"
+"""What to change in one container: member name or array index to its new raw value,
+``REMOVE``, or the edits of the container found there (an absent object is made)."""
+
+_INVALID: Final = -32600
+_WS: Final = rb"[ \t\r\n]*+"
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SCALAR: Final = rb"-?[0-9][0-9.eE+-]*+|true|false|null"
+
+
+def _container(levels: int) -> bytes:
+    """A pattern for containers of at most ``levels`` levels, so that usual values are skipped by one match."""
+    inner = rb'[^"\[\]{}]++|' + _STRING
+    if levels > 1:
+        inner += rb"|" + _container(levels - 1)
+    return rb"\[(?:%b)*+\]|\{(?:%b)*+\}" % (inner, inner)
+
+
+# Three levels are {"content":[{...}]}; the pattern doubles with each level.
+_VALUE: Final = re.compile(rb"%b|%b|%b" % (_STRING, _SCALAR, _container(3)), re.DOTALL)
+_TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|%b)*+([\[\]{}])' % _STRING, re.DOTALL)
+_OPEN_OBJECT: Final = re.compile(rb"%b\{%b" % (_WS, _WS))
+_OPEN_ARRAY: Final = re.compile(rb"%b\[%b" % (_WS, _WS))
+_KEY: Final = re.compile(rb"(%b)%b:%b" % (_STRING, _WS, _WS), re.DOTALL)
+_NEXT: Final = re.compile(rb"%b([,}\]])%b" % (_WS, _WS))
+_CLOSER: Final = {ord("["): ord("]"), ord("{"): ord("}")}
+
+
+class Member(NamedTuple):
+    """One member of an object; offsets into the scanned bytes, ends exclusive."""
+
+    key: str
+    key_start: int
+    value_start: int
+    value_end: int
+
+
+@attrs.frozen
+class Members:
+    """The members of one object in their order; ``end`` is the offset after its ``}``."""
+
+    items: tuple[Member, ...]
+    opened_at: int
+    """The offset after ``{``."""
+    end: int
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def find(self, key: str) -> Member | None:
+        """The member of that name.
+
+        Raises:
+            MalformedMessage: it occurs twice (-32600): two readers could take different ones.
+        """
+        found = None
+        for member in self.items:
+            if member.key == key:
+                if found is not None:
+                    raise MalformedMessage(what=f"duplicate member {key!r}", code=_INVALID)
+                found = member
+        return found
+
+
+class _Child(NamedTuple):
+    """A member or an element: ``start`` is where its key, else its value, begins."""
+
+    start: int
+    value_start: int
+    value_end: int
+
+
+def _broken(pos: int) -> MalformedMessage:
+    return MalformedMessage(what=f"not JSON at byte {pos}", code=_INVALID)
+
+
+def skip(raw: bytes, pos: int) -> int:
+    """The offset after the value that begins exactly at ``pos``; its grammar is not checked, only its brackets.
+
+    Raises:
+        MalformedMessage: no value begins there, or it does not end.
+    """
+    whole = _VALUE.match(raw, pos)
+    if whole is not None:
+        return whole.end()
+    closers = bytearray()
+    if raw[pos : pos + 1] not in {b"[", b"{"}:
+        raise _broken(pos)
+    while True:
+        bracket = _TO_BRACKET.match(raw, pos)
+        if bracket is None:
+            raise _broken(pos)
+        pos = bracket.end()
+        kind = raw[pos - 1]
+        if kind in _CLOSER:
+            closers.append(_CLOSER[kind])
+        elif closers.pop() != kind:
+            raise _broken(pos - 1)
+        if not closers:
+            return pos
+
+
+def _key_text(quoted: bytes, pos: int) -> str:
+    try:
+        text = quoted.decode()
+        if b"\\" not in quoted:
+            return text[1:-1]
+        return cast(str, json.loads(text))
+    except ValueError as exc:  # bad UTF-8 or a bad escape
+        raise _broken(pos) from exc
+
+
+def members(raw: bytes, start: int = 0) -> Members:
+    """The members of the object that begins at ``start``, after white space. Escapes in keys are honoured.
+
+    Raises:
+        MalformedMessage: no object begins there, or it is broken between its members.
+    """
+    opening = _OPEN_OBJECT.match(raw, start)
+    if opening is None:
+        raise MalformedMessage(what="not an object", code=_INVALID)
+    pos = opening.end()
+    opened_at = raw.index(b"{", start) + 1
+    if raw[pos : pos + 1] == b"}":
+        return Members((), opened_at, pos + 1)
+    found: list[Member] = []
+    while True:
+        key = _KEY.match(raw, pos)
+        if key is None:
+            raise _broken(pos)
+        value_end = skip(raw, key.end())
+        found.append(Member(_key_text(key[1], pos), pos, key.end(), value_end))
+        after = _NEXT.match(raw, value_end)
+        if after is None or after[1] == b"]":
+            raise _broken(value_end)
+        if after[1] == b"}":
+            return Members(tuple(found), opened_at, after.end(1))
+        pos = after.end()
+
+
+def _array(raw: bytes, start: int) -> tuple[list[tuple[int, int]], int, int]:
+    """The spans of the elements, the offset after ``[`` and the offset after ``]``."""
+    opening = _OPEN_ARRAY.match(raw, start)
+    if opening is None:
+        raise MalformedMessage(what="not an array", code=_INVALID)
+    pos = opening.end()
+    opened_at = raw.index(b"[", start) + 1
+    if raw[pos : pos + 1] == b"]":
+        return [], opened_at, pos + 1
+    found: list[tuple[int, int]] = []
+    while True:
+        end = skip(raw, pos)
+        found.append((pos, end))
+        after = _NEXT.match(raw, end)
+        if after is None or after[1] == b"}":
+            raise _broken(end)
+        if after[1] == b"]":
+            return found, opened_at, after.end(1)
+        pos = after.end()
+
+
+def elements(raw: bytes, start: int = 0) -> list[tuple[int, int]]:
+    """The (start, end) of each element of the array that begins at ``start``, after white space.
+
+    Raises:
+        MalformedMessage: no array begins there, or it is broken between its elements.
+    """
+    return _array(raw, start)[0]
+
+
+def value_at(raw: bytes, path: Sequence[str | int]) -> bytes | None:
+    """The raw bytes of the value at ``path``; None when it, or a container on the way, is not there.
+
+    Raises:
+        MalformedMessage: a member on the path occurs twice, or the bytes are not JSON.
+    """
+    start, end = _root(raw)
+    for step in path:
+        if isinstance(step, str):
+            member = members(raw, start).find(step) if raw[start : start + 1] == b"{" else None
+            if member is None:
+                return None
+            start, end = member.value_start, member.value_end
+        else:
+            spans = elements(raw, start) if raw[start : start + 1] == b"[" else []
+            if not 0 <= step < len(spans):
+                return None
+            start, end = spans[step]
+    return raw[start:end]
+
+
+def _root(raw: bytes) -> tuple[int, int]:
+    start = len(raw) - len(raw.lstrip(b" \t\r\n"))
+    return start, skip(raw, start)
+
+
+def rewrite(raw: bytes, edits: Edits) -> bytes:
+    """``raw`` with ``edits`` made to its outermost container; everything else byte for byte.
+
+    A new member is appended last, as ``,"key":value``. Element ``len`` of an array may be set, which appends.
+
+    Raises:
+        MalformedMessage: an edited member occurs twice; a container on the way has another type;
+            the element does not exist; the bytes are not JSON.
+    """
+    if not edits:
+        return raw
+    start, end = _root(raw)
+    return b"".join((raw[:start], _edited(raw, start, edits), raw[end:]))
+
+
+def _edited(raw: bytes, start: int, edits: Edits) -> bytes:
+    """The container at ``start``, edited."""
+    if raw[start : start + 1] == b"[":
+        spans, opened_at, end = _array(raw, start)
+        children = [_Child(first, first, last) for first, last in spans]
+        places, appended = _place_elements(len(children), edits)
+    else:
+        found = members(raw, start)
+        opened_at, end = found.opened_at, found.end
+        children = [_Child(*member[1:]) for member in found]
+        places, appended = _place_members(found, edits)
+    pieces: list[bytes] = []
+    done = start
+    kept = False
+    for index, child in enumerate(children):
+        edit = places.get(index)
+        if edit is REMOVE:
+            # With a kept one before it the comma before goes, else the comma after.
+            upto = child.value_end
+            if not kept:
+                pieces.append(raw[done : child.start])
+                upto = children[index + 1].start if index + 1 < len(children) else upto
+            done = upto
+            continue
+        # Up to the value: its comma, white space and key. A cut before it ends at the previous value or at this key.
+        pieces.append(raw[done : child.value_start])
+        pieces.append(_new_value(raw, child, edit))
+        done, kept = child.value_end, True
+    if appended:
+        at = max(done, opened_at)
+        pieces += (raw[done:at], b"," if kept else b"", b",".join(appended))
+        done = at
+    pieces.append(raw[done:end])
+    return b"".join(pieces)
+
+
+def _new_value(raw: bytes, child: _Child, edit: "bytes | Edits | None") -> bytes:
+    if edit is None:
+        return raw[child.value_start : child.value_end]
+    if isinstance(edit, bytes):
+        return edit
+    if not edit:
+        return raw[child.value_start : child.value_end]
+    return _edited(raw, child.value_start, edit)
+
+
+_Places: TypeAlias = "dict[int, bytes | Remove | Edits]"
+
+
+def _place_members(found: Members, edits: Edits) -> tuple[_Places, list[bytes]]:
+    """Which child gets which edit, and the members to append."""
+    places: _Places = {}
+    appended: list[bytes] = []
+    for key, edit in edits.items():
+        if not isinstance(key, str):
+            raise MalformedMessage(what="not an array", code=_INVALID)
+        member = found.find(key)
+        if member is not None:
+            places[found.items.index(member)] = edit
+        elif isinstance(edit, bytes):
+            appended.append(quoted(key) + b":" + edit)
+        elif isinstance(edit, Mapping):
+            made = rewrite(b"{}", edit)
+            if made != b"{}":  # edits that only remove make nothing
+                appended.append(quoted(key) + b":" + made)
+    return places, appended
+
+
+def _place_elements(length: int, edits: Edits) -> tuple[_Places, list[bytes]]:
+    places: _Places = {}
+    appended: list[bytes] = []
+    for key, edit in sorted(edits.items(), key=lambda item: str(item[0]).zfill(20)):
+        if not isinstance(key, int):
+            raise MalformedMessage(what="not an object", code=_INVALID)
+        if 0 <= key < length:
+            places[key] = edit
+        elif key == length + len(appended) and isinstance(edit, bytes):
+            appended.append(edit)
+        elif edit is not REMOVE:
+            raise MalformedMessage(what=f"no element {key}", code=_INVALID)
+    return places, appended
+
+
+def quoted(text: str) -> bytes:
+    """``text`` as a JSON string, ASCII only, so that lone surrogates survive too."""
+    return json.dumps(text).encode("ascii")
+
+
+def one_line(raw: bytes) -> bytes:
+    """Valid JSON on one line: raw newlines, which only occur between tokens, become spaces.
+
+    For frames that end with a newline (stdio) and for server-sent events.
+    """
+    if b"\n" not in raw and b"\r" not in raw:
+        return raw
+    return raw.replace(b"\n", b" ").replace(b"\r", b" ")

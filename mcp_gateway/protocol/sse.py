@@ -1,0 +1,160 @@
+"""Server-sent events, both ways.
+
+Owns the incremental decoder and the encoder. Deliberately no I/O, no reconnect
+and no JSON: an event's data are bytes. Invariant: the decoder gives the same
+events wherever the chunks are cut, and never holds more than its bound.
+Spec: WHATWG HTML 9.2.6 "Interpreting an event stream"; MCP 2025-11-25 and
+2026-07-28, basic/transports.
+"""
+
+import re
+from typing import Final
+
+import attrs
+
+from mcp_gateway.errors import LocalFault, RemoteFault
+
+COMMENT: Final = b":\n\n"
+"""A comment: keeps the stream alive and is ignored by every reader."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_RETRY: Final = re.compile(rb"[0-9]{1,10}")
+_BREAK: Final = re.compile(rb"\r\n|\r|\n")
+
+
+@attrs.frozen(kw_only=True)
+class SseEvent:
+    """One event. ``data`` is empty for a priming event; ``event_id`` is this event's own, None when it has none."""
+
+    data: bytes = attrs.field(repr=False)
+    event: str = "message"
+    event_id: str | None = None
+    retry_ms: int | None = None
+
+
+@attrs.define(eq=False)
+class SseDecoder:
+    """Turns network chunks, cut anywhere, into events.
+
+    ``max_event_bytes`` bounds each line, and the sum of the lines of one event
+    (field names included, line ends and comments not).
+    """
+
+    max_event_bytes: int
+    last_event_id: str | None = None
+    """The id of the last complete event that had one; what a resume asks for."""
+    retry_ms: int | None = None
+    """The last reconnection time the peer gave."""
+    _line: bytearray = attrs.field(init=False, factory=bytearray, repr=False)
+    _at_start: bool = attrs.field(init=False, default=True)
+    _after_cr: bool = attrs.field(init=False, default=False)
+    _broken: bool = attrs.field(init=False, default=False)
+    _size: int = attrs.field(init=False, default=0)
+    _data: list[bytes] = attrs.field(init=False, factory=list, repr=False)
+    _event: str = attrs.field(init=False, default="")
+    _event_id: str | None = attrs.field(init=False, default=None)
+    _event_retry_ms: int | None = attrs.field(init=False, default=None)
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """The events that ``chunk`` completes, in order. An unfinished event stays inside; at the end of the
+        stream it is worth nothing (WHATWG: "discard").
+
+        Raises:
+            RemoteFault: a line or an event above the bound; the decoder is then of no further use.
+        """
+        if self._broken:
+            raise self._too_large()
+        events: list[SseEvent] = []
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk[0] == 0x0A:  # the LF of a CRLF that was cut in two
+                chunk = chunk[1:]
+        for piece in chunk.splitlines(keepends=True):  # of bytes: at CR, LF and CRLF only
+            text = piece.rstrip(b"\r\n")
+            if len(self._line) + len(text) > self.max_event_bytes:
+                raise self._too_large()
+            if len(text) == len(piece):  # the last piece, not yet a line
+                self._line += text
+                break
+            if self._line:
+                self._line += text
+                text = bytes(self._line)
+                self._line.clear()
+            self._after_cr = piece[-1] == 0x0D
+            self._take(text, events)
+        # A CR inside the chunk is whole: splitlines has seen what follows it.
+        self._after_cr = chunk.endswith(b"\r") or (self._after_cr and not chunk)
+        return events
+
+    def _too_large(self) -> RemoteFault:
+        self._broken = True
+        self._line.clear()
+        self._data.clear()
+        return RemoteFault(what=f"a server-sent event of more than {self.max_event_bytes} bytes")
+
+    def _take(self, line: bytes, events: list[SseEvent]) -> None:
+        if self._at_start:
+            self._at_start = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            self._finish(events)
+            return
+        name, _, value = line.partition(b":")
+        if not name:
+            return  # a comment
+        self._size += len(line)
+        if self._size > self.max_event_bytes:
+            raise self._too_large()
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._event = value.decode(errors="replace")
+        elif name == b"id":
+            if b"\0" not in value:
+                self._event_id = value.decode(errors="replace")
+        elif name == b"retry" and _RETRY.fullmatch(value):
+            self._event_retry_ms = self.retry_ms = int(value)
+
+    def _finish(self, events: list[SseEvent]) -> None:
+        if self._event_id is not None:
+            self.last_event_id = self._event_id or None  # an empty id resets it (WHATWG)
+        if self._data or self._event_id is not None:
+            events.append(
+                SseEvent(
+                    data=self._data[0] if len(self._data) == 1 else b"\n".join(self._data),
+                    event=self._event or "message",
+                    event_id=self._event_id,
+                    retry_ms=self._event_retry_ms,
+                )
+            )
+        self._size = 0
+        self._data = []
+        self._event = ""
+        self._event_id = self._event_retry_ms = None
+
+
+def encode_event(
+    data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, event: str | None = None
+) -> bytes:
+    """One event as bytes, its blank line included. Newlines in ``data`` make several data lines.
+
+    Raises:
+        LocalFault: a line end or NUL in ``event_id`` or ``event``: it would forge fields.
+    """
+    head = b""
+    if event is not None:
+        head += b"event: %b\n" % _field(event)
+    if event_id is not None:
+        head += b"id: %b\n" % _field(event_id)
+    if retry_ms is not None:
+        head += b"retry: %d\n" % retry_ms
+    if b"\n" in data or b"\r" in data:
+        data = _BREAK.sub(b"\ndata: ", data)
+    return b"%bdata: %b\n\n" % (head, data)
+
+
+def _field(text: str) -> bytes:
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise LocalFault(what="a line end in a field of a server-sent event")
+    return text.encode()
