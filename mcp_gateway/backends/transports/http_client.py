@@ -1,0 +1,376 @@
+"""A pool of keep-alive HTTP/1.1 connections to one backend.
+
+Owns the connections, the places for calls and for control messages, and what an
+HTTP answer must look like before anyone reads it. Deliberately knows no MCP, no
+retry policy and no deadline but the dial's: the caller owns the scope.
+Invariant: whatever way a request ends, its place is free and its connection is
+either idle (answer complete, kept alive) or closed, without waiting.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.dial import Dialler
+from mcp_gateway.backends.transports.http_connection import HttpConnection
+from mcp_gateway.backends.transports.origin import Origin, read_origin, render_headers
+from mcp_gateway.backends.transports.places import Places
+from mcp_gateway.config.spec import HttpTarget
+from mcp_gateway.errors import BackendGone, BackendProtocol, BackendTooLarge, Executed
+from mcp_gateway.values import BackendKey, Header
+
+CONTROL_PLACES: Final = 4
+"""Connections for control messages, outside ``concurrency`` (design section 8)."""
+STREAM_PLACES: Final = 1000
+"""Listen streams, one per upstream session at most (``limits.upstreamSessions``)."""
+IDLE_S: Final = 4.0
+"""Node and uvicorn close an idle connection after 5 s (design section 7)."""
+KEEP_ALIVE_MARGIN_S: Final = 1.0
+ENDING_S: Final = 1.0
+"""How long an event stream whose answer was read may take to end and keep its connection."""
+ENDING_MAX: Final = 8
+SWEEP_MAX: Final = 2
+"""Expired connections closed per request; ``sweep`` closes all."""
+
+Headers: TypeAlias = Sequence[Header] | bytes
+"""A list, or lines rendered before by ``render_headers``."""
+Body: TypeAlias = bytes | Callable[[], bytes]
+"""The bytes, or a function that makes them: called once, when a connection is in hand."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class HttpPool:
+    """All HTTP of one backend.
+
+    Counters: ``open`` connections, of them ``idle``; ``dials`` so far; ``waiting``
+    for a place; ``in_flight`` calls, ``control_in_flight``, ``streams_in_flight``.
+    """
+
+    key: BackendKey
+    target: HttpTarget
+    concurrency: int
+    connect_s: float
+    streams: int = STREAM_PLACES
+    dials: int = attrs.field(init=False, default=0)
+    _origin: Origin = attrs.field(init=False, repr=False)
+    _dialler: Dialler = attrs.field(init=False, repr=False)
+    _starts: dict[bytes, bytes] = attrs.field(init=False, factory=dict, repr=False)
+    _calls: Places = attrs.field(init=False)
+    _control: Places = attrs.field(init=False)
+    _streams: Places = attrs.field(init=False)
+    _open: set[HttpConnection] = attrs.field(init=False, factory=set, repr=False)
+    _idle: deque[HttpConnection] = attrs.field(init=False, factory=deque, repr=False)
+    _ending: deque[HttpConnection] = attrs.field(init=False, factory=deque, repr=False)
+    _closed: bool = attrs.field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._origin = read_origin(self.target)
+        self._dialler = Dialler(key=self.key, origin=self._origin, tls=self.target.tls, connect_s=self.connect_s)
+        self._calls = Places(limit=self.concurrency)
+        self._control = Places(limit=CONTROL_PLACES)
+        self._streams = Places(limit=self.streams)
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle) + len(self._ending)
+
+    @property
+    def waiting(self) -> int:
+        return self._calls.waiting + self._control.waiting + self._streams.waiting
+
+    @property
+    def in_flight(self) -> int:
+        return self._calls.taken
+
+    @property
+    def control_in_flight(self) -> int:
+        return self._control.taken
+
+    @property
+    def streams_in_flight(self) -> int:
+        return self._streams.taken
+
+    def request(
+        self,
+        method: bytes,
+        headers: Headers,
+        body: Body = b"",
+        *,
+        control: bool = False,
+        stream: bool = False,
+        path: bytes | None = None,
+    ) -> "HttpRequest":
+        """One request, as a context: ``async with pool.request(...) as response``.
+
+        Args:
+            headers: those of this request; Host, length and the configured ones are added.
+            control: use one of the four control places.
+            stream: a listen stream, which holds its place for long: outside both bounds.
+            path: the request target; None: that of the url.
+        Raises (on entering):
+            BackendTimeout: the dial took ``connect_s``.
+            BackendGone: not connected (executed NO), or lost before the response's head (UNKNOWN).
+            BackendProtocol: a redirect, a content coding, bytes that are not HTTP.
+        """
+        places = self._streams if stream else self._control if control else self._calls
+        return HttpRequest(self, places, method, headers, body, path)
+
+    def sweep(self) -> None:
+        """Close idle connections whose time is over or whose peer has closed. Plain, bounded by the pool's size.
+
+        Called from time to time by whoever owns the pool, so that a quiet backend keeps no dead sockets.
+        """
+        now = trio.current_time()
+        for connection in tuple(self._idle):
+            if connection.idle_until <= now or not connection.quiet():
+                self._idle.remove(connection)
+                self._drop(connection)
+        self._sweep_some(now)
+
+    async def aclose(self) -> None:
+        """Close every connection, those in use too; requests that wait or come later get BackendGone. Idempotent."""
+        self._closed = True
+        self._idle.clear()
+        self._ending.clear()
+        for connection in tuple(self._open):
+            self._drop(connection)
+        for places in (self._calls, self._control, self._streams):
+            places.close()
+        await trio.lowlevel.checkpoint()
+
+    def head(self, method: bytes, path: bytes | None) -> bytes:
+        """The part of a request's head that is the same for all requests; rendered once per method."""
+        if path is not None:
+            return self._origin.request_start(method, path)
+        start = self._starts.get(method)
+        if start is None:
+            start = self._starts[method] = self._origin.request_start(method, None)
+        return start
+
+    async def take(self, *, fresh: bool) -> HttpConnection:
+        """The newest idle connection, or a new one. The caller holds a place and gives it back by ``put``."""
+        self._refuse_if_closed()
+        if not fresh:
+            connection = self._take_idle() or await self._take_ending()
+            if connection is not None:
+                connection.reused = True
+                return connection
+        self.dials += 1
+        dialled = await self._dialler.dial()
+        connection = HttpConnection(key=self.key, dialled=dialled)
+        self._open.add(connection)
+        self._refuse_if_closed(connection)
+        return connection
+
+    def put(self, connection: HttpConnection, *, ending: bool) -> None:
+        """Take a connection back: keep it if it can be used again, else close it. Never waits."""
+        now = trio.current_time()
+        if self._closed or connection.closed:
+            self._drop(connection)
+        elif connection.reusable:
+            connection.idle_until = now + _idle_s(connection.parser.headers.get(b"keep-alive"))
+            self._idle.append(connection)
+        elif ending and connection.parser.may_be_reused:
+            connection.idle_until = now + ENDING_S
+            self._ending.append(connection)
+            if len(self._ending) > ENDING_MAX:
+                self._drop(self._ending.popleft())
+        else:
+            self._drop(connection)
+        self._sweep_some(now)
+
+    def _refuse_if_closed(self, dialled: HttpConnection | None = None) -> None:
+        if self._closed:
+            if dialled is not None:
+                self._drop(dialled)
+            raise BackendGone(backend=self.key, executed=Executed.NO, why="the gateway has closed its connections")
+
+    def _take_idle(self) -> HttpConnection | None:
+        if not self._idle:
+            return None
+        now = trio.current_time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_until > now and connection.quiet():
+                return connection
+            self._drop(connection)
+        return None
+
+    async def _take_ending(self) -> HttpConnection | None:
+        """A connection whose event stream has ended since its answer was read."""
+        for _ in range(len(self._ending)):
+            if not self._ending:  # another task was quicker, or the pool was closed
+                break
+            connection = self._ending.popleft()
+            ended: bool | None = False
+            try:
+                ended = await connection.settle()
+            finally:
+                if ended is False:
+                    self._drop(connection)
+            if ended:
+                return connection
+            if ended is None:  # still open; the sweep ends it when its time is over
+                self._ending.append(connection)
+        return None
+
+    def _sweep_some(self, now: float) -> None:
+        for kept in (self._idle, self._ending):
+            for _ in range(SWEEP_MAX):
+                if not kept or kept[0].idle_until > now:
+                    break
+                self._drop(kept.popleft())
+
+    def _drop(self, connection: HttpConnection) -> None:
+        connection.close()
+        self._open.discard(connection)
+
+
+class HttpRequest:
+    """One request on its way: takes a place and a connection on entry, gives both back on exit."""
+
+    __slots__ = ("_body", "_headers", "_method", "_path", "_places", "_pool", "_response")
+
+    def __init__(
+        self, pool: HttpPool, places: Places, method: bytes, headers: Headers, body: Body, path: bytes | None
+    ) -> None:
+        self._pool = pool
+        self._places = places
+        self._method = method
+        self._headers = headers
+        self._body = body
+        self._path = path
+        self._response: HttpResponse | None = None
+
+    async def __aenter__(self) -> "HttpResponse":
+        await self._places.enter()
+        try:
+            self._response = await self._converse()
+            return self._response
+        finally:
+            if self._response is None:
+                self._places.leave()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        response = self._response
+        if response is not None:
+            self._pool.put(response.connection, ending=response.ending and kind is None)
+            self._places.leave()
+
+    async def _converse(self) -> "HttpResponse":
+        """Send, once more if a kept connection turned out dead before the first byte was written."""
+        request: bytes | None = None
+        fresh = False
+        while True:
+            connection = await self._pool.take(fresh=fresh)
+            asked = False
+            try:
+                if request is None:
+                    request = self._render()
+                await connection.ask(request)
+                response = HttpResponse(self._pool.key, connection)
+                response.check()
+                asked = True
+                return response
+            except BackendGone:
+                if not (connection.reused and connection.nothing_left):
+                    raise
+                fresh = True
+            finally:
+                if not asked:
+                    connection.close()
+                    self._pool.put(connection, ending=False)
+
+    def _render(self) -> bytes:
+        body = self._body if isinstance(self._body, bytes) else self._body()
+        headers = self._headers if isinstance(self._headers, bytes) else render_headers(self._headers)
+        start = self._pool.head(self._method, self._path)
+        if not body and self._method != b"POST":
+            return b"%b%b\r\n" % (start, headers)
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, headers, len(body), body)
+
+
+class HttpResponse:
+    """A response whose head was read; ``headers`` have lower-case names."""
+
+    __slots__ = ("_key", "connection", "content_type", "ending", "headers", "status")
+
+    def __init__(self, key: BackendKey, connection: HttpConnection) -> None:
+        parser = connection.parser
+        self._key = key
+        self.connection = connection
+        self.status: int = parser.status
+        self.headers: dict[bytes, bytes] = parser.headers
+        self.content_type: bytes = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.ending = False
+        """Set by a reader that has all it wants and expects the end: the connection may be kept if it comes soon."""
+
+    def check(self) -> None:
+        """Refuse what no backend may answer.
+
+        Raises:
+            BackendProtocol: a redirect (never followed, its target never told) or a content coding.
+        """
+        if 300 <= self.status < 400:
+            raise self._protocol(f"a redirect (HTTP {self.status}), which is never followed")
+        coding = self.headers.get(b"content-encoding")
+        if coding is not None and coding.lower() != b"identity":
+            raise self._protocol("a content coding that was not asked for")
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            BackendTooLarge: above ``limit`` bytes, announced or real.
+            BackendGone: it ended too early.
+        """
+        announced = self.headers.get(b"content-length")
+        if announced is not None and int(announced) > limit:
+            raise self._too_large(limit)
+        first = await self.connection.receive_some()
+        if self.connection.parser.complete and len(first) <= limit:
+            return first
+        pieces, size = [first], len(first)
+        while size <= limit:
+            piece = await self.connection.receive_some()
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+            size += len(piece)
+        raise self._too_large(limit)
+
+    async def receive_some(self) -> bytes:
+        """The next bytes of the body; ``b""`` at its complete end.
+
+        Raises:
+            BackendGone: the connection ended inside the body.
+            BackendProtocol: broken framing.
+        """
+        return await self.connection.receive_some()
+
+    def _too_large(self, limit: int) -> BackendTooLarge:
+        return BackendTooLarge(backend=self._key, limit="limits.responseBytes", bound=limit)
+
+    def _protocol(self, why: str) -> BackendProtocol:
+        return BackendProtocol(backend=self._key, why=why)
+
+
+def _idle_s(keep_alive: bytes | None) -> float:
+    """How long a connection may lie idle, by the peer's ``Keep-Alive: timeout=5, max=100``."""
+    if keep_alive is None:
+        return IDLE_S
+    for part in keep_alive.lower().split(b","):
+        name, _, value = part.strip().partition(b"=")
+        if name.strip() == b"timeout" and value.strip().isdigit() and len(value) < 10:
+            return min(IDLE_S, int(value) - KEEP_ALIVE_MARGIN_S)
+    return IDLE_S

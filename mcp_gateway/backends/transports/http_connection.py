@@ -1,0 +1,180 @@
+"""One keep-alive HTTP/1.1 connection to a backend.
+
+Owns a socket and the parser of its answers: one request, one response, again.
+Deliberately knows no pool and no MCP. Invariant: at most one request is under
+way; after any failure, or an answer not read to its end, ``reusable`` is False.
+"""
+
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.dial import Dialled
+from mcp_gateway.backends.transports.response_parser import ResponseParser
+from mcp_gateway.backends.transports.wire import RECEIVE_BYTES, Wire
+from mcp_gateway.errors import BackendGone, BackendProtocol, Executed, RemoteFault
+from mcp_gateway.values import BackendKey
+
+EARLY_BYTES: Final = 64 * 2**10
+"""How much of an answer is read while our body is still on its way."""
+TLS_RECORD_BYTES: Final = 16 * 2**10
+"""RFC 8446, 5.1. A request of this size fits every send buffer."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class HttpConnection:
+    """A connection and the response that is under way on it."""
+
+    key: BackendKey
+    dialled: Dialled
+    idle_until: float = 0.0
+    reused: bool = False
+    parser: ResponseParser = attrs.field(init=False, factory=ResponseParser)
+    closed: bool = False
+    _wire: Wire = attrs.field(init=False)
+    _stream: Wire | trio.SSLStream[Wire] = attrs.field(init=False)
+    _base: int = 0
+    _cut: bool = False
+    _ended: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._wire, self._stream = self.dialled.wire, self.dialled.stream
+
+    @property
+    def reusable(self) -> bool:
+        return self.parser.reusable and not self._cut and not self._ended and not self.closed
+
+    @property
+    def nothing_left(self) -> bool:
+        """True as long as no byte of the current request was handed to the kernel."""
+        return self._wire.sent == self._base
+
+    def quiet(self) -> bool:
+        """False when an idle connection has something to say: it is dead, or out of step."""
+        return self._wire.quiet()
+
+    def close(self) -> None:
+        """Close at once; idempotent."""
+        if not self.closed:
+            self.closed = True
+            self._wire.close()
+            self.parser.free()
+
+    async def ask(self, request: bytes) -> None:
+        """Send head and body, and read to the end of the response's head.
+
+        Raises:
+            BackendGone: closed or reset; executed NO when nothing was sent.
+            BackendProtocol: the answer is not HTTP.
+        """
+        self.parser.begin()
+        self._base = self._wire.sent
+        try:
+            rest = await self._send_first(request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise self._gone("the connection was closed before the request") from exc
+        if rest:
+            await self._send_watching(rest)
+        while not self.parser.head_complete:
+            await self._read_more()
+
+    async def receive_some(self) -> bytes:
+        """The next bytes of the body; ``b""`` once it is complete. Errors as ``ask``."""
+        while True:
+            body = self.parser.take()
+            if body or self.parser.complete:
+                return body
+            await self._read_more()
+
+    async def settle(self) -> bool | None:
+        """See whether an answer that was left near its end has ended by now, without waiting for it.
+
+        Returns: True: ended, the connection may be used again. None: not yet. False: it never will.
+        """
+        try:
+            if self._stream is self._wire:
+                data: bytes | bytearray | None = self._wire.receive_now()
+            else:
+                data = None
+                with trio.move_on_after(0.001):  # a record may lie decrypted or not in the TLS layer: only it knows
+                    data = await self._stream.receive_some(RECEIVE_BYTES)
+            if data is None:
+                return None
+            self._take_in(data)
+        except (BackendGone, BackendProtocol, trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        if self.parser.take():
+            return False
+        return self.reusable if self.parser.complete else None
+
+    async def _send_first(self, request: bytes) -> bytes | memoryview:
+        """Send what goes out at once, which is nearly always all; return the rest."""
+        if self._stream is self._wire:
+            done = self._wire.send_now(request)
+            return b"" if done == len(request) else memoryview(request)[done:]
+        if len(request) <= TLS_RECORD_BYTES:
+            await self._stream.send_all(request)
+            return b""
+        return request
+
+    async def _read_more(self) -> None:
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._ended = True
+            raise self._gone("the connection was reset") from exc
+        self._take_in(data)
+
+    def _take_in(self, data: bytes | bytearray) -> None:
+        if not data:
+            self._ended = True
+            if not self.parser.finish():
+                where = "inside the answer" if self.parser.head_complete else "before the answer"
+                raise self._gone(f"the connection was closed {where}")
+            return
+        try:
+            self.parser.feed(bytes(data))
+        except RemoteFault as exc:
+            raise BackendProtocol(backend=self.key, why=exc.what) from exc
+
+    async def _send_watching(self, rest: bytes | memoryview) -> None:
+        """Send what does not fit at once, and listen: a backend may answer (413) without reading it all."""
+        trouble: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                try:
+                    received = 0
+                    while not self.parser.complete and received < EARLY_BYTES:
+                        data = await self._stream.receive_some(RECEIVE_BYTES)
+                        received += len(data)
+                        self._take_in(data)
+                except (BackendGone, BackendProtocol, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                    trouble.append(exc)
+                self._cut = True
+                nursery.cancel_scope.cancel("the answer came before the request was sent")
+
+            nursery.start_soon(watch, name="early answer")
+            try:
+                await self._stream.send_all(rest)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                # The peer stopped reading: what it said before that is worth reading. The watcher sees the end.
+                self._cut = True
+                with trio.move_on_after(1.0):
+                    await trio.sleep_forever()
+            nursery.cancel_scope.cancel("sent")
+        self._raise_trouble(trouble)
+
+    def _raise_trouble(self, trouble: list[Exception]) -> None:
+        if not trouble or self.parser.head_complete:
+            return
+        match trouble[0]:
+            case BackendGone() | BackendProtocol() as error:
+                raise error
+            case other:
+                raise self._gone("the connection was reset") from other
+
+    def _gone(self, why: str) -> BackendGone:
+        executed = Executed.NO if self.nothing_left else Executed.UNKNOWN
+        return BackendGone(backend=self.key, executed=executed, why=why)

@@ -1,0 +1,111 @@
+"""A TCP connection as plain non-blocking socket calls.
+
+Owns one socket. Deliberately knows nothing of HTTP; TLS runs over it (``dial``).
+Invariant: ``sent`` counts every byte the kernel has taken, so that a caller knows
+whether a request can have left; ``close`` never waits.
+
+A plain socket with ``trio.lowlevel.wait_readable`` costs half of a ``SocketStream``
+per exchange (reference measurements: 11 us against 19.5 us for send and receive).
+"""
+
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import trio
+
+RECEIVE_BYTES: Final = 64 * 2**10
+
+_Wait: TypeAlias = Callable[[socket.socket], Awaitable[None]]
+
+
+class Wire(trio.abc.Stream):
+    """One connected, non-blocking socket."""
+
+    __slots__ = ("_sock", "sent")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.sent = 0
+        sock.setblocking(False)
+
+    @classmethod
+    def take_over(cls, stream: trio.SocketStream) -> "Wire":
+        """Take the socket out of a stream that Trio connected (TCP_NODELAY is set there)."""
+        return cls(socket.socket(fileno=stream.socket.detach()))
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send what fits without waiting; 0 when nothing does.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError
+        """
+        try:
+            taken = self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise self._broken(exc) from exc
+        self.sent += taken
+        return taken
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with memoryview(data) as view:
+            done = self.send_now(view)
+            while done < len(view):
+                await self._wait(trio.lowlevel.wait_writable)
+                done += self.send_now(view[done:])
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._wait(trio.lowlevel.wait_writable)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes; ``b""`` when the peer has closed its side."""
+        while True:
+            await self._wait(trio.lowlevel.wait_readable)
+            try:
+                return self._sock.recv(max_bytes or RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                raise self._broken(exc) from exc
+
+    def receive_now(self) -> bytes | None:
+        """What is there, ``b""`` at the end, None when nothing is there yet."""
+        try:
+            return self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def quiet(self) -> bool:
+        """True while nothing waits to be read: neither bytes nor the end nor an error."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Close at once, waking whoever waits on the socket; idempotent."""
+        if self._sock.fileno() != -1:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    async def _wait(self, until: _Wait) -> None:
+        if self._sock.fileno() == -1:
+            raise trio.ClosedResourceError("the connection was closed on our side")
+        await until(self._sock)
+
+    def _broken(self, exc: OSError) -> Exception:
+        if self._sock.fileno() == -1:
+            return trio.ClosedResourceError("the connection was closed on our side")
+        return trio.BrokenResourceError(exc.strerror or str(exc))
