@@ -203,6 +203,17 @@ class Draining(GatewayError):
         return "the gateway is shutting down"
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class CallCancelled(GatewayError):
+    """The call's own client gave it up (or its session ended)."""
+
+    executed: Executed
+    why: str
+
+    def __str__(self) -> str:
+        return f"call ended: {self.why}"
+
+
 @attrs.frozen(kw_only=True)
 class ConfigMistake:
     """One mistake in a configuration file: where it stands and what would be right."""

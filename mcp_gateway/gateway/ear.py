@@ -1,0 +1,139 @@
+"""What is done with each thing a backend says before its answer.
+
+Owns progress, log and request relaying for one call to a 2025 client or any
+client's notifications. Deliberately never waits for a client's answer: the POST
+that brings it delivers it. Invariant: a question asked through an ear is
+forgotten when its call ends.
+"""
+
+import logging
+from typing import Final
+
+import attrs
+
+from mcp_gateway.backends.backend import Backend
+from mcp_gateway.backends.transports.base import Inbound
+from mcp_gateway.errors import GatewayError, Overload
+from mcp_gateway.gateway.calls import CallClock
+from mcp_gateway.gateway.errand import Errand
+from mcp_gateway.gateway.outlet import Outlet
+from mcp_gateway.gateway.server_requests import ServerRequests, allowed, answer_for
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol.methods import level_at_least
+from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
+
+logger = logging.getLogger(__name__)
+
+PROGRESS: Final = "notifications/progress"
+MESSAGE: Final = "notifications/message"
+CANCELLED: Final = "notifications/cancelled"
+
+
+def progress_token(errand_raw: bytes) -> bytes | None:
+    """The client's own progressToken as it stands in its request, or None."""
+    return splice.value_at(errand_raw, ("params", "_meta", "progressToken"))
+
+
+@attrs.define(eq=False, kw_only=True)
+class Ear:
+    """Hears one call's backend on behalf of one client."""
+
+    errand: Errand
+    backend: Backend
+    outlet: Outlet
+    clock: CallClock
+    session: Session | None
+    """The client's 2025 session; None for a modern client, who is never sent a request."""
+    _token: bytes | None = attrs.field(init=False)
+    _asked: dict[bytes, str] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._token = progress_token(self.errand.message.raw)
+
+    async def hear(self, inbound: Inbound) -> None:
+        """Take one message that belongs to this call (a ``Hear``)."""
+        if inbound.id_raw is not None:
+            await self._question(inbound, inbound.id_raw)
+        elif inbound.method == PROGRESS:
+            self.clock.progress()
+            if self._token is not None:
+                await self.outlet.send(splice.rewrite(inbound.raw, {"params": {"progressToken": self._token}}))
+        elif inbound.method == MESSAGE:
+            await self._log(inbound)
+        elif inbound.method == CANCELLED:
+            await self._withdrawn(inbound)
+
+    async def _log(self, inbound: Inbound) -> None:
+        level = inbound.params.get("level")
+        wanted = self.session.log_level if self.session is not None else self.errand.log_level
+        # "Servers MUST NOT send notifications/message ... unless the request opted in" -- 2026-07-28 server/utilities/logging
+        if wanted is None and self.errand.client.modern:
+            return
+        if wanted is None or level_at_least(str(level), wanted):
+            await self.outlet.send(inbound.raw)
+
+    async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
+        if inbound.method == "ping":
+            await self.backend.respond(self.errand.caller, jsonrpc.render_result(id_raw, b"{}"))
+            return
+        if self.session is None or not allowed(inbound.method, inbound.params, self.errand.capabilities):
+            await self.refuse(id_raw, f"the client cannot do {inbound.method}")
+            return
+        try:
+            await self._ask(self.session.questions, inbound, id_raw)
+        except Overload as full:
+            await self.refuse(id_raw, str(full))
+
+    async def _ask(self, questions: ServerRequests, inbound: Inbound, id_raw: bytes) -> None:
+        async def on_answer(response: jsonrpc.RpcResponse) -> None:
+            self._asked.pop(id_raw, None)
+            self.clock.resume()
+            await self.backend.respond(self.errand.caller, answer_for(id_raw, response))
+
+        asked = questions.ask(on_answer)
+        self._asked[id_raw] = asked
+        self.clock.pause()
+        if await self.tell(splice.rewrite(inbound.raw, {"id": jsonrpc.dumps(asked)})):
+            return
+        if questions.forget(asked):
+            self._asked.pop(id_raw, None)
+            self.clock.resume()
+            await self.refuse(id_raw, "the client has no stream to be asked on")
+
+    async def tell(self, message: bytes) -> bool:
+        """Send on this request's stream, else on the session's GET stream; False when there is neither."""
+        if await self.outlet.send(message):
+            return True
+        if self.session is not None and self.session.streams:
+            self.session.mailbox.post(message)
+            return True
+        return False
+
+    async def refuse(self, id_raw: bytes, why: str) -> None:
+        """Answer a backend's question that nobody can be asked."""
+        await self.backend.respond(self.errand.caller, jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
+
+    async def _withdrawn(self, inbound: Inbound) -> None:
+        """The backend no longer wants to know: take the question back from the client."""
+        raw = splice.value_at(inbound.raw, ("params", "requestId"))
+        asked = self._asked.pop(raw, None) if raw is not None else None
+        if asked is None or self.session is None or not self.session.questions.forget(asked):
+            return
+        self.clock.resume()
+        await self.tell(splice.rewrite(inbound.raw, {"params": {"requestId": jsonrpc.dumps(asked)}}))
+
+    def close(self) -> None:
+        """The call ended: late answers to its questions are ignored."""
+        if self.session is not None:
+            for asked in self._asked.values():
+                self.session.questions.forget(asked)
+        self._asked.clear()
+
+
+async def say(backend: Backend, errand: Errand, message: bytes) -> None:
+    """Send a response upstream when a failure concerns nobody any more."""
+    try:
+        await backend.respond(errand.caller, message)
+    except GatewayError as gone:
+        logger.debug("answer not delivered", extra={"backend": backend.key, "why": str(gone)})

@@ -1,0 +1,52 @@
+"""One request on its way from a client to a backend.
+
+Owns the values that the client face hands to the relay. Deliberately no I/O.
+"""
+
+import attrs
+
+from mcp_gateway.backends.backend import Caller
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.routing.table import Target
+from mcp_gateway.values import Header, JsonObject
+
+
+@attrs.frozen(kw_only=True)
+class Errand:
+    """Everything the relay needs to know of one request."""
+
+    message: jsonrpc.RpcRequest
+    client: Era
+    caller: Caller
+    target: Target
+    edits: Edits
+    """Of ``params``: the client's names replaced by the backend's own."""
+    capabilities: JsonObject
+    """What the client declared; decides what it may be asked."""
+    log_level: str | None = None
+    forwarded: tuple[Header, ...] = ()
+
+    @property
+    def method(self) -> str:
+        return self.message.method
+
+    @property
+    def arguments(self) -> object:
+        return self.message.params.get("arguments")
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """The one answer to a request: HTTP status (of the client's era) and JSON-RPC response."""
+
+    status: int
+    body: bytes = attrs.field(repr=False)
+    label: str = "ok"
+    """For the metric: ok, tool_error, error, cancelled, timeout, refused."""
+
+
+def error_response(id_raw: bytes, error: bytes) -> bytes:
+    """A JSON-RPC error response around a raw error object."""
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id_raw, error)

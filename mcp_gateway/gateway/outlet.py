@@ -1,0 +1,157 @@
+"""What one request's client hears: notifications, then exactly one answer.
+
+Owns the choice between a JSON answer and an SSE stream, the order of what is
+sent and the keep-alive of a quiet stream. Deliberately decides nothing about the
+call. Invariant: ``finish`` or ``abandon`` takes effect once; nothing follows it
+(design, invariant 1).
+
+Spec: design section 8 "Streaming"; MCP 2025-11-25 and 2026-07-28 basic/transports.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.gateway.entrance import Reply
+from mcp_gateway.gateway.replay import StreamLog
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.values import Header
+
+PRIMING_AFTER_S: Final = 1.0
+"""A 2025-11-25 client gets a resumable stream after this long without an answer."""
+HEADERS_AFTER_S: Final = 10.0
+"""Everyone else gets headers and a comment, before the usual idle timeouts of proxies."""
+RETRY_MS: Final = 1000
+"""The ``retry`` hint of a priming event: how long a client waits before it resumes."""
+
+JSON_HEAD: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"),)
+SSE_HEAD: Final[tuple[Header, ...]] = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Phase(Enum):
+    SILENT = "silent"
+    STREAMING = "streaming"
+    FINISHED = "finished"
+
+
+@attrs.frozen(kw_only=True)
+class Accepts:
+    """Which answer forms the client takes (``*/*`` and a missing Accept mean both)."""
+
+    json: bool = True
+    sse: bool = True
+
+
+@attrs.define(eq=False, kw_only=True)
+class Outlet:
+    """The way back to the client of one request."""
+
+    reply: Reply
+    era: Era
+    accepts: Accepts = Accepts()
+    log: StreamLog | None = None
+    """Where events are kept for a resume; None when the era or the client cannot resume."""
+    keep_alive_s: float = 15.0
+    headers: Sequence[Header] = ()
+    phase: Phase = Phase.SILENT
+    gone: bool = False
+    due_at: float = attrs.field(init=False)
+    bytes_out: int = 0
+    _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        wait_s = PRIMING_AFTER_S if self._primes else HEADERS_AFTER_S
+        self.due_at = trio.current_time() + min(wait_s, self.keep_alive_s) if self.accepts.sse else float("inf")
+
+    @property
+    def _primes(self) -> bool:
+        return self.era.priming_event and self.log is not None
+
+    def leave(self) -> None:
+        """The client went away; what comes is kept for a resume or dropped."""
+        self.gone = True
+
+    async def send(self, message: bytes) -> bool:
+        """Send one notification or request as an event; False when it could not reach this client here."""
+        if self.phase is Phase.FINISHED or not self.accepts.sse:
+            return False
+        async with self._lock:
+            await self._open()
+            return await self._event(message)
+
+    async def finish(self, status: int, body: bytes) -> None:
+        """Send the one answer: as JSON when nothing was streamed, else as the last event."""
+        if self.phase is Phase.FINISHED:
+            return
+        if self.phase is Phase.SILENT and self.accepts.json:
+            self.phase = Phase.FINISHED
+            await self._whole(status, body)
+            return
+        async with self._lock:
+            await self._open()
+            if self.phase is not Phase.STREAMING:
+                return
+            await self._event(body)
+            await self._close()
+
+    async def abandon(self, status: int, body: bytes) -> None:
+        """The client cancelled: an open stream just ends; without one HTTP needs an answer, ``body``."""
+        if self.phase is not Phase.STREAMING:
+            await self.finish(status, body)
+            return
+        async with self._lock:
+            await self._close()
+
+    async def tick(self, now: float) -> None:
+        """Show a client that waits that somebody is there: open the stream, or send a comment."""
+        self.due_at = now + self.keep_alive_s
+        if self._lock.locked() or self.phase is Phase.FINISHED or not self.accepts.sse:
+            return
+        async with self._lock:
+            fresh = self.phase is Phase.SILENT
+            await self._open()
+            if self.phase is Phase.STREAMING and not self.gone and not (fresh and self._primes):
+                await self.reply.comment()
+
+    async def _whole(self, status: int, body: bytes) -> None:
+        self.bytes_out += len(body)
+        if not self.gone:
+            await self.reply.whole(status, (*JSON_HEAD, *self.headers), body)
+
+    async def _open(self) -> None:
+        if self.phase is not Phase.SILENT:
+            return
+        self.phase = Phase.STREAMING
+        if not self.gone:
+            await self.reply.open(200, (*SSE_HEAD, *self.headers))
+        if self._primes and self.log is not None:
+            event_id = self.log.append(b"")
+            if not self.gone:
+                await self.reply.event(b"", event_id=event_id, retry_ms=RETRY_MS)
+
+    async def _event(self, message: bytes) -> bool:
+        if self.phase is not Phase.STREAMING:
+            return False
+        self.due_at = trio.current_time() + self.keep_alive_s
+        self.bytes_out += len(message)
+        event_id = self.log.append(message) if self.log is not None else None
+        if self.gone:
+            return event_id is not None
+        sent = await self.reply.event(message, event_id=event_id)
+        return sent or event_id is not None
+
+    async def _close(self) -> None:
+        if self.phase is not Phase.STREAMING:
+            return
+        self.phase = Phase.FINISHED
+        if self.log is not None:
+            self.log.end()
+        if not self.gone:
+            await self.reply.close()

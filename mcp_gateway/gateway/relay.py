@@ -1,0 +1,199 @@
+"""One request to its backend and its answer back, in any pair of eras.
+
+Owns the translation of a request on its way up and of the answer on its way
+down, and the loop that lets a 2025 client answer a 2026 backend's
+``input_required``. Deliberately opens no deadline (the caller's scope is the
+call's) and parks nothing (``parking``). Invariant: what the gateway does not act
+on goes through byte for byte (design, invariant 6).
+"""
+
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.backend import Backend
+from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing
+from mcp_gateway.errors import BackendProtocol, Executed
+from mcp_gateway.gateway.ear import Ear, progress_token
+from mcp_gateway.gateway.errand import Errand, Outcome, error_response
+from mcp_gateway.gateway.questionnaire import Questionnaire
+from mcp_gateway.protocol import headers as mcp_headers
+from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol.envelope import META_SERVER_INFO
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.methods import named_by
+from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.values import Header, JsonObject
+
+LARGE_BYTES: Final = 2**20
+"""Above this an answer that must be reshaped is reshaped in a thread (design section 8)."""
+MAX_ROUNDS: Final = 10
+"""How often a 2026 backend may ask for more input within one call (as both SDKs)."""
+FIRST_PAUSE_S: Final = 0.05
+LAST_PAUSE_S: Final = 0.25
+"""Pauses before a retry that carries only requestState."""
+THREADS: Final = 2
+
+_MODERN_STATUS: Final = {-32700: 400, -32600: 400, -32601: 404, -32020: 400, -32021: 400, -32022: 400}
+
+
+def status_for(era: Era, code: int) -> int:
+    """The HTTP status of a JSON-RPC error on this face (reference 1.12; a 2025 session always gets 200)."""
+    return _MODERN_STATUS.get(code, 200) if era.modern else 200
+
+
+@attrs.define(eq=False, kw_only=True)
+class Relay:
+    """Carries errands; one per process."""
+
+    server_info: bytes
+    """Our own Implementation object, raw JSON."""
+    _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(THREADS))
+
+    async def fetch(self, errand: Errand, backend: Backend, hear: Hear, extra: Edits | None = None) -> Answer:
+        """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer."""
+        era = self._era(backend)
+        outgoing = Outgoing(
+            method=errand.method,
+            render=Rendering(errand=errand, era=era, extra=extra or {}).render,
+            headers=self._headers(errand, era),
+        )
+        return await backend.exchange(errand.caller, outgoing, hear)
+
+    async def run(self, errand: Errand, backend: Backend, ear: Ear) -> Outcome:
+        """Carry one errand to its end.
+
+        Raises:
+            BackendError: the backend could not do its part.
+        """
+        era = self._era(backend)
+        extra: Edits = {}
+        pause_s = FIRST_PAUSE_S
+        for _ in range(MAX_ROUNDS):
+            answer = await self.fetch(errand, backend, ear.hear, extra)
+            parts = jsonrpc.answer_parts(answer.raw)
+            if errand.client.modern or not era.modern or parts.is_error or not wants_input(parts.result):
+                return await self.outcome(errand, era, answer)
+            asked = read_input_required(parts.result)
+            if asked.requests:
+                answers = await Questionnaire(ear=ear, requests=asked.requests).ask()
+                if isinstance(answers, Outcome):
+                    return answers
+                extra = {"inputResponses": answers}
+            else:
+                await trio.sleep(pause_s)
+                pause_s = min(pause_s * 2, LAST_PAUSE_S)
+                extra = {}
+            extra = {**extra, "requestState": asked.state} if asked.state is not None else extra
+        raise BackendProtocol(
+            backend=backend.key, executed=Executed.UNKNOWN, why=f"asked for input more than {MAX_ROUNDS} times"
+        )
+
+    def stamped(self, result: bytes) -> bytes:
+        """A modern result of our own, with who we are in its metadata."""
+        return splice.rewrite(result, {"_meta": {META_SERVER_INFO: self.server_info}})
+
+    async def outcome(self, errand: Errand, era: Era, answer: Answer) -> Outcome:
+        """The client's form of a backend's final answer."""
+        if len(answer.raw) > LARGE_BYTES and (errand.client.family is not era.family or errand.target.uri_map):
+            return await trio.to_thread.run_sync(self.outcome_now, errand, era, answer, limiter=self._limiter)
+        return self.outcome_now(errand, era, answer)
+
+    def outcome_now(self, errand: Errand, era: Era, answer: Answer) -> Outcome:
+        """The same without waiting; pure."""
+        parts = jsonrpc.answer_parts(answer.raw)
+        id_raw = errand.message.id_raw
+        if parts.is_error:
+            error = translate.error(parts.result, method=errand.method, client=errand.client, backend=era)
+            code = error_code(error)
+            body = error_response(id_raw, error)
+            return Outcome(status=status_for(errand.client, code), body=body, label="error")
+        result = translate.result(
+            errand.method,
+            parts.result,
+            client=errand.client,
+            backend=era,
+            server_info=self.server_info,
+            hints=(0, True) if errand.method == "resources/read" else None,
+            uri_map=errand.target.uri_map,
+        )
+        label = "tool_error" if b'"isError":true' in parts.result[-64:] else "ok"
+        return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label=label)
+
+    def _era(self, backend: Backend) -> Era:
+        era = backend.snapshot.era
+        if era is None:
+            backend.check_open()
+            raise BackendProtocol(backend=backend.key, executed=Executed.NO, why="its protocol is not known yet")
+        return era
+
+    def _headers(self, errand: Errand, era: Era) -> tuple[Header, ...]:
+        if not era.modern:
+            return errand.forwarded
+        own: list[Header] = []
+        if named_by(errand.method):
+            own.append((b"Mcp-Name", mcp_headers.encode_value(errand.target.upstream)))
+        if errand.method == "tools/call":
+            own.extend(mcp_headers.mirror(errand.target.headers, errand.message.params.get("arguments")))
+        return (*own, *errand.forwarded)
+
+
+@attrs.frozen(kw_only=True)
+class Rendering:
+    """Writes one errand as the request its backend gets."""
+
+    errand: Errand
+    era: Era
+    extra: Edits
+
+    def render(self, upstream_id: int) -> bytes:
+        """The whole JSON-RPC request under ``upstream_id``."""
+        id_raw = b"%d" % upstream_id
+        wants_progress = progress_token(self.errand.message.raw) is not None
+        identity = self.errand.caller.identity
+        params = translate.request_params(
+            splice.value_at(self.errand.message.raw, ("params",)),
+            client=self.errand.client,
+            backend=self.era,
+            edits={**self.errand.edits, **self.extra},
+            meta=translate.Meta(
+                progress_token=id_raw if wants_progress else None,
+                capabilities=identity.capabilities,
+                client_info=identity.info,
+                log_level=self.errand.log_level,
+            ),
+        )
+        return splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
+
+
+@attrs.frozen(kw_only=True)
+class InputRequired:
+    """A 2026 backend's interim result."""
+
+    requests: JsonObject
+    state: bytes | None
+
+
+def wants_input(result: bytes) -> bool:
+    """Whether a 2026 result is interim."""
+    return b'"input_required"' in result and splice.value_at(result, ("resultType",)) == b'"input_required"'
+
+
+def read_input_required(result: bytes) -> InputRequired:
+    """Spec: MCP 2026-07-28 basic/patterns/mrtr, InputRequiredResult."""
+    value = jsonrpc.parse(result)
+    requests = value.get("inputRequests") if isinstance(value, dict) else None
+    return InputRequired(
+        requests=requests if isinstance(requests, dict) else {},
+        state=splice.value_at(result, ("requestState",)),
+    )
+
+
+def error_code(error: bytes) -> int:
+    """The code of a raw JSON-RPC error object; internal error when there is none."""
+    code = splice.value_at(error, ("code",))
+    try:
+        return int(code) if code is not None else -32603
+    except ValueError:
+        return -32603

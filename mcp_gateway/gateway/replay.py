@@ -1,0 +1,125 @@
+"""What a 2025 client may have missed: the last events of each of its streams.
+
+Owns event ids and the bounded memory behind ``Last-Event-ID``. Deliberately sends
+nothing. Invariant: an event id names its stream, and only that stream's later
+events are ever given for it; memory stays below the bounds of ``limits.replay*``.
+
+Spec: MCP 2025-11-25 basic/transports, Resumability and Redelivery.
+"""
+
+import secrets
+from collections import OrderedDict, deque
+
+import attrs
+import trio
+
+KEPT_STREAMS = 64
+"""Streams remembered per session; the oldest ended one goes first."""
+
+
+@attrs.define(eq=False)
+class ReplayBudget:
+    """Bytes that all sessions together may keep (``limits.replayTotal``)."""
+
+    total_bytes: int
+    used_bytes: int = 0
+
+
+@attrs.define(eq=False)
+class StreamLog:
+    """The kept events of one stream: (sequence number, data, time), oldest first."""
+
+    name: str
+    owner: "Replay"
+    events: deque[tuple[int, bytes, float]] = attrs.field(factory=deque)
+    next_seq: int = 0
+    ended: bool = False
+    _grown: trio.Event = attrs.field(factory=trio.Event)
+
+    def append(self, data: bytes) -> str:
+        """Keep one event; return its id. Oldest events go when a bound is reached."""
+        seq, self.next_seq = self.next_seq, self.next_seq + 1
+        self.events.append((seq, data, trio.current_time()))
+        self.owner.charge(len(data))
+        self.owner.trim()
+        self._wake()
+        return f"{self.name}-{seq}"
+
+    def end(self) -> None:
+        """No further event will come."""
+        self.ended = True
+        self._wake()
+
+    def after(self, seq: int) -> list[tuple[int, bytes]] | None:
+        """Events later than ``seq``; None when one of them is no longer kept."""
+        kept = [(number, data) for number, data, _ in self.events if number > seq]
+        return kept if len(kept) == self.next_seq - 1 - seq else None
+
+    async def grown(self) -> None:
+        """Wait until something was added or the stream ended."""
+        await self._grown.wait()
+
+    def _wake(self) -> None:
+        grown, self._grown = self._grown, trio.Event()
+        grown.set()
+
+
+@attrs.define(eq=False, kw_only=True)
+class Replay:
+    """The stream logs of one session."""
+
+    budget: ReplayBudget
+    session_bytes: int
+    age_s: float
+    _tag: str = attrs.field(factory=lambda: secrets.token_hex(4))
+    """New with every object: ids from before a restart never name a stream of today."""
+    _streams: OrderedDict[str, StreamLog] = attrs.field(factory=OrderedDict)
+    _next: int = 0
+    used_bytes: int = 0
+
+    def open(self) -> StreamLog:
+        """Begin the log of a new stream."""
+        log = StreamLog(name=f"{self._tag}-{self._next}", owner=self)
+        self._next += 1
+        self._streams[log.name] = log
+        while len(self._streams) > KEPT_STREAMS and self._drop_ended():
+            pass
+        return log
+
+    def find(self, event_id: str) -> tuple[StreamLog, int] | None:
+        """The stream and sequence number an event id names; None when it is not one of ours."""
+        name, _, seq = event_id.rpartition("-")
+        log = self._streams.get(name)
+        if log is None or not seq.isascii() or not seq.isdigit() or len(seq) > 9:
+            return None
+        return (log, int(seq)) if int(seq) < log.next_seq else None
+
+    def charge(self, size: int) -> None:
+        self.used_bytes += size
+        self.budget.used_bytes += size
+
+    def trim(self) -> None:
+        """Drop oldest first until every bound holds."""
+        horizon = trio.current_time() - self.age_s
+        for log in list(self._streams.values()):
+            while log.events and (
+                log.events[0][2] < horizon
+                or self.used_bytes > self.session_bytes
+                or self.budget.used_bytes > self.budget.total_bytes
+            ):
+                self.charge(-len(log.events.popleft()[1]))
+
+    def clear(self) -> None:
+        """Give everything back (the session ends)."""
+        for log in self._streams.values():
+            log.end()
+        self.charge(-self.used_bytes)
+        self._streams.clear()
+
+    def _drop_ended(self) -> bool:
+        oldest = next((log for log in self._streams.values() if log.ended), None)
+        if oldest is None:
+            return False
+        self.charge(-sum(len(data) for _, data, _ in oldest.events))
+        del self._streams[oldest.name]
+        return True

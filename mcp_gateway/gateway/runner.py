@@ -1,0 +1,176 @@
+"""Runs one call: a place, a scope, a deadline, exactly one outcome.
+
+Owns the life of a call from admission to its outcome, for both client eras.
+Deliberately writes nothing to the client (the faces do) and translates nothing
+(``relay``). Invariant: whatever happens inside, ``run`` returns one ``Outcome``
+or lets ``Cancelled`` of an outer scope through (design, invariant 1).
+"""
+
+import logging
+import secrets
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.backend import Backend
+from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.errors import BackendGone, CallCancelled, Executed, GatewayError
+from mcp_gateway.gateway.calls import Call, CallClock, Calls, Cause, why_ended
+from mcp_gateway.gateway.ear import Ear
+from mcp_gateway.gateway.errand import Errand, Outcome
+from mcp_gateway.gateway.outlet import Outlet
+from mcp_gateway.gateway.pacer import Pacer
+from mcp_gateway.gateway.parking import STATE_REFUSED, ParkedCall, Parking, binding_of, new_park_id
+from mcp_gateway.gateway.relay import Relay
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol.wire_errors import CANCELLED, cancelled_data, error_data, wire_for
+from mcp_gateway.telemetry.metrics import Metrics
+from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
+
+ASKABLE: Final = ("sampling", "elicitation", "roots")
+"""Client capabilities for which a 2025 backend may ask something mid-call."""
+
+
+def failure(id_raw: bytes, error: GatewayError, backend: BackendKey | None) -> Outcome:
+    """The outcome of a call that the gateway itself must answer."""
+    if isinstance(error, CallCancelled):
+        body = jsonrpc.render_error(id_raw, CANCELLED, str(error), cancelled_data(backend, error.executed))
+        return Outcome(status=200, body=body, label="cancelled")
+    wire = wire_for(error)
+    body = jsonrpc.render_error(id_raw, wire.code, str(error), error_data(error, backend))
+    return Outcome(status=200, body=body, label=wire.reason)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Runner:
+    """Runs calls; one per process."""
+
+    fleet: Fleet
+    relay: Relay
+    parking: Parking
+    calls: Calls
+    pacer: Pacer
+    metrics: Metrics
+
+    async def run(
+        self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str
+    ) -> Outcome:
+        """Carry ``errand`` under its deadline; ``call`` is what others cancel.
+
+        Raises:
+            Overload: no place is free.
+        """
+        started_at = trio.current_time()
+        with self.calls.running(call), self.pacer.pacing(outlet):
+            outcome = await self._run(errand, call, outlet, session, realm)
+        self.metrics.request(
+            errand.method, errand.target.backend, outcome.label, trio.current_time() - started_at
+        )
+        return outcome
+
+    async def _run(
+        self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str
+    ) -> Outcome:
+        key, id_raw = errand.target.backend, errand.message.id_raw
+        backend = self.fleet.get(key)
+        if backend is None:
+            gone = BackendGone(backend=key, executed=Executed.NO, why="it is not configured any more")
+            return failure(id_raw, gone, key)
+        try:
+            if session is None and self._may_be_asked(errand, backend):
+                return await self._parked(errand, call, outlet, backend, realm)
+            return await self._direct(errand, call, outlet, session, backend)
+        except GatewayError as error:
+            return failure(id_raw, error, key)
+
+    async def _direct(
+        self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, backend: Backend
+    ) -> Outcome:
+        clock = CallClock(scope=call.scope, timeouts=backend.spec.timeouts)
+        ear = Ear(errand=errand, backend=backend, outlet=outlet, clock=clock, session=session)
+        try:
+            with call.scope, backend.calls.running(call):
+                clock.start()
+                backend.check_open()
+                return await self.relay.run(errand, backend, ear)
+        finally:
+            ear.close()
+        return self._ended(errand, call, clock)
+
+    def _ended(self, errand: Errand, call: Call, clock: CallClock) -> Outcome:
+        key = errand.target.backend
+        error = why_ended(call, clock, key)
+        self.metrics.cancelled((call.cause or Cause.DEADLINE).name.lower(), "queued" if clock.queued else "sent")
+        return failure(errand.message.id_raw, error, key)
+
+    def _may_be_asked(self, errand: Errand, backend: Backend) -> bool:
+        era = backend.snapshot.era
+        return era is not None and not era.modern and any(name in errand.capabilities for name in ASKABLE)
+
+    async def _parked(
+        self, errand: Errand, call: Call, outlet: Outlet, backend: Backend, realm: str
+    ) -> Outcome:
+        state = errand.message.params.get("requestState")
+        parked = self._park(errand, outlet, backend) if state is None else self._resume(errand, outlet, realm, state)
+        if parked is None:
+            code, text = STATE_REFUSED
+            return Outcome(status=200, body=jsonrpc.render_error(errand.message.id_raw, code, text), label="refused")
+        if state is not None:
+            await parked.answer(splice.value_at(errand.message.raw, ("params", "inputResponses")))
+        return await self._attend(parked, errand, call, realm)
+
+    def _park(self, errand: Errand, outlet: Outlet, backend: Backend) -> ParkedCall:
+        own = Call(method=errand.method, scope=trio.CancelScope())
+        clock = CallClock(scope=own.scope, timeouts=backend.spec.timeouts)
+        parked = ParkedCall(
+            park_id=new_park_id(),
+            errand=errand,
+            backend=backend,
+            relay=self.relay,
+            clock=clock,
+            call=own,
+            ear=Ear(errand=errand, backend=backend, outlet=outlet, clock=clock, session=None),
+            binding=binding_of(errand),
+        )
+        self.parking.admit(parked)
+
+        async def run() -> None:
+            with self.calls.running(own), backend.calls.running(own):
+                await parked.run()
+
+        backend.start_in_session(errand.caller, f"parked:{errand.method}", run)
+        return parked
+
+    def _resume(self, errand: Errand, outlet: Outlet, realm: str, state: object) -> ParkedCall | None:
+        parked = self.parking.open(state, realm, binding_of(errand))
+        if parked is not None:
+            parked.attach(errand, outlet)
+        return parked
+
+    async def _attend(self, parked: ParkedCall, errand: Errand, call: Call, realm: str) -> Outcome:
+        """Wait with the client for an outcome or a question; its leaving ends the parked call."""
+        settled = False
+        try:
+            with call.scope:
+                result = await parked.settled()
+                settled = True
+        finally:
+            if not settled:
+                parked.call.cancel(call.cause or Cause.DISCONNECT)
+        if not settled:
+            self.parking.forget(parked)
+            return self._ended(errand, call, parked.clock)
+        if result is not None:
+            self.parking.forget(parked)
+        if result is None:
+            parked.detach()
+            interim = parked.input_required(self.parking.seal(parked, realm))
+            interim = self.relay.stamped(interim)
+            return Outcome(status=200, body=jsonrpc.render_result(errand.message.id_raw, interim), label="input_required")
+        if isinstance(result, GatewayError):
+            return failure(errand.message.id_raw, result, parked.backend.key)
+        return attrs.evolve(result, body=splice.rewrite(result.body, {"id": errand.message.id_raw}))

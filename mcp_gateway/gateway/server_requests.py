@@ -1,0 +1,95 @@
+"""Questions of backends to a 2025 client: sampling, elicitation, roots, ping.
+
+Owns the ids under which questions go down and the way each answer takes back.
+Deliberately knows no transport: the asker brings a function for the answer.
+Invariant: an answer is delivered at most once, and only for an id that this
+session was asked under.
+
+Spec: MCP 2025-11-25 basic/transports (responses arrive on POSTs of their own).
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import attrs
+
+from mcp_gateway.errors import Overload
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.values import JsonObject
+
+MAX_OPEN: Final = 64
+"""Unanswered questions per session; above that the backend is told that its client is busy."""
+
+CAPABILITY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "sampling/createMessage": "sampling",
+        "elicitation/create": "elicitation",
+        "roots/list": "roots",
+    }
+)
+"""Which client capability each server request needs."""
+
+OnAnswer: TypeAlias = Callable[[jsonrpc.RpcResponse], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class ServerRequests:
+    """The open questions to one client."""
+
+    _open: dict[str, OnAnswer] = attrs.field(factory=dict)
+    _prefix: str = attrs.field(factory=lambda: f"gw-{secrets.token_hex(6)}")
+    _next: int = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def ask(self, on_answer: OnAnswer) -> str:
+        """Reserve an id of our own; ``on_answer`` gets the client's response.
+
+        Raises:
+            Overload: too many questions are open.
+        """
+        if len(self._open) >= MAX_OPEN:
+            raise Overload(bound="open server requests per session", limit=MAX_OPEN)
+        request_id = f"{self._prefix}-{self._next}"
+        self._next += 1
+        self._open[request_id] = on_answer
+        return request_id
+
+    def forget(self, request_id: str) -> bool:
+        """The question is moot; a later answer is ignored. Whether it was open."""
+        return self._open.pop(request_id, None) is not None
+
+    async def deliver(self, response: jsonrpc.RpcResponse) -> bool:
+        """Hand an answer to whoever asked; False for an id nobody waits for."""
+        on_answer = self._open.pop(response.id, None) if isinstance(response.id, str) else None
+        if on_answer is None:
+            return False
+        await on_answer(response)
+        return True
+
+
+def allowed(method: str, params: JsonObject, capabilities: JsonObject) -> bool:
+    """Whether a client with these capabilities may be asked this.
+
+    "Servers MUST NOT send elicitation requests with modes that are not supported
+    by the client" (MCP 2025-11-25 client/elicitation); ``elicitation: {}`` means form only.
+    """
+    if method == "ping":
+        return True
+    need = CAPABILITY.get(method)
+    declared = capabilities.get(need) if need else None
+    if not isinstance(declared, dict):
+        return False
+    if method == "elicitation/create" and params.get("mode") == "url":
+        return "url" in declared
+    if method == "sampling/createMessage" and ("tools" in params or "toolChoice" in params):
+        return "tools" in declared
+    return True
+
+
+def answer_for(question_id: bytes, response: jsonrpc.RpcResponse) -> bytes:
+    """The client's response with the id under which the backend asked."""
+    return splice.rewrite(response.raw, {"id": question_id})

@@ -1,0 +1,86 @@
+"""One 2025 client session, as far as it lives in this process.
+
+Owns what a signed session id cannot carry: calls in flight, questions to the
+client, log level, subscriptions, replay. Deliberately opens nothing upstream.
+Invariant: only requests that present this session's id reach this object
+(design, invariant 4).
+"""
+
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.auth.principal import Principal
+from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.gateway.calls import Call, Cause
+from mcp_gateway.gateway.mailbox import Mailbox
+from mcp_gateway.gateway.replay import Replay
+from mcp_gateway.gateway.server_requests import ServerRequests
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.routing.snapshot import Kind
+from mcp_gateway.values import GatewayName, JsonObject, RequestId
+
+CHANGED_METHOD: Final = {
+    Kind.TOOLS: "notifications/tools/list_changed",
+    Kind.PROMPTS: "notifications/prompts/list_changed",
+    Kind.RESOURCES: "notifications/resources/list_changed",
+    Kind.TEMPLATES: "notifications/resources/list_changed",
+}
+
+
+class LegacyWording:
+    """Notices as 2025 clients know them."""
+
+    def changed(self, kind: Kind) -> bytes:
+        return jsonrpc.render_notification(CHANGED_METHOD[kind], None)
+
+    def updated(self, uri: str) -> bytes:
+        return jsonrpc.render_notification("notifications/resources/updated", jsonrpc.dumps({"uri": uri}))
+
+
+@attrs.define(eq=False, kw_only=True)
+class Session:
+    """The live part of one client session."""
+
+    key: str
+    """The id's random part: what upstream sessions are keyed by; never the id itself."""
+    era: Era
+    gateway: GatewayName
+    principal: Principal
+    identity: ClientIdentity
+    capabilities: JsonObject
+    replay: Replay = attrs.field(repr=False)
+    view: str = ""
+    """The virtual server the session was opened on; "" for none."""
+    log_level: str | None = None
+    seen: dict[Kind, bytes] = attrs.field(factory=dict, repr=False)
+    """Fingerprint of the list of each kind that the client knows or was told to fetch."""
+    subscriptions: set[str] = attrs.field(factory=set, repr=False)
+    calls: dict[RequestId, Call] = attrs.field(factory=dict, repr=False)
+    streams: list[trio.CancelScope] = attrs.field(factory=list, repr=False)
+    questions: ServerRequests = attrs.field(factory=ServerRequests, repr=False)
+    mailbox: Mailbox = attrs.field(factory=lambda: Mailbox(LegacyWording()), repr=False)
+    backends: set[str] = attrs.field(factory=set, repr=False)
+    """Keys of the backends that hold an upstream session for this one."""
+    used_at: float = attrs.field(factory=trio.current_time)
+    ended: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """A session with a call or an open stream never leaves memory."""
+        return bool(self.calls or self.streams)
+
+    def touch(self) -> None:
+        self.used_at = trio.current_time()
+
+    def end(self, cause: Cause) -> None:
+        """End everything that belongs to this session in this process."""
+        self.ended = True
+        for call in list(self.calls.values()):
+            call.cancel(cause)
+        self.mailbox.close()
+        for stream in list(self.streams):
+            stream.cancel(reason=cause.value)
+        self.replay.clear()

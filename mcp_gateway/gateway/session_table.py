@@ -1,0 +1,170 @@
+"""The 2025 client sessions that live in this process.
+
+Owns minting, finding and forgetting them. Deliberately trusts nothing but the
+signature: a session that left memory (idle, restart) comes back from its id.
+Invariants: at most ``limits.sessions`` in memory; a session with a call or a
+stream is never evicted; whatever is wrong with an id looks the same (404).
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.auth.principal import Principal
+from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.config.spec import GatewayLimits, SessionsSpec
+from mcp_gateway.errors import Overload
+from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.replay import Replay, ReplayBudget
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.envelope import ANONYMOUS_INFO
+from mcp_gateway.protocol.eras import ERAS, Era
+from mcp_gateway.sessions.base import SessionStore
+from mcp_gateway.sessions.signed import NONCE_BYTES, SessionId, Signer, capabilities_object, known_capabilities
+from mcp_gateway.values import GatewayName, JsonObject
+
+LEEWAY_S: Final = 60
+"""How far clocks of replicas may be apart (design section 6)."""
+REAP_EVERY_S: Final = 5.0
+VERIFIED: Final = 4096
+"""Session ids whose MAC need not be computed again."""
+
+OnEnd = Callable[[Session], Awaitable[None]]
+
+
+@attrs.define(eq=False, kw_only=True)
+class SessionTable:
+    """Sessions by key; the least recently used first."""
+
+    signer: Signer
+    spec: SessionsSpec
+    limits: GatewayLimits
+    store: SessionStore
+    wall_clock: Callable[[], float]
+    on_end: OnEnd
+    """Frees what the session holds elsewhere (upstream sessions, subscriptions)."""
+    _live: OrderedDict[str, Session] = attrs.field(factory=OrderedDict)
+    _verified: OrderedDict[tuple[str, str], SessionId] = attrs.field(factory=OrderedDict)
+    _budget: ReplayBudget = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._budget = ReplayBudget(total_bytes=self.limits.replay_total_bytes)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._live.values()))
+
+    async def mint(
+        self, *, era: Era, realm: str, gateway: GatewayName, view: str, principal: Principal,
+        identity: ClientIdentity, capabilities: JsonObject,
+    ) -> tuple[str, Session]:
+        """Begin a session; return its id and itself.
+
+        Raises:
+            Overload: ``limits.sessions`` sessions are busy.
+        """
+        session_id = SessionId(
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            version=era.version,
+            capabilities=known_capabilities(capabilities),
+            principal=principal.digest,
+            gateway=realm,
+            issued_unix_s=int(self.wall_clock()),
+        )
+        session = self._session(session_id, gateway, view, principal, identity, capabilities)
+        await self._admit(session)
+        return session_id.encode(self.signer), session
+
+    async def find(
+        self, text: str, *, realm: str, gateway: GatewayName, view: str, principal: Principal
+    ) -> Session | None:
+        """The session an id stands for; None for unknown, foreign, ended or too old ones."""
+        session_id = self._verify(text, realm)
+        if session_id is None or session_id.principal != principal.digest:
+            return None
+        age_s = self.wall_clock() - session_id.issued_unix_s
+        if not -LEEWAY_S <= age_s <= self.spec.lifetime_s + LEEWAY_S or session_id.version not in ERAS:
+            return None
+        key = session_id.nonce.hex()
+        session = self._live.get(key)
+        if session is None:
+            if await self.store.ended(key):
+                return None
+            # Two requests may have waited for the store: the first made the session.
+            session = self._live.get(key) or await self._revive(session_id, gateway, view, principal)
+        self._live.move_to_end(key)
+        session.touch()
+        return session
+
+    async def end(self, session: Session, cause: Cause) -> None:
+        """End a session for good: its id is refused from now on."""
+        await self.store.end(session.key, self.wall_clock() + self.spec.lifetime_s + LEEWAY_S)
+        await self._drop(session, cause)
+
+    async def reap(self) -> None:
+        """Let idle sessions leave memory, until cancelled."""
+        while True:
+            await trio.sleep(REAP_EVERY_S)
+            horizon = trio.current_time() - self.spec.idle_s
+            for session in list(self._live.values()):
+                if session.used_at < horizon and not session.busy:
+                    await self._drop(session, Cause.SESSION)
+
+    async def _revive(
+        self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal
+    ) -> Session:
+        capabilities = capabilities_object(session_id.capabilities)
+        identity = ClientIdentity(
+            capabilities=jsonrpc.dumps(capabilities), info=ANONYMOUS_INFO, version=session_id.version
+        )
+        session = self._session(session_id, gateway, view, principal, identity, capabilities)
+        await self._admit(session)
+        return session
+
+    def _session(
+        self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal,
+        identity: ClientIdentity, capabilities: JsonObject,
+    ) -> Session:
+        limits = self.limits
+        return Session(
+            key=session_id.nonce.hex(),
+            era=ERAS[session_id.version],
+            gateway=gateway,
+            view=view,
+            principal=principal,
+            identity=identity,
+            capabilities=capabilities,
+            replay=Replay(budget=self._budget, session_bytes=limits.replay_bytes, age_s=limits.replay_age_s),
+        )
+
+    async def _admit(self, session: Session) -> None:
+        self._live[session.key] = session
+        while len(self._live) > self.limits.sessions:
+            idle = next((other for other in self._live.values() if not other.busy and other is not session), None)
+            if idle is None:
+                del self._live[session.key]
+                raise Overload(bound="limits.sessions", limit=self.limits.sessions)
+            await self._drop(idle, Cause.SESSION)
+
+    async def _drop(self, session: Session, cause: Cause) -> None:
+        if self._live.pop(session.key, None) is not None:
+            session.end(cause)
+            await self.on_end(session)
+
+    def _verify(self, text: str, realm: str) -> SessionId | None:
+        known = self._verified.get((realm, text))
+        if known is not None:
+            return known
+        session_id = SessionId.decode(self.signer, realm, text)
+        if session_id is not None:
+            self._verified[realm, text] = session_id
+            if len(self._verified) > VERIFIED:
+                self._verified.popitem(last=False)
+        return session_id

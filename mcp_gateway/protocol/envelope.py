@@ -1,0 +1,151 @@
+"""From one POST to a request of one era: classification and the validation ladder.
+
+Owns the decision legacy or modern, and for modern requests the checks in their
+order (parse, envelope, metadata, headers, version, method). Deliberately looks
+at no session, table or clock. Invariant: whatever a header claims has been
+compared with the body before a ``ModernCall`` exists (design, invariant 5).
+
+Spec: MCP 2026-07-28 basic/index and basic/transports/streamable-http; reference 1.2.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from mcp_gateway.protocol import headers as mcp_headers
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol.eras import ERAS, MODERN_VERSIONS, Era
+from mcp_gateway.protocol.methods import LOG_LEVELS, known, named_by
+from mcp_gateway.protocol.wire_errors import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    UNSUPPORTED_VERSION,
+)
+from mcp_gateway.values import Header, JsonObject, JsonValue
+
+META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+META_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
+META_CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
+META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
+META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
+META_SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
+
+ANONYMOUS_INFO: Final = b'{"name":"unnamed-client","version":"0"}'
+"""What a backend is told of a client that did not say who it is (clientInfo is only a SHOULD)."""
+
+
+@attrs.frozen(kw_only=True)
+class Rejection:
+    """A request that is answered at once: HTTP status and JSON-RPC error."""
+
+    status: int
+    code: int
+    message: str
+    data: JsonValue = None
+    id_raw: bytes | None = None
+
+    def body(self) -> bytes:
+        return jsonrpc.render_error(self.id_raw, self.code, self.message, self.data)
+
+
+@attrs.frozen(kw_only=True)
+class ModernCall:
+    """One valid request of the modern era, with its per-request metadata taken out."""
+
+    message: jsonrpc.RpcRequest
+    era: Era
+    capabilities: bytes
+    capabilities_value: JsonObject
+    client_info: bytes
+    log_level: str | None
+
+
+def meta_of(message: jsonrpc.RpcMessage) -> JsonObject:
+    """``params._meta`` as parsed, or an empty object."""
+    if isinstance(message, jsonrpc.RpcResponse):
+        return {}
+    meta = message.params.get("_meta")
+    return meta if isinstance(meta, dict) else {}
+
+
+def is_modern(version_header: str | None, message: jsonrpc.RpcMessage) -> bool:
+    """Whether header or body claims the modern era; either is enough (reference 1.2, last paragraph)."""
+    return version_header in MODERN_VERSIONS or META_VERSION in meta_of(message)
+
+
+def _single(headers: Sequence[Header], name: bytes) -> str | None:
+    values = [value for key, value in headers if key == name]
+    return values[0].decode("latin-1").strip() if len(values) == 1 else None
+
+
+def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall | Rejection:
+    """Check one modern request rung by rung; the first fault decides the answer.
+
+    Args:
+        message: a well-formed JSON-RPC request.
+        headers: names lower case, in order, duplicates kept.
+    """
+
+    def no(status: int, code: int, text: str, data: JsonValue = None) -> Rejection:
+        return Rejection(status=status, code=code, message=text, data=data, id_raw=message.id_raw)
+
+    meta = meta_of(message)
+    version, capabilities = meta.get(META_VERSION), meta.get(META_CAPABILITIES)
+    # "A request missing any required field is malformed; the server MUST reject it with
+    #  -32602 ... For HTTP, the response status MUST be 400 Bad Request." -- 2026-07-28 basic/index
+    if not isinstance(version, str):
+        return no(400, INVALID_PARAMS, f"params._meta must hold {META_VERSION!r} as a string")
+    if not isinstance(capabilities, dict):
+        return no(400, INVALID_PARAMS, f"params._meta must hold {META_CAPABILITIES!r} as an object")
+    claimed = _single(headers, b"mcp-protocol-version")
+    if claimed != version:
+        return no(400, HEADER_MISMATCH, f"MCP-Protocol-Version is {claimed!r} but the body says {version!r}")
+    try:
+        mcp_headers.check_standard(message.method, _name_of(message), headers)
+    except mcp_headers.HeaderFault as fault:
+        return no(400, HEADER_MISMATCH, str(fault))
+    if version not in MODERN_VERSIONS:
+        supported: list[JsonValue] = [*MODERN_VERSIONS]
+        return no(
+            400,
+            UNSUPPORTED_VERSION,
+            f"protocol version {version!r} is not supported",
+            {"supported": supported, "requested": version},
+        )
+    era = ERAS[version]
+    if not known(message.method, era):
+        return no(404, METHOD_NOT_FOUND, f"method not found: {message.method}")
+    level = meta.get(META_LOG_LEVEL)
+    if level is not None and level not in LOG_LEVELS:
+        return no(400, INVALID_PARAMS, f"{META_LOG_LEVEL!r} must be one of {', '.join(LOG_LEVELS)}")
+    info = splice.value_at(message.raw, ("params", "_meta", META_CLIENT_INFO))
+    raw = splice.value_at(message.raw, ("params", "_meta", META_CAPABILITIES))
+    return ModernCall(
+        message=message,
+        era=era,
+        capabilities=raw or b"{}",
+        capabilities_value=capabilities,
+        client_info=info or ANONYMOUS_INFO,
+        log_level=level if isinstance(level, str) else None,
+    )
+
+
+def _name_of(message: jsonrpc.RpcRequest) -> str | None:
+    member = named_by(message.method)
+    value = message.params.get(member) if member else None
+    return value if isinstance(value, str) else None
+
+
+def must_be_request(message: jsonrpc.RpcMessage) -> Rejection | None:
+    """A modern POST carries a request or a notification, never a response (T5)."""
+    if isinstance(message, jsonrpc.RpcResponse):
+        return Rejection(
+            status=400,
+            code=INVALID_REQUEST,
+            message="a response cannot be posted: retry the request with inputResponses",
+            id_raw=message.id_raw,
+        )
+    return None

@@ -1,0 +1,48 @@
+"""Which client requests exist in which protocol revision.
+
+Owns the table of reference 1.1 (``schema.ts`` of each revision). Deliberately
+says nothing about what the gateway does with a method.
+"""
+
+from typing import Final
+
+from mcp_gateway.protocol.eras import Era, Family
+
+_COMMON: Final = frozenset(
+    {
+        "tools/list",
+        "tools/call",
+        "prompts/list",
+        "prompts/get",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "completion/complete",
+    }
+)
+_BY_FAMILY: Final = {
+    Family.LEGACY: _COMMON | {"initialize", "ping", "resources/subscribe", "resources/unsubscribe", "logging/setLevel"},
+    Family.MODERN: _COMMON | {"server/discover", "subscriptions/listen"},
+}
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""RFC 5424 severities, least severe first (MCP server/utilities/logging)."""
+
+
+def known(method: str, era: Era) -> bool:
+    """Whether a client may send this request in this revision."""
+    return method in _BY_FAMILY[era.family]
+
+
+def named_by(method: str) -> str | None:
+    """The member of ``params`` that names what the request is about and that ``Mcp-Name`` mirrors.
+
+    Spec: MCP 2026-07-28 basic/transports/streamable-http, Standard Headers.
+    """
+    return {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}.get(method)
+
+
+def level_at_least(level: str, wanted: str) -> bool:
+    """Whether a log message of ``level`` passes a threshold; unknown levels always do."""
+    if level not in LOG_LEVELS or wanted not in LOG_LEVELS:
+        return True
+    return LOG_LEVELS.index(level) >= LOG_LEVELS.index(wanted)
