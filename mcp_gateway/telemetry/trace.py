@@ -1,0 +1,90 @@
+"""Which request a line, a span or a backend call belongs to.
+
+Owns the two context variables that the log reads, the W3C ``traceparent`` of a
+request, and the seam to a tracer. Deliberately imports no OpenTelemetry: an
+implementation of ``Tracer`` comes in from outside when tracing is switched on.
+Invariant: what a client sends is either well-formed or ignored, never an error.
+Spec: W3C Trace Context (2021-11-23), 3.2; MCP 2026-07-28 carries the same text in ``_meta``.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import Final, Protocol
+
+import attrs
+
+from mcp_gateway.values import Header
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The client's X-Request-Id if it is sane, else one of ours."""
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+"""The trace the request belongs to (32 hexadecimal digits), or nothing."""
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_SAMPLED: Final = 0x01
+
+
+@attrs.frozen(kw_only=True)
+class TraceParent:
+    """One parsed ``traceparent``."""
+
+    trace_id: str
+    parent_id: str
+    flags: int = _SAMPLED
+
+    @property
+    def sampled(self) -> bool:
+        return bool(self.flags & _SAMPLED)
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.parent_id}-{self.flags:02x}"
+
+
+def parse_traceparent(text: str) -> TraceParent | None:
+    """Read a ``traceparent``; None for anything malformed, which is then treated as absent.
+
+    A higher version is read as far as version 00 goes; only version ff is forbidden (3.2.2.1, 4.1).
+    """
+    found = _TRACEPARENT.fullmatch(text.strip())
+    if found is None:
+        return None
+    version, trace, parent, flags, more = found.groups()
+    if version == "ff" or (version == "00" and more) or not trace.strip("0") or not parent.strip("0"):
+        return None
+    return TraceParent(trace_id=trace, parent_id=parent, flags=int(flags, 16))
+
+
+def note_request(headers: Iterable[Header]) -> None:
+    """Set the context of the current task from a request's headers (names lower case)."""
+    asked = trace = b""
+    for name, value in headers:
+        if name == b"x-request-id":
+            asked = value
+        elif name == b"traceparent":
+            trace = value
+    request_id.set(asked.decode("ascii") if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8))
+    parsed = parse_traceparent(trace.decode("latin-1")) if trace else None
+    trace_id.set(parsed.trace_id if parsed else "")
+
+
+class Tracer(Protocol):
+    """What records spans."""
+
+    def span(
+        self, name: str, *, parent: TraceParent | None, fields: Mapping[str, str]
+    ) -> AbstractContextManager[TraceParent | None]:
+        """A span around the block; gives the ``traceparent`` to send onwards, None to pass the parent through."""
+
+
+class NoTracer:
+    """The tracer of a gateway without tracing: costs nothing, passes the client's ``traceparent`` through."""
+
+    def span(
+        self, name: str, *, parent: TraceParent | None, fields: Mapping[str, str]
+    ) -> AbstractContextManager[TraceParent | None]:
+        """No span."""
+        return nullcontext(parent)
