@@ -14,6 +14,7 @@ from binascii import Error as BadBase64
 from binascii import a2b_base64
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Final, TypeAlias
 
 import attrs
@@ -35,8 +36,12 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,16}(?:\.[0-9]{1,16})?(?:[eE][+-]?[0-9]{1
 _PARAM: Final = b"mcp-param-"
 _ANNOTATION: Final = "x-mcp-header"
 _MIRRORED_TYPES: Final = ("string", "integer", "boolean")
-_MAPS_OF_SCHEMAS: Final = ("patternProperties", "$defs", "definitions", "dependentSchemas")
-_NOT_SCHEMAS: Final = ("default", "const", "enum", "examples", "example")
+# The applicators of JSON Schema. What stands under any other keyword is data, where the word means nothing.
+_ARRAY_SCHEMAS: Final = ("items", "additionalItems", "prefixItems", "contains", "unevaluatedItems")
+_OBJECT_SCHEMAS: Final = ("additionalProperties", "propertyNames", "unevaluatedProperties", "contentSchema")
+_COMPOSED_SCHEMAS: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+_SCHEMAS: Final = frozenset((*_ARRAY_SCHEMAS, *_OBJECT_SCHEMAS, *_COMPOSED_SCHEMAS))
+_MAPS_OF_SCHEMAS: Final = frozenset({"patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -71,10 +76,14 @@ def decode_value(raw: bytes) -> str:
         raise HeaderFault(what="a header value with characters outside ASCII")
     if len(raw) < len(_PREFIX) + len(_SUFFIX) or not (raw.startswith(_PREFIX) and raw.endswith(_SUFFIX)):
         return raw.decode("ascii")
+    inside = raw[len(_PREFIX) : -len(_SUFFIX)]
     try:
-        return a2b_base64(raw[len(_PREFIX) : -len(_SUFFIX)], strict_mode=True).decode()
+        text = a2b_base64(inside, strict_mode=True)
+        if b64encode(text) == inside:  # spare bits would give one text many spellings
+            return text.decode()
     except (BadBase64, UnicodeDecodeError) as exc:
         raise HeaderFault(what="a header value with bad base64") from exc
+    raise HeaderFault(what="a header value with bad base64")
 
 
 def annotated(schema: JsonValue) -> Annotations:
@@ -118,13 +127,13 @@ def _annotations(
             # Their keys are names, so one called x-mcp-header is no annotation.
             for inner in child.values():
                 yield from _annotations(inner, None)
-        elif key not in _NOT_SCHEMAS:
+        elif key in _SCHEMAS:
             yield from _annotations(child, None)
 
 
 def mirror(annotations: Annotations, arguments: JsonValue) -> tuple[Header, ...]:
-    """The ``Mcp-Param-*`` headers for a call. Absent and null arguments, and values of a type that no annotation
-    allows, have none: the backend's own schema check names the latter better.
+    """The ``Mcp-Param-*`` headers for a call. Absent and null arguments have none; nor have arrays and objects,
+    which no annotation allows: the backend's own schema check says that better.
 
     Raises:
         HeaderFault: an integer outside the safe range, or a text that UTF-8 cannot carry.
@@ -151,6 +160,8 @@ def _text_of(value: JsonValue) -> str | None:
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, float) and isfinite(value):
+        return repr(value)  # not an integer: the schema forbids it, but both sides see the same text
     if isinstance(value, int):
         if abs(value) > MAX_SAFE_INTEGER:
             raise HeaderFault(what="an integer in a mirrored argument is outside the safe range")

@@ -46,11 +46,13 @@ def _container(levels: int) -> bytes:
 
 
 # Three levels are {"content":[{...}]}; the pattern doubles with each level.
-_VALUE: Final = re.compile(rb"%b|%b|%b" % (_STRING, _SCALAR, _container(3)), re.DOTALL)
+_ANY: Final = rb"%b|%b|%b" % (_STRING, _SCALAR, _container(3))
+_VALUE: Final = re.compile(_ANY, re.DOTALL)
 _TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|%b)*+([\[\]{}])' % _STRING, re.DOTALL)
-_OPEN_OBJECT: Final = re.compile(rb"%b\{%b" % (_WS, _WS))
-_OPEN_ARRAY: Final = re.compile(rb"%b\[%b" % (_WS, _WS))
+_OPEN_OBJECT: Final = re.compile(rb"%b(\{)%b" % (_WS, _WS))
+_OPEN_ARRAY: Final = re.compile(rb"%b(\[)%b" % (_WS, _WS))
 _KEY: Final = re.compile(rb"(%b)%b:%b" % (_STRING, _WS, _WS), re.DOTALL)
+_MEMBER: Final = re.compile(rb"(%b)%b:%b(%b)%b([,}])%b" % (_STRING, _WS, _WS, _ANY, _WS, _WS), re.DOTALL)
 _NEXT: Final = re.compile(rb"%b([,}\]])%b" % (_WS, _WS))
 _CLOSER: Final = {ord("["): ord("]"), ord("{"): ord("}")}
 
@@ -89,7 +91,7 @@ class Members:
         for member in self.items:
             if member.key == key:
                 if found is not None:
-                    raise MalformedMessage(what=f"duplicate member {key!r}", code=_INVALID)
+                    raise _duplicate(key)
                 found = member
         return found
 
@@ -100,6 +102,10 @@ class _Child(NamedTuple):
     start: int
     value_start: int
     value_end: int
+
+
+def _duplicate(key: str) -> MalformedMessage:
+    return MalformedMessage(what=f"duplicate member {key!r}", code=_INVALID)
 
 
 def _broken(pos: int) -> MalformedMessage:
@@ -152,22 +158,32 @@ def members(raw: bytes, start: int = 0) -> Members:
     if opening is None:
         raise MalformedMessage(what="not an object", code=_INVALID)
     pos = opening.end()
-    opened_at = raw.index(b"{", start) + 1
     if raw[pos : pos + 1] == b"}":
-        return Members((), opened_at, pos + 1)
+        return Members((), opening.end(1), pos + 1)
     found: list[Member] = []
     while True:
-        key = _KEY.match(raw, pos)
-        if key is None:
-            raise _broken(pos)
-        value_end = skip(raw, key.end())
-        found.append(Member(_key_text(key[1], pos), pos, key.end(), value_end))
-        after = _NEXT.match(raw, value_end)
-        if after is None or after[1] == b"]":
-            raise _broken(value_end)
-        if after[1] == b"}":
-            return Members(tuple(found), opened_at, after.end(1))
+        whole = _MEMBER.match(raw, pos)
+        if whole is None:
+            key, value_end, after = _deep_member(raw, pos)
+            found.append(Member(_key_text(key[1], pos), pos, key.end(), value_end))
+        else:
+            after = whole
+            found.append(Member(_key_text(whole[1], pos), pos, *whole.span(2)))
         pos = after.end()
+        if after[after.re.groups] == b"}":
+            return Members(tuple(found), opening.end(1), after.end(after.re.groups))
+
+
+def _deep_member(raw: bytes, pos: int) -> tuple[re.Match[bytes], int, re.Match[bytes]]:
+    """The key, the end of the value and what follows it, for a value with too many levels for one match."""
+    key = _KEY.match(raw, pos)
+    if key is None:
+        raise _broken(pos)
+    value_end = skip(raw, key.end())
+    after = _NEXT.match(raw, value_end)
+    if after is None or after[1] == b"]":
+        raise _broken(value_end)
+    return key, value_end, after
 
 
 def _array(raw: bytes, start: int) -> tuple[list[tuple[int, int]], int, int]:
@@ -176,9 +192,8 @@ def _array(raw: bytes, start: int) -> tuple[list[tuple[int, int]], int, int]:
     if opening is None:
         raise MalformedMessage(what="not an array", code=_INVALID)
     pos = opening.end()
-    opened_at = raw.index(b"[", start) + 1
     if raw[pos : pos + 1] == b"]":
-        return [], opened_at, pos + 1
+        return [], opening.end(1), pos + 1
     found: list[tuple[int, int]] = []
     while True:
         end = skip(raw, pos)
@@ -187,7 +202,7 @@ def _array(raw: bytes, start: int) -> tuple[list[tuple[int, int]], int, int]:
         if after is None or after[1] == b"}":
             raise _broken(end)
         if after[1] == b"]":
-            return found, opened_at, after.end(1)
+            return found, opening.end(1), after.end(1)
         pos = after.end()
 
 
@@ -206,7 +221,8 @@ def value_at(raw: bytes, path: Sequence[str | int]) -> bytes | None:
     Raises:
         MalformedMessage: a member on the path occurs twice, or the bytes are not JSON.
     """
-    start, end = _root(raw)
+    start = _first(raw)
+    end: int | None = None
     for step in path:
         if isinstance(step, str):
             member = members(raw, start).find(step) if raw[start : start + 1] == b"{" else None
@@ -218,12 +234,11 @@ def value_at(raw: bytes, path: Sequence[str | int]) -> bytes | None:
             if not 0 <= step < len(spans):
                 return None
             start, end = spans[step]
-    return raw[start:end]
+    return raw[start : skip(raw, start) if end is None else end]
 
 
-def _root(raw: bytes) -> tuple[int, int]:
-    start = len(raw) - len(raw.lstrip(b" \t\r\n"))
-    return start, skip(raw, start)
+def _first(raw: bytes) -> int:
+    return len(raw) - len(raw.lstrip(b" \t\r\n"))
 
 
 def rewrite(raw: bytes, edits: Edits) -> bytes:
@@ -237,12 +252,16 @@ def rewrite(raw: bytes, edits: Edits) -> bytes:
     """
     if not edits:
         return raw
-    start, end = _root(raw)
-    return b"".join((raw[:start], _edited(raw, start, edits), raw[end:]))
+    start = _first(raw)
+    pieces = [raw[:start]]
+    end = _edit(raw, start, edits, pieces)
+    pieces.append(raw[end:])
+    return b"".join(pieces)
 
 
-def _edited(raw: bytes, start: int, edits: Edits) -> bytes:
-    """The container at ``start``, edited."""
+def _edit(raw: bytes, start: int, edits: Edits, pieces: list[bytes]) -> int:
+    """Add the container at ``start`` to ``pieces``, edited; the offset after it."""
+    children: Sequence[_Child]
     if raw[start : start + 1] == b"[":
         spans, opened_at, end = _array(raw, start)
         children = [_Child(first, first, last) for first, last in spans]
@@ -252,39 +271,34 @@ def _edited(raw: bytes, start: int, edits: Edits) -> bytes:
         opened_at, end = found.opened_at, found.end
         children = [_Child(*member[1:]) for member in found]
         places, appended = _place_members(found, edits)
-    pieces: list[bytes] = []
     done = start
-    kept = False
-    for index, child in enumerate(children):
-        edit = places.get(index)
+    removed = 0
+    for index in sorted(places):
+        child, edit = children[index], places[index]
         if edit is REMOVE:
-            # With a kept one before it the comma before goes, else the comma after.
-            upto = child.value_end
-            if not kept:
-                pieces.append(raw[done : child.start])
-                upto = children[index + 1].start if index + 1 < len(children) else upto
-            done = upto
-            continue
-        # Up to the value: its comma, white space and key. A cut before it ends at the previous value or at this key.
-        pieces.append(raw[done : child.value_start])
-        pieces.append(_new_value(raw, child, edit))
-        done, kept = child.value_end, True
+            if index > removed:  # one before it stays: the comma between them goes
+                cut_from, cut_to = children[index - 1].value_end, child.value_end
+            else:
+                cut_from = child.start
+                cut_to = children[index + 1].start if index + 1 < len(children) else child.value_end
+            pieces.append(raw[done:cut_from])
+            done = cut_to
+            removed += 1
+        else:
+            pieces.append(raw[done : child.value_start])
+            done = child.value_end
+            if isinstance(edit, bytes):
+                pieces.append(edit)
+            elif edit:
+                _edit(raw, child.value_start, edit, pieces)
+            else:
+                done = child.value_start
     if appended:
-        at = max(done, opened_at)
-        pieces += (raw[done:at], b"," if kept else b"", b",".join(appended))
-        done = at
+        last = children[-1].value_end if children else opened_at
+        pieces += (raw[done:last], b"," if len(children) > removed else b"", b",".join(appended))
+        done = last
     pieces.append(raw[done:end])
-    return b"".join(pieces)
-
-
-def _new_value(raw: bytes, child: _Child, edit: "bytes | Edits | None") -> bytes:
-    if edit is None:
-        return raw[child.value_start : child.value_end]
-    if isinstance(edit, bytes):
-        return edit
-    if not edit:
-        return raw[child.value_start : child.value_end]
-    return _edited(raw, child.value_start, edit)
+    return end
 
 
 _Places: TypeAlias = "dict[int, bytes | Remove | Edits]"
@@ -294,12 +308,14 @@ def _place_members(found: Members, edits: Edits) -> tuple[_Places, list[bytes]]:
     """Which child gets which edit, and the members to append."""
     places: _Places = {}
     appended: list[bytes] = []
+    names = [member.key for member in found]
     for key, edit in edits.items():
         if not isinstance(key, str):
             raise MalformedMessage(what="not an array", code=_INVALID)
-        member = found.find(key)
-        if member is not None:
-            places[found.items.index(member)] = edit
+        if key in names:
+            if names.count(key) > 1:
+                raise _duplicate(key)
+            places[names.index(key)] = edit
         elif isinstance(edit, bytes):
             appended.append(quoted(key) + b":" + edit)
         elif isinstance(edit, Mapping):
@@ -312,15 +328,17 @@ def _place_members(found: Members, edits: Edits) -> tuple[_Places, list[bytes]]:
 def _place_elements(length: int, edits: Edits) -> tuple[_Places, list[bytes]]:
     places: _Places = {}
     appended: list[bytes] = []
-    for key, edit in sorted(edits.items(), key=lambda item: str(item[0]).zfill(20)):
-        if not isinstance(key, int):
-            raise MalformedMessage(what="not an object", code=_INVALID)
-        if 0 <= key < length:
-            places[key] = edit
-        elif key == length + len(appended) and isinstance(edit, bytes):
+    indexes = [key for key in edits if isinstance(key, int)]
+    if len(indexes) < len(edits):
+        raise MalformedMessage(what="not an object", code=_INVALID)
+    for index in sorted(indexes):
+        edit = edits[index]
+        if 0 <= index < length:
+            places[index] = edit
+        elif index == length + len(appended) and isinstance(edit, bytes):
             appended.append(edit)
         elif edit is not REMOVE:
-            raise MalformedMessage(what=f"no element {key}", code=_INVALID)
+            raise MalformedMessage(what=f"no element {index}", code=_INVALID)
     return places, appended
 
 
