@@ -13,8 +13,8 @@ from mcp_gateway.config.schema import Item, Unfit, text
 
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL}){{0,20}}\.?")
-_PATTERN: Final = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL}){{0,20}}")
-_BRACKETED: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
+_WITH_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
 
 
 def _split(value: str, schemes: tuple[str, ...]) -> SplitResult:
@@ -54,9 +54,9 @@ def server_url(item: Item) -> str:
 
 
 def proxy_url(item: Item) -> str:
-    """The http or https URL of a forward proxy; it may hold a user and a password."""
+    """The http URL of a forward proxy; it may hold a user and a password."""
     value = text(item)
-    _split(value, ("http", "https"))
+    _split(value, ("http",))
     return value
 
 
@@ -65,30 +65,54 @@ def public_url(item: Item) -> str:
     return server_url(item).rstrip("/")
 
 
-def dial_address(item: Item) -> str:
+def host_name(item: Item) -> str:
     """A host name or an IP address, without a port."""
     value = text(item)
     if not is_host(value):
-        raise Unfit("must be an IP address or a host name; the port is the one of the url")
+        raise Unfit("must be a host name or an IP address, without a port")
     return value
 
 
+def dial_address(item: Item) -> str:
+    """A host name or an IP address, with or without a port (IPv6 with a port in brackets)."""
+    value = text(item)
+    if not is_host(value) and not _has_host_and_port(value):
+        raise Unfit("must be an IP address or a host name, such as 10.96.3.7 or 10.96.3.7:8080")
+    return value
+
+
+def _has_host_and_port(value: str) -> bool:
+    match = _WITH_PORT.fullmatch(value)
+    if match is None:
+        return False
+    host, port = match.groups()
+    bare = host[1:-1] if host.startswith("[") else host
+    return is_host(bare) and (host.startswith("[") == (":" in bare)) and (port is None or 0 < int(port) <= 65535)
+
+
 def host_pattern(item: Item) -> str:
-    """A lower-case host name, ``*.suffix``, or an IP address."""
+    """A lower-case host name without a port, ``*.suffix``, or an IP address."""
     value = text(item).lower()
-    bare = _BRACKETED.fullmatch(value)
-    if _PATTERN.fullmatch(value) or is_host(bare[1] if bare else value):
-        return value
-    raise Unfit('must be a host name without a port, such as mcp.example.com or "*.mcp.local"')
+    if not is_host(value.removeprefix("*.")) and not (value.startswith("[") and _has_host_and_port(value)):
+        raise Unfit('must be a host name without a port, such as mcp.example.com or "*.mcp.local"')
+    return value
 
 
-def origin(item: Item) -> str:
-    """A browser origin: scheme, host and port, lower case, no path."""
+def allowed_host(item: Item) -> str:
+    """What ``front.origin`` compares with a Host: ``name``, ``name:port``, ``*.name`` or ``*``."""
     value = text(item).lower()
-    try:
-        parts = _split(value, ("http", "https"))
-    except Unfit:
-        raise Unfit("must be an origin, such as https://app.example.com") from None
-    if "@" in parts.netloc or value != f"{parts.scheme}://{parts.netloc}":
+    bare = value.removeprefix("*.")
+    if value != "*" and not is_host(bare) and not _has_host_and_port(bare):
+        raise Unfit('must be a host name, such as mcp.example.com, mcp.example.com:8443 or "*.mcp.local"')
+    return value
+
+
+def allowed_origin(item: Item) -> str:
+    """What ``front.origin`` compares with an Origin: ``scheme://name[:port]``, ``scheme://*.name[:port]`` or ``*``."""
+    value = text(item).lower()
+    scheme, colon, rest = value.partition("://")
+    bare = rest.removeprefix("*.")
+    fits = colon and _SCHEME.fullmatch(scheme) and (is_host(bare) or _has_host_and_port(bare))
+    if value != "*" and not fits:
         raise Unfit("must be an origin, such as https://app.example.com (no path, no slash at the end)")
     return value

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from mcp_gateway.config.addresses import host_pattern, origin, public_url
+from mcp_gateway.config.addresses import allowed_host, allowed_origin, host_pattern, public_url
 from mcp_gateway.config.document import Unparsable, parse
 from mcp_gateway.config.schema import (
     Context,
@@ -327,8 +327,8 @@ def _store(item: Item) -> str:
 def _http(item: Item) -> HttpSpec:
     fields, base = fields_of(item), HttpSpec()
     spec = HttpSpec(
-        allowed_hosts=fields.take("allowedHosts", list_of(host_pattern, unique=True), ()),
-        allowed_origins=fields.take("allowedOrigins", list_of(origin, unique=True), ()),
+        allowed_hosts=fields.take("allowedHosts", list_of(allowed_host, unique=True), ()),
+        allowed_origins=fields.take("allowedOrigins", list_of(allowed_origin, unique=True), ()),
         public_url=fields.take("publicUrl", public_url, None),
         keep_alive_s=fields.take("keepAlive", duration(), base.keep_alive_s),
     )

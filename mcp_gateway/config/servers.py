@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from mcp_gateway.config import document
-from mcp_gateway.config.addresses import dial_address, proxy_url, server_url
+from mcp_gateway.config.addresses import dial_address, host_name, proxy_url, server_url
 from mcp_gateway.config.headers import forwarded_name, header_name, refusal, static_value
 from mcp_gateway.config.schema import (
     Fields,
@@ -212,7 +212,7 @@ def _tls(item: Item) -> TlsSpec:
     spec = TlsSpec(
         ca_pem=fields.take("ca", certificates, None),
         insecure_skip_verify=fields.take("insecureSkipVerify", boolean, False),
-        server_name=fields.take("serverName", dial_address, None),
+        server_name=fields.take("serverName", host_name, None),
     )
     fields.finish()
     return spec
