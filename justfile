@@ -58,7 +58,7 @@ bench *args:
 
 # run a gateway from a configuration file
 serve config *args:
-    {{ py }} -m mcp_gateway.cli serve --config {{ config }} {{ args }}
+    mcp-gateway serve --config {{ config }} {{ args }}
 
 # build the container image
 image tag="mcp-gateway:dev":
