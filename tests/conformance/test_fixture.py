@@ -1,4 +1,4 @@
-"""The fixture server reaches the ceiling of the conformance suite; what a gateway loses in front of it is the gateway's."""
+"""The fixture server reaches the suite's ceiling; what a gateway in front of it loses is the gateway's."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """The peers themselves: each starts, answers an independent client and is gone after its block."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
@@ -38,6 +38,37 @@ async def test_peer_serves_the_tools_that_tests_use(start: Start, version: str) 
         assert client.protocol_version == version
         result = await client.call_tool("add", {"a": 2, "b": 3})
         assert result.structured_content == {"result": 5}
+
+
+Ask: TypeAlias = Callable[..., Awaitable[peers.Heard]]
+
+
+@pytest.mark.parametrize(
+    "ask, version",
+    [
+        pytest.param(peers.ts1_client, "2025-11-25", id="TypeScript 1", marks=pytest.mark.node),
+        pytest.param(peers.ts2_client, "2026-07-28", id="TypeScript 2", marks=pytest.mark.node),
+        pytest.param(peers.mcp1_client, "2025-11-25", id="Python 1", marks=pytest.mark.peers),
+    ],
+)
+async def test_client_calls_and_answers_what_it_is_asked(ask: Ask, version: str) -> None:
+    async with peers.mcp2_server() as peer:
+        heard = await ask(peer.url, ("ask", {}), ("sample", {}), ("roots", {}), ("slow", {"seconds": 0.1, "steps": 2}))
+    assert heard.version == version
+    assert set(heard.tools) >= OURS
+    said = [result["content"][0]["text"] for result in heard.results]
+    assert said == ["accept: blue", "hello from the client", "file:///tmp", "slow done"]
+    assert heard.progress[-3:] == [0, 1, 2]
+
+
+@pytest.mark.node
+async def test_journal_tells_of_a_call_that_its_client_cancelled() -> None:
+    async with peers.mcp2_server() as peer:
+        await peers.ts2_client(peer.url, ("slow", {"seconds": 30, "label": "long"}), cancel_after_ms=300)
+        heard = await peers.ts2_client(peer.url, ("journal", {}))
+    journal = heard.results[0]["structuredContent"]
+    assert list(journal["cancelled"]) == ["long"]
+    assert journal["finished"] == {}
 
 
 @pytest.mark.peers

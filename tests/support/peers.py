@@ -5,6 +5,7 @@ knows no protocol: a peer is an address or a command. Invariant: a program that 
 one line, unless ``MCP_GATEWAY_REQUIRE`` names what is missing; then the test fails.
 """
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
-from typing import IO, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 import attrs
 import pytest
@@ -24,6 +25,7 @@ import trio
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PEERS: Final = ROOT / ".peers"
 SERVERS: Final = ROOT / "tests" / "peers" / "servers"
+CLIENTS: Final = ROOT / "tests" / "peers" / "clients"
 
 START_S: Final = 15.0
 """Importing an SDK takes 1.3 s of CPU; a busy machine of two cores stretches that a lot."""
@@ -228,6 +230,48 @@ async def _watch(
         tail = complaints.read()[-2000:].decode(errors="replace")
         why = "was silent" if patience.cancelled_caught else "ended"
         raise RuntimeError(f"peer {name} {why} before it accepted connections:\n{tail}")
+
+
+@attrs.frozen(kw_only=True)
+class Heard:
+    """What a client of another maker got; a result is the peer's JSON, or ``{"error": {"code", "message"}}``."""
+
+    version: str | None
+    tools: list[str]
+    results: list[dict[str, Any]]
+    progress: list[float]
+    logs: list[Any]
+
+
+async def ts1_client(url: str, *calls: tuple[str, object], cancel_after_ms: int | None = None) -> Heard:
+    """Call tools with the TypeScript SDK's first major version; legacy only."""
+    return await _run_client([node(), CLIENTS / "ts_client.cjs", "v1", url, "legacy"], calls, cancel_after_ms)
+
+
+async def ts2_client(
+    url: str, *calls: tuple[str, object], mode: str = "auto", cancel_after_ms: int | None = None
+) -> Heard:
+    """Call tools with the TypeScript SDK's second major version; ``mode``: auto, legacy or a modern revision."""
+    return await _run_client([node(), CLIENTS / "ts_client.cjs", "v2", url, mode], calls, cancel_after_ms)
+
+
+async def mcp1_client(url: str, *calls: tuple[str, object], cancel_after_ms: int | None = None) -> Heard:
+    """Call tools with the Python SDK's first major version; legacy only. An address that ends in /sse is HTTP+SSE."""
+    return await _run_client([python_of("mcp1"), CLIENTS / "mcp1_client.py", url], calls, cancel_after_ms)
+
+
+async def _run_client(command: Command, calls: Sequence[tuple[str, object]], cancel_after_ms: int | None) -> Heard:
+    """Each client says the same with one JSON object; it answers what servers ask: blue, hello, file:///tmp."""
+    words = [str(word) for word in command]
+    for tool, arguments in calls:
+        words += [tool, json.dumps(arguments)]
+    environment = dict(os.environ)
+    if cancel_after_ms is not None:
+        environment["MCP_CANCEL_AFTER_MS"] = str(cancel_after_ms)
+    done = await trio.run_process(words, capture_stdout=True, capture_stderr=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(f"client ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-2000:]}")
+    return Heard(**json.loads(done.stdout))
 
 
 async def stop(process: trio.Process) -> None:
