@@ -36,6 +36,8 @@ class Era:
     """Event ids and Last-Event-ID exist (not in 2024-11-05 HTTP+SSE, not in 2026-07-28)."""
     disconnect_cancels: bool = False
     """A client that closes the response stream has cancelled (2026-07-28)."""
+    completions: bool = True
+    """The ``completions`` capability exists (2025-03-26 and later)."""
     audio: bool = True
     resource_links: bool = True
     structured: bool = True
@@ -45,8 +47,6 @@ class Era:
     titles: bool = True
     icons: bool = False
     """icons and execution.taskSupport exist (2025-11-25)."""
-    completions: bool = True
-    """The capability "completions" exists; before it, completion/complete needed none (2024-11-05)."""
     elicitation: bool = True
     url_elicitation: bool = False
     caching_hints: bool = False
@@ -61,11 +61,11 @@ V2024_11_05: Final = Era(
     version="2024-11-05",
     version_header=False,
     resumable=False,
+    completions=False,
     audio=False,
     resource_links=False,
     structured=False,
     titles=False,
-    completions=False,
     elicitation=False,
 )
 V2025_03_26: Final = Era(
