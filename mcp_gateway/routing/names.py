@@ -17,7 +17,7 @@ MAX_NAME: Final = 128
 USUAL_NAME: Final = 64
 """Longer names are exposed with a warning: the large model APIs refuse them."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _USUAL: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -27,7 +27,7 @@ def federated(prefix: str, upstream: str) -> str:
 
 
 def has_control(text: str) -> bool:
-    """Whether ``text`` holds a C0 or C1 control character or DEL."""
+    """Whether ``text`` holds a C0 or C1 control character, DEL, or half a surrogate pair, which no header can carry."""
     return _CONTROL.search(text) is not None
 
 

@@ -40,13 +40,18 @@ def _split(uri: str) -> tuple[str, str]:
     return head[0], uri[head.end() :]
 
 
-def marker_of(uri: str) -> str | None:
-    """The text where a mapped URI has its marker; None when there is no place for one."""
+def unmark(uri: str) -> tuple[str, str] | None:
+    """(marker, the backend's own URI) of a mapped URI; None when there is no place for a marker.
+
+    Whether the marker is some server's is for the caller to see.
+    """
     head = _SCHEME.match(uri)
     if head is None:
         return None
-    marker, slash, _ = uri[head.end() :].partition("/")
-    return marker if slash else None
+    marker, slash, rest = uri[head.end() :].partition("/")
+    if not slash:
+        return None
+    return marker, rest if head[0] == f"{FALLBACK}://" else head[0] + rest
 
 
 @attrs.frozen
@@ -62,11 +67,8 @@ class UriMap:
 
     def back(self, uri: str) -> str | None:
         """The backend's own URI for one that clients use; None when it is not one of this backend's."""
-        head = _SCHEME.match(uri)
-        if head is None or not uri.startswith(f"{self.marker}/", head.end()):
-            return None
-        rest = uri[head.end() + len(self.marker) + 1 :]
-        return rest if head[0] == f"{FALLBACK}://" else head[0] + rest
+        found = unmark(uri)
+        return found[1] if found is not None and found[0] == self.marker else None
 
 
 @attrs.frozen

@@ -1,0 +1,283 @@
+"""Between the two families: requests, results, errors and questions, in pure pairs.
+
+Owns what is per hop: ``_meta`` keys of the protocol, result types, caching hints,
+error codes, the form of server-to-client questions. Deliberately knows no sessions
+and keeps no state. Invariant: whatever is not per hop keeps its bytes, and between
+equal eras with nothing to map the bytes go through.
+
+Spec: reference section 2; MCP 2026-07-28 basic/index (``_meta``), basic/patterns/mrtr, server/utilities/caching.
+"""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+import attrs
+
+from mcp_gateway.protocol import content, jsonrpc, shape, splice
+from mcp_gateway.protocol.content import Changes, MapUri
+from mcp_gateway.protocol.envelope import (
+    ANONYMOUS_INFO,
+    META_CAPABILITIES,
+    META_CLIENT_INFO,
+    META_LOG_LEVEL,
+    META_SERVER_INFO,
+    META_VERSION,
+)
+from mcp_gateway.protocol.eras import NEWEST_MODERN, Era
+from mcp_gateway.protocol.splice import REMOVE, Edits
+from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
+
+Hints: TypeAlias = tuple[int, bool]
+"""(ttl in ms, private)."""
+
+CACHED: Final = frozenset(
+    {
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+    }
+)
+"""Whose modern results must hold ttlMs and cacheScope."""
+META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
+
+_ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
+# Tasks are never relayed; the other two exist only between modern peers, and the gateway gives its own.
+_ONE_FAMILY_PARAMS: Final = ("task", "inputResponses", "requestState")
+
+
+@attrs.frozen(kw_only=True)
+class MetaEdits:
+    """What one request says of its caller on this hop; raw JSON except ``log_level``."""
+
+    capabilities: bytes = b"{}"
+    client_info: bytes = ANONYMOUS_INFO
+    log_level: str | None = None
+    progress_token: bytes | None = None
+
+
+def request_params(params_raw: bytes | None, *, client: Era, backend: Era, edits: Edits, meta: MetaEdits) -> bytes:
+    """The ``params`` for the backend.
+
+    Args:
+        params_raw: the caller's, None when it sent none.
+        edits: of routing and of the gateway (name, uri, ref, requestState, inputResponses); never of ``_meta``.
+    Returns:
+        An object: the protocol's own ``_meta`` keys made anew for this backend, the progress token replaced or
+        removed, every other key as it came.
+    Raises:
+        MalformedMessage: a member to be changed occurs twice.
+    """
+    raw = b"{}" if params_raw is None else params_raw
+    found = splice.members(raw)
+    present = {member.key for member in found}
+    changes: Changes = {}
+    if not (client.modern and backend.modern):
+        changes.update({key: REMOVE for key in _ONE_FAMILY_PARAMS if key in present})
+    changes.update(edits)
+    held = found.find("_meta")
+    meta_raw = None if held is None else raw[held.value_start : held.value_end]
+    meta_edit = _meta_edit(meta_raw, _hop_meta(backend, meta))
+    if meta_edit is not None:
+        changes["_meta"] = meta_edit
+    return splice.rewrite(raw, changes) if changes else raw
+
+
+def _hop_meta(backend: Era, meta: MetaEdits) -> dict[str, bytes | None]:
+    """The keys that belong to one hop, with their value towards this backend; None: it gets none."""
+    hop: dict[str, bytes | None] = {"progressToken": meta.progress_token}
+    modern = backend.modern
+    hop[META_VERSION] = splice.quoted(backend.version) if modern else None
+    hop[META_CAPABILITIES] = meta.capabilities if modern else None
+    hop[META_CLIENT_INFO] = meta.client_info if modern else None
+    hop[META_LOG_LEVEL] = splice.quoted(meta.log_level) if modern and meta.log_level is not None else None
+    return hop
+
+
+def _meta_edit(meta_raw: bytes | None, wanted: Mapping[str, bytes | None]) -> bytes | splice.Remove | Edits | None:
+    """The edit that gives ``_meta`` the wanted keys; None when it has no others to lose and none to get."""
+    made: Changes = {key: value for key, value in wanted.items() if value is not None}
+    if meta_raw is None or not meta_raw.startswith(b"{"):
+        whole = splice.rewrite(b"{}", made)
+        if made:
+            return whole
+        return None if meta_raw is None else REMOVE
+    present = {member.key for member in splice.members(meta_raw)}
+    return {**made, **{key: REMOVE for key in wanted if key in present and key not in made}} or None
+
+
+def result(
+    method: str,
+    result: bytes,
+    *,
+    client: Era,
+    backend: Era,
+    server_info: bytes,
+    hints: Hints | None = None,
+    uri_map: MapUri | None = None,
+) -> bytes:
+    """A backend's result as the client's era has it; shaping within the family included.
+
+    Args:
+        server_info: our own, raw; what modern clients find in ``_meta``. Empty: none.
+        hints: what a cacheable result says; None: the modern backend's own, else ttl 0 and private.
+        uri_map: ``UriMap.out`` of the target.
+    Returns:
+        The same bytes when nothing needs to change.
+    Raises:
+        MalformedMessage: the result is no object, or a member to be changed occurs twice.
+    """
+    changes = shape.result_changes(method, result, client=client, backend=backend, map_uri=uri_map)
+    if client.modern:
+        _to_modern(changes, method, result, backend, server_info, hints)
+    elif backend.modern:
+        _to_legacy(changes, result)
+    return splice.rewrite(result, changes) if changes else result
+
+
+def _to_modern(
+    changes: Changes, method: str, raw: bytes, backend: Era, server_info: bytes, hints: Hints | None
+) -> None:
+    found = splice.members(raw)
+    kind = found.find("resultType")
+    # "Clients MUST treat an absent resultType as "complete"": said for them, and of legacy backends it is always so.
+    complete = kind is None or not backend.modern or raw[kind.value_start : kind.value_end] == b"null"
+    if complete:
+        changes["resultType"] = b'"complete"'
+    if method in CACHED and (complete or _text(raw, kind) == b'"complete"'):
+        changes.update(_caching(found, backend, hints))
+    held = _text(raw, found.find("_meta"))
+    wanted = {META_SERVER_INFO: server_info or None}
+    meta_edit = _meta_edit(held, wanted)
+    if meta_edit is not None:
+        _merge_meta(changes, meta_edit)
+
+
+def _text(raw: bytes, member: splice.Member | None) -> bytes | None:
+    return None if member is None else raw[member.value_start : member.value_end]
+
+
+def _caching(found: splice.Members, backend: Era, hints: Hints | None) -> Changes:
+    """ttlMs and cacheScope: ours if given, else the backend's, else "do not keep it"."""
+    ttl_ms, private = hints or (0, True)
+    ours: Changes = {"ttlMs": b"%d" % ttl_ms, "cacheScope": b'"private"' if private else b'"public"'}
+    if hints is not None or not backend.caching_hints:
+        return ours
+    return {key: value for key, value in ours.items() if found.find(str(key)) is None}
+
+
+def _to_legacy(changes: Changes, raw: bytes) -> None:
+    found = splice.members(raw)
+    for member in ("resultType", "ttlMs", "cacheScope"):
+        if found.find(member) is not None:
+            changes[member] = REMOVE
+    held = _text(raw, found.find("_meta"))
+    if held is None or not held.startswith(b"{"):
+        return
+    keys = [member.key for member in splice.members(held)]
+    if keys == [META_SERVER_INFO]:
+        changes["_meta"] = REMOVE
+    elif META_SERVER_INFO in keys:
+        _merge_meta(changes, {META_SERVER_INFO: REMOVE})
+
+
+def _merge_meta(changes: Changes, edit: bytes | splice.Remove | Edits) -> None:
+    before = changes.get("_meta")
+    if isinstance(before, Mapping) and isinstance(edit, Mapping):
+        edit = {**before, **edit}
+    changes["_meta"] = edit
+
+
+def error(error_raw: bytes, *, method: str, client: Era, backend: Era, uri: str | None = None) -> bytes:
+    """A backend's ``error`` object as the client's era has it. -32042 is not handled here.
+
+    Args:
+        uri: the URI as the client asked for it, for ``data.uri``; None leaves ``data`` as it is.
+    Raises:
+        MalformedMessage: a member to be changed occurs twice.
+    """
+    held = splice.value_at(error_raw, ("code",))
+    data = splice.value_at(error_raw, ("data",))
+    names_uri = data is not None and data.startswith(b"{") and splice.value_at(data, ("uri",)) is not None
+    code = None if held is None else jsonrpc.parse(held)
+    missing = code == RESOURCE_NOT_FOUND
+    # "Resource not found: -32602 ... with data.uri"; 2025-11-25 and older: -32002
+    if code == INVALID_PARAMS and names_uri and method in _ABOUT_RESOURCES:
+        missing = True
+    if not missing:
+        return error_raw
+    changes: Changes = {}
+    wanted = _code_for(client, backend, code == RESOURCE_NOT_FOUND)
+    if wanted != code:
+        changes["code"] = b"%d" % wanted
+    if uri is not None and method in _ABOUT_RESOURCES and (names_uri or client.modern):
+        changes["data"] = _with_uri(data, splice.quoted(uri))
+    return splice.rewrite(error_raw, changes)
+
+
+def _code_for(client: Era, backend: Era, said_not_found: bool) -> int:
+    """Modern clients never see -32002; legacy ones see it for what a modern backend says the modern way."""
+    if client.modern:
+        return INVALID_PARAMS
+    return RESOURCE_NOT_FOUND if said_not_found or backend.modern else INVALID_PARAMS
+
+
+def _with_uri(data: bytes | None, quoted: bytes) -> bytes | Edits:
+    if data is None or data == b"null":
+        return b'{"uri":%b}' % quoted
+    if data.startswith(b"{"):
+        return {"uri": quoted}
+    return b'{"uri":%b,"detail":%b}' % (quoted, data)
+
+
+def input_request(method: str, params_raw: bytes | None, *, uri_map: MapUri | None = None) -> bytes:
+    """A legacy backend's question as one value of ``inputRequests`` for a modern client.
+
+    Without elicitationId (modern url elicitation has none), task keys and the progress token, whose
+    notifications could not reach the backend.
+    """
+    raw = b"{}" if params_raw is None else params_raw
+    found = splice.members(raw)
+    changes = _sampling_changes(method, raw, NEWEST_MODERN, uri_map)
+    changes.update({key: REMOVE for key in ("elicitationId", "task") if found.find(key) is not None})
+    gone = _meta_edit(_text(raw, found.find("_meta")), {"progressToken": None, META_RELATED_TASK: None})
+    if gone is not None:
+        changes["_meta"] = gone
+    return b'{"method":%b,"params":%b}' % (splice.quoted(method), splice.rewrite(raw, changes))
+
+
+def server_request_params(
+    method: str,
+    params_raw: bytes | None,
+    *,
+    client: Era,
+    elicitation_id: str | None = None,
+    uri_map: MapUri | None = None,
+) -> bytes:
+    """The ``params`` of a question for a legacy client, from a modern backend's ``inputRequests`` or a legacy one.
+
+    Args:
+        elicitation_id: freshly minted for a url elicitation of a modern backend; None leaves it as it is.
+    """
+    raw = b"{}" if params_raw is None else params_raw
+    found = splice.members(raw)
+    changes = _sampling_changes(method, raw, client, uri_map)
+    if method == "elicitation/create":
+        if not client.url_elicitation and found.find("mode") is not None:
+            changes["mode"] = REMOVE  # 2025-06-18 has forms only, and no word for them
+        elif elicitation_id is not None and _text(raw, found.find("mode")) == b'"url"':
+            changes["elicitationId"] = splice.quoted(elicitation_id)
+    hop = dict.fromkeys((META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL))
+    gone = _meta_edit(_text(raw, found.find("_meta")), hop)
+    if gone is not None:
+        changes["_meta"] = gone
+    return splice.rewrite(raw, changes) if changes else raw
+
+
+def _sampling_changes(method: str, raw: bytes, client: Era, uri_map: MapUri | None) -> Changes:
+    if method != "sampling/createMessage" or not content.concerns(raw, client, uri_map):
+        return {}
+    value = jsonrpc.parse(raw)
+    return content.sampling_changes(value, client, uri_map) if isinstance(value, dict) else {}

@@ -1,0 +1,341 @@
+"""From the desired and the observed state to the route table.
+
+Owns who owns a name when several servers offer it, what each gateway and virtual
+server shows, and the reuse of finished parts. Deliberately waits for nothing: the
+caller may pause between the steps. Invariant: the table is a function of the
+configuration and of each server's last good list alone, never of the order in
+which lists arrived; a name's owner keeps it while it is down, as long as it is
+configured and enabled.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ServerSpec, VirtualServerSpec
+from mcp_gateway.routing import uris
+from mcp_gateway.routing.listing_views import Entry, ListingView, Target
+from mcp_gateway.routing.parts import URI_KINDS, BackendPart, marked, part_for
+from mcp_gateway.routing.snapshot import Kind, Problem, Snapshot
+from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, TemplateRoute, View
+from mcp_gateway.values import BackendKey, GatewayName
+
+MAX_INSTRUCTIONS: Final = 4096
+"""Bytes of generated instructions (design section 7)."""
+
+_NO_GATEWAY: Final = GatewayEntry(servers=(), virtual_servers=())
+
+
+@attrs.frozen(kw_only=True)
+class _Member:
+    """One server as one gateway sees it."""
+
+    server: ServerSpec
+    part: BackendPart | None
+    live: bool
+    """It has a list now; else its part only keeps its names."""
+    abilities: frozenset[str] | None
+    """None: not heard yet."""
+
+
+def build(
+    spec: GatewaySpec,
+    snapshots: Mapping[BackendKey, Snapshot],
+    previous: RouteTable | None,
+    *,
+    server_info: bytes = b"",
+) -> RouteTable:
+    """The table for one moment, in one go; see ``build_steps``."""
+    steps = build_steps(spec, snapshots, previous, server_info=server_info)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            table: RouteTable = done.value
+            return table
+
+
+def build_steps(
+    spec: GatewaySpec,
+    snapshots: Mapping[BackendKey, Snapshot],
+    previous: RouteTable | None,
+    *,
+    server_info: bytes = b"",
+) -> Generator[None, None, RouteTable]:
+    """Build the table, yielding after each backend and each gateway so that the caller can let others run.
+
+    Args:
+        spec: the whole configuration.
+        snapshots: by backend; a missing one counts as not heard yet.
+        previous: the table in force: its parts and views are reused, and what its servers owned they still own.
+        server_info: raw JSON object for the ``_meta`` of modern lists; empty: none.
+    Returns:
+        (as the generator's value) the new table.
+    """
+    members: dict[BackendKey, _Member] = {}
+    for server in spec.servers:
+        if server.enabled:
+            last = previous.parts.get(server.key) if previous is not None else None
+            members[server.key] = _member(server, snapshots.get(server.key), last)
+            yield
+    entries = spec.gateways or (_NO_GATEWAY,)
+    gateways: dict[GatewayName, GatewayPart] = {}
+    for entry in entries:
+        known = previous.gateways.get(entry.name) if previous is not None else None
+        gateways[entry.name] = _gateway(spec, entry, members, known, server_info)
+        yield
+    return RouteTable(
+        generation=previous.generation + 1 if previous is not None else 1,
+        views={(name, virtual): view for name, made in gateways.items() for virtual, view in made.views.items()},
+        hosts=Hosts.of(tuple((entry.name, entry.hosts) for entry in entries)),
+        collisions=tuple(dict.fromkeys(one for made in gateways.values() for one in made.collisions)),
+        problems={server.key: _problems(server.key, snapshots, members, gateways) for server in spec.servers},
+        parts={key: member.part for key, member in members.items() if member.part is not None},
+        gateways=gateways,
+    )
+
+
+def _member(server: ServerSpec, snapshot: Snapshot | None, last: BackendPart | None) -> _Member:
+    if snapshot is None:
+        return _Member(server=server, part=part_for(server, None, last), live=False, abilities=None)
+    abilities = None
+    if snapshot.era is not None:
+        resources = snapshot.capabilities.get("resources")
+        subscribes = isinstance(resources, dict) and resources.get("subscribe") is True
+        abilities = frozenset(
+            (
+                *snapshot.capabilities,
+                *(("resources.subscribe",) if subscribes else ()),
+                *(() if snapshot.era.completions else ("completions",)),
+            )
+        )
+    return _Member(
+        server=server,
+        part=part_for(server, snapshot.listings, last),
+        live=snapshot.listings is not None,
+        abilities=abilities,
+    )
+
+
+def _problems(
+    key: BackendKey,
+    snapshots: Mapping[BackendKey, Snapshot],
+    members: Mapping[BackendKey, _Member],
+    gateways: Mapping[GatewayName, GatewayPart],
+) -> tuple[Problem, ...]:
+    found = list(snapshots[key].problems) if key in snapshots else []
+    member = members.get(key)
+    if member is not None and member.part is not None and member.live:
+        found += member.part.problems
+    for made in gateways.values():
+        found += made.problems.get(key, ())
+    return tuple(dict.fromkeys(found))
+
+
+def _gateway(
+    spec: GatewaySpec,
+    entry: GatewayEntry,
+    members: Mapping[BackendKey, _Member],
+    known: GatewayPart | None,
+    server_info: bytes,
+) -> GatewayPart:
+    """One gateway's views; ``known`` itself when it was made from equal inputs."""
+    order = [server.key for server in spec.servers] if entry.servers is None else list(dict.fromkeys(entry.servers))
+    chosen = tuple(members[key] for key in order if key in members)
+    virtuals = tuple(
+        virtual
+        for virtual in spec.virtual_servers
+        if entry.virtual_servers is None or virtual.name in entry.virtual_servers
+    )
+    inputs = (chosen, virtuals, spec.instructions, server_info)
+    if known is not None and known.inputs == inputs:
+        return known
+    merged = _Merge(markers={uris.marker_for(member.server.key): member.server.key for member in chosen})
+    for member in chosen:
+        merged.add(member)
+    whole = _view(chosen, merged, spec.instructions, server_info)
+    views = {"": whole}
+    for virtual in virtuals:
+        views[virtual.name] = _narrowed(whole, virtual, chosen, spec.instructions)
+    return GatewayPart(
+        inputs=inputs,
+        views=views,
+        collisions=tuple(merged.collisions),
+        problems={key: tuple(problems) for key, problems in merged.problems.items()},
+    )
+
+
+@attrs.define(kw_only=True)
+class _Merge:
+    """The parts of one gateway's servers, laid over each other in order; lives for one build."""
+
+    markers: Mapping[str, BackendKey]
+    owners: dict[tuple[Kind, str], BackendKey] = attrs.field(factory=dict)
+    shown: dict[Kind, list[Entry]] = attrs.field(factory=lambda: {kind: [] for kind in Kind})
+    withheld: dict[tuple[Kind, str], Target] = attrs.field(factory=dict)
+    collisions: list[Collision] = attrs.field(factory=list)
+    problems: dict[BackendKey, list[Problem]] = attrs.field(factory=dict)
+
+    def add(self, member: _Member) -> None:
+        """Lay one server over those before it: they keep what they own."""
+        if member.part is None:
+            return
+        for kind, entries in member.part.entries.items():
+            for entry in entries:
+                self._place(kind, entry, member.live)
+
+    def _place(self, kind: Kind, entry: Entry, live: bool) -> None:
+        if kind in URI_KINDS and entry.target.uri_map is None and self._seems_mapped(entry.target.federated):
+            entry = marked(kind, entry)
+        owner = self._claim(kind, entry)
+        if owner != entry.target.backend:
+            free = kind in URI_KINDS and entry.target.uri_map is None
+            if live:
+                self._report(kind, entry.target, owner, hidden=not free)
+            if not free:
+                return
+            # Its mapped URI is its own alone: nobody else has this marker, and nobody's unmapped URI may look mapped.
+            entry = marked(kind, entry)
+            self._claim(kind, entry)
+        if live:
+            self.shown[kind].append(entry)
+        else:
+            self.withheld[kind, entry.target.federated] = entry.target
+
+    def _seems_mapped(self, uri: str) -> bool:
+        """Whether an unmapped URI would be read as some server's mapped one."""
+        found = uris.unmark(uri)
+        return found is not None and found[0] in self.markers
+
+    def _claim(self, kind: Kind, entry: Entry) -> BackendKey:
+        return self.owners.setdefault((kind, entry.target.federated), entry.target.backend)
+
+    def _report(self, kind: Kind, target: Target, owner: BackendKey, *, hidden: bool) -> None:
+        name, loser = target.federated, target.backend
+        self.collisions.append(Collision(kind=kind, name=name, owner=owner, loser=loser))
+        outcome = "hidden" if hidden else "exposed under a mapped URI"
+        reason = f"servers {owner!r} and {loser!r} both offer it: {owner!r} owns it, that of {loser!r} is {outcome}"
+        self.problems.setdefault(loser, []).append(Problem(kind=kind, name=name, reason=reason, hidden=hidden))
+
+
+def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_info: bytes) -> View:
+    """What the whole gateway shows."""
+    abilities = {member.server.key: member.abilities for member in chosen if member.abilities is not None}
+    mute = {key for key, has in abilities.items() if "resources" not in has}
+    plain = [member.server.key for member in chosen if not member.server.prefix]
+    candidates = [key for key in plain if key in abilities and key not in mute]
+    listings: dict[Kind, ListingView] = {}
+    for kind in Kind:
+        ttl_ms, private = _hints(chosen, kind)
+        listings[kind] = ListingView(
+            kind=kind, entries=tuple(merged.shown[kind]), ttl_ms=ttl_ms, private=private, server_info=server_info
+        )
+    return _indexed(
+        listings,
+        withheld=merged.withheld,
+        markers={marker: key for marker, key in merged.markers.items() if key not in mute},
+        fallback=candidates[0] if len(candidates) == 1 else None,
+        abilities=abilities,
+        instructions=instructions or _introduction(chosen),
+    )
+
+
+def _indexed(
+    listings: Mapping[Kind, ListingView],
+    *,
+    withheld: Mapping[tuple[Kind, str], Target],
+    markers: Mapping[str, BackendKey],
+    fallback: BackendKey | None,
+    abilities: Mapping[BackendKey, frozenset[str]],
+    instructions: str,
+    open_resources: bool = True,
+) -> View:
+    """A view with its look-ups made from its lists."""
+
+    def by_name(kind: Kind) -> dict[str, Target]:
+        return {entry.target.federated: entry.target for entry in listings[kind].entries}
+
+    return View(
+        listings=listings,
+        tools=by_name(Kind.TOOLS),
+        prompts=by_name(Kind.PROMPTS),
+        resources=by_name(Kind.RESOURCES),
+        templates=tuple(
+            TemplateRoute(target=target, matcher=uris.Template.parse(template))
+            for template, target in by_name(Kind.TEMPLATES).items()
+        ),
+        withheld=withheld,
+        markers=markers,
+        open_resources=open_resources,
+        linked=frozenset(entry.linked for entry in listings[Kind.TOOLS].entries if entry.linked is not None),
+        fallback=fallback,
+        abilities=abilities,
+        instructions=instructions,
+    )
+
+
+def _narrowed(whole: View, virtual: VirtualServerSpec, chosen: Sequence[_Member], instructions: str) -> View:
+    """One virtual server: the named tools only; of prompts and resources the named ones, all if none is named."""
+    named = {
+        Kind.TOOLS: virtual.tools,
+        Kind.PROMPTS: virtual.prompts or None,
+        Kind.RESOURCES: virtual.resources or None,
+        Kind.TEMPLATES: virtual.resources or None,
+    }
+    wanted = {kind: None if some is None else frozenset(some) for kind, some in named.items()}
+
+    def keeps(kind: Kind, name: str) -> bool:
+        some = wanted[kind]
+        return some is None or name in some
+
+    listings = {
+        kind: ListingView(
+            kind=kind,
+            entries=tuple(entry for entry in listing.entries if keeps(kind, entry.target.federated)),
+            ttl_ms=listing.ttl_ms,
+            private=listing.private,
+            server_info=listing.server_info,
+        )
+        for kind, listing in whole.listings.items()
+    }
+    withheld = {place: target for place, target in whole.withheld.items() if keeps(*place)}
+    # The introduction must not name servers of which nothing is shown here.
+    shown = {entry.target.backend for listing in listings.values() for entry in listing.entries}
+    shown.update(target.backend for target in withheld.values())
+    return _indexed(
+        listings,
+        withheld=withheld,
+        markers=whole.markers,
+        fallback=whole.fallback,
+        abilities=whole.abilities,
+        instructions=instructions or _introduction([member for member in chosen if member.server.key in shown]),
+        open_resources=not virtual.resources,
+    )
+
+
+def _hints(chosen: Sequence[_Member], kind: Kind) -> tuple[int, bool]:
+    """The shortest ttl and the narrowest scope; a list that a server is missing from may change at any time."""
+    lists = [
+        member.part.listings[kind]
+        for member in chosen
+        if member.live and member.part is not None and kind in member.part.listings
+    ]
+    whole = all(member.live for member in chosen)
+    ttl_ms = min((listing.ttl_ms for listing in lists), default=0) if whole else 0
+    return ttl_ms, any(listing.private for listing in lists)
+
+
+def _introduction(chosen: Sequence[_Member]) -> str:
+    """One line per server, cut after the last line that fits."""
+    lines: list[str] = []
+    size = 0
+    for member in chosen:
+        server = member.server
+        names = f" (names begin with {server.prefix})" if server.prefix else ""
+        line = f"{server.key}{names}: {server.hint}" if server.hint else f"{server.key}{names}"
+        size += len(line.encode()) + 1
+        if size > MAX_INSTRUCTIONS:
+            break
+        lines.append(line)
+    return "\n".join(lines)

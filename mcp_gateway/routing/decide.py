@@ -1,0 +1,197 @@
+"""What to do with one request, from one view.
+
+Owns the decision alone: forward, answer, or refuse. Deliberately does not wait,
+seal cursors or touch sessions. Invariant: it never fails, and a hidden name and an
+unknown name give the same ``Refuse``: the caller must not learn which names exist.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import attrs
+
+from mcp_gateway.protocol import methods, splice
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND
+from mcp_gateway.routing.listing_views import Target
+from mcp_gateway.routing.snapshot import Kind
+from mcp_gateway.routing.table import View
+from mcp_gateway.values import JsonObject, JsonValue
+
+_SHOWN: Final = 128
+"""Characters of an unknown name that an error repeats."""
+_NO_EDITS: Final[Edits] = MappingProxyType({})
+_LISTS: Final = MappingProxyType(
+    {
+        "tools/list": Kind.TOOLS,
+        "prompts/list": Kind.PROMPTS,
+        "resources/list": Kind.RESOURCES,
+        "resources/templates/list": Kind.TEMPLATES,
+    }
+)
+_NO_COMPLETION: Final = b'{"completion":{"values":[],"total":0,"hasMore":false}}'
+
+
+@attrs.frozen(kw_only=True)
+class Forward:
+    """Send it to the target's backend, with these edits made to ``params``."""
+
+    target: Target
+    edits: Edits = _NO_EDITS
+
+
+@attrs.frozen(kw_only=True)
+class ListOf:
+    """Answer from ``View.page``; ``cursor`` is still sealed, None asks for the beginning."""
+
+    kind: Kind
+    cursor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Own:
+    """A method of the gateway itself, its params checked: initialize, server/discover, subscriptions/listen,
+    logging/setLevel."""
+
+    method: str
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """Answer at once with this raw result (of the legacy form; ``translate.result`` makes it modern)."""
+
+    result: bytes
+
+
+@attrs.frozen(kw_only=True)
+class Refuse:
+    """Answer with a JSON-RPC error."""
+
+    code: int
+    message: str
+    data: JsonValue = None
+
+
+Decision: TypeAlias = Forward | ListOf | Own | Answer | Refuse
+
+
+def decide(method: str, params: JsonObject, view: View, era: Era) -> Decision:
+    """Say what to do with one request.
+
+    Args:
+        params: as parsed; absent params are ``{}``.
+        view: what this caller may see.
+        era: the caller's.
+    """
+    if not methods.known(method, era):
+        return Refuse(code=METHOD_NOT_FOUND, message=f"method not found: {method[:_SHOWN]}")
+    if method in _LISTS:
+        return _list(_LISTS[method], params)
+    rule = _RULES.get(method)
+    return Own(method=method) if rule is None else rule(params, view, era)
+
+
+def _bad(what: str) -> Refuse:
+    return Refuse(code=INVALID_PARAMS, message=what)
+
+
+def _list(kind: Kind, params: JsonObject) -> Decision:
+    cursor = params.get("cursor")
+    if cursor is not None and not isinstance(cursor, str):
+        return _bad("params.cursor must be a string")
+    return ListOf(kind=kind, cursor=cursor)
+
+
+def _ping(params: JsonObject, view: View, era: Era) -> Decision:
+    return Answer(result=b"{}")
+
+
+def _set_level(params: JsonObject, view: View, era: Era) -> Decision:
+    if params.get("level") not in methods.LOG_LEVELS:
+        return _bad(f"params.level must be one of {', '.join(methods.LOG_LEVELS)}")
+    return Own(method="logging/setLevel")
+
+
+def _named(member: str, target: Target) -> Edits:
+    """The edit that gives the backend its own name; none when it is the same."""
+    return _NO_EDITS if target.upstream == target.federated else {member: splice.quoted(target.upstream)}
+
+
+def _call_tool(params: JsonObject, view: View, era: Era) -> Decision:
+    name = params.get("name")
+    if not isinstance(name, str):
+        return _bad("params.name must be a string")
+    target = view.find_tool(name)
+    # "Unknown tools: -32602" -- MCP server/tools, Error Handling
+    return _bad(f"Unknown tool: {name[:_SHOWN]}") if target is None else _forward("name", target)
+
+
+def _get_prompt(params: JsonObject, view: View, era: Era) -> Decision:
+    name = params.get("name")
+    if not isinstance(name, str):
+        return _bad("params.name must be a string")
+    target = view.find_prompt(name)
+    return _bad(f"Unknown prompt: {name[:_SHOWN]}") if target is None else _forward("name", target)
+
+
+def _forward(member: str, target: Target) -> Forward:
+    return Forward(target=target, edits=_named(member, target))
+
+
+def _about_resource(params: JsonObject, view: View, era: Era) -> Decision:
+    uri = params.get("uri")
+    if not isinstance(uri, str):
+        return _bad("params.uri must be a string")
+    target = view.resolve_uri(uri)
+    return _not_found(uri, era) if target is None else _forward("uri", target)
+
+
+def _subscription(params: JsonObject, view: View, era: Era) -> Decision:
+    decision = _about_resource(params, view, era)
+    if isinstance(decision, Forward) and view.lacks(decision.target.backend, "resources.subscribe"):
+        return Answer(result=b"{}")  # we advertise it; of this one there is nothing to hear
+    return decision
+
+
+def _not_found(uri: str, era: Era) -> Refuse:
+    # Modern: -32602 with data.uri, and -32002 MUST NOT be emitted; legacy: -32002 (server/resources, Error Handling).
+    code = INVALID_PARAMS if era.modern else RESOURCE_NOT_FOUND
+    return Refuse(code=code, message="Resource not found", data={"uri": uri})
+
+
+def _complete(params: JsonObject, view: View, era: Era) -> Decision:
+    ref = params.get("ref")
+    if not isinstance(ref, dict):
+        return _bad("params.ref must be an object")
+    name, uri = ref.get("name"), ref.get("uri")
+    match ref.get("type"):
+        case "ref/prompt" if isinstance(name, str):
+            target = view.find_prompt(name)
+            missing, member = _bad(f"Unknown prompt: {name[:_SHOWN]}"), "name"
+        case "ref/resource" if isinstance(uri, str):
+            target = view.find_template(uri) or view.resolve_uri(uri)
+            missing, member = _not_found(uri, era), "uri"
+        case _:
+            return _bad("params.ref must be a ref/prompt with a name or a ref/resource with a uri")
+    if target is None:
+        return missing
+    if view.lacks(target.backend, "completions"):
+        return Answer(result=_NO_COMPLETION)
+    edits = _named(member, target)
+    return Forward(target=target, edits={"ref": edits} if edits else _NO_EDITS)
+
+
+_RULES: Final[Mapping[str, Callable[[JsonObject, View, Era], Decision]]] = MappingProxyType(
+    {
+        "ping": _ping,
+        "tools/call": _call_tool,
+        "prompts/get": _get_prompt,
+        "resources/read": _about_resource,
+        "resources/subscribe": _subscription,
+        "resources/unsubscribe": _subscription,
+        "completion/complete": _complete,
+        "logging/setLevel": _set_level,
+    }
+)

@@ -1,0 +1,152 @@
+"""One backend's contribution to the tables, in federated names.
+
+Owns ``BackendPart``: filtered, prefixed, serialised items of one server, built
+once per list and shared by every gateway. Deliberately looks at no other backend,
+so a collision is not its business. Invariant: a part depends on the server's key,
+prefix, filter and listings alone.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from mcp_gateway.config.spec import ItemFilter, ServerSpec
+from mcp_gateway.errors import MalformedMessage
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.routing import names
+from mcp_gateway.routing.listing_views import Entry, Target, digest_of
+from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
+from mcp_gateway.routing.uris import UriMap, marker_for
+from mcp_gateway.values import BackendKey
+
+URI_KINDS: Final = frozenset({Kind.RESOURCES, Kind.TEMPLATES})
+
+_NAMED_BY: Final = {Kind.TOOLS: "name", Kind.PROMPTS: "name", Kind.RESOURCES: "uri", Kind.TEMPLATES: "uriTemplate"}
+# Where a tool names the page that shows it: MCP Apps, and the flat form of its first draft.
+_LINKS: Final[tuple[tuple[str, ...], ...]] = (("_meta", "ui", "resourceUri"), ("_meta", "ui/resourceUri"))
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BackendPart:
+    """What one server offers; compared by identity."""
+
+    backend: BackendKey
+    prefix: str
+    tools: ItemFilter
+    listings: Mapping[Kind, Listing] = attrs.field(repr=False)
+    entries: Mapping[Kind, tuple[Entry, ...]] = attrs.field(repr=False)
+    """Every kind is there; no federated name twice in one kind."""
+    problems: tuple[Problem, ...] = ()
+
+    def fits(self, server: ServerSpec) -> bool:
+        """Whether the part would come out the same for this entry of the configuration."""
+        return self.prefix == server.prefix and self.tools == server.tools
+
+
+def part_for(
+    server: ServerSpec, listings: Mapping[Kind, Listing] | None, last: BackendPart | None
+) -> BackendPart | None:
+    """The part of one server; ``last`` itself when nothing has changed.
+
+    Args:
+        listings: what discovery found; None while there is no list: the last good one then stands in.
+        last: the server's part in the previous table.
+    Returns:
+        None when there was never a list.
+    """
+    if listings is None:
+        if last is None or last.fits(server):
+            return last
+        listings = last.listings
+    if last is not None and last.fits(server) and (last.listings is listings or last.listings == listings):
+        return last
+    return _make(server, listings)
+
+
+def _make(server: ServerSpec, listings: Mapping[Kind, Listing]) -> BackendPart:
+    entries: dict[Kind, tuple[Entry, ...]] = {}
+    problems: list[Problem] = []
+    for kind in Kind:
+        made: dict[str, Entry] = {}
+        for item in listings.get(kind, Listing()).items:
+            if kind is Kind.TOOLS and not names.passes(item.name, server.tools):
+                continue
+            try:
+                entry = entry_for(server, kind, item)
+            except MalformedMessage as malformed:
+                problems.append(Problem(kind=kind, name=item.name, reason=str(malformed), hidden=True))
+                continue
+            problem = _judge(kind, item.name, entry.target.federated)
+            problems += [problem] if problem is not None else []
+            if problem is None or not problem.hidden:
+                made.setdefault(entry.target.federated, entry)
+        entries[kind] = tuple(made.values())
+    return BackendPart(
+        backend=server.key,
+        prefix=server.prefix,
+        tools=server.tools,
+        listings=listings,
+        entries=entries,
+        problems=tuple(problems),
+    )
+
+
+def _judge(kind: Kind, upstream: str, federated: str) -> Problem | None:
+    """What only the prefix made wrong; what is wrong with the upstream name itself, discovery has reported."""
+    if kind in URI_KINDS:
+        return None
+    fault = names.fault(federated)
+    if fault is not None:
+        return Problem(kind=kind, name=federated, reason=fault, hidden=True)
+    odd = names.oddity(federated)
+    if odd is not None and names.oddity(upstream) is None:
+        return Problem(kind=kind, name=federated, reason=odd, hidden=False)
+    return None
+
+
+def entry_for(server: ServerSpec, kind: Kind, item: Item) -> Entry:
+    """One item under its federated name.
+
+    Raises:
+        MalformedMessage: a member to be rewritten occurs twice.
+    """
+    uri_map = UriMap(marker_for(server.key)) if server.prefix else None
+    if kind in URI_KINDS:
+        federated = item.name if uri_map is None else uri_map.out(item.name)
+    else:
+        federated = names.federated(server.prefix, item.name)
+    target = Target(backend=server.key, upstream=item.name, federated=federated, headers=item.headers, uri_map=uri_map)
+    raw = item.raw
+    if federated != item.name:
+        raw = splice.rewrite(raw, {_NAMED_BY[kind]: splice.quoted(federated)})
+    linked = None
+    if kind is Kind.TOOLS and b"resourceUri" in raw:
+        raw, linked = _map_links(raw, uri_map)
+    return Entry(target=target, raw=raw, digest=digest_of(raw), linked=linked)
+
+
+def marked(kind: Kind, entry: Entry) -> Entry:
+    """A resource or template of a server without a prefix, under the URI it would have with one."""
+    target = entry.target
+    uri_map = UriMap(marker_for(target.backend))
+    federated = uri_map.out(target.upstream)
+    raw = splice.rewrite(entry.raw, {_NAMED_BY[kind]: splice.quoted(federated)})
+    return Entry(target=attrs.evolve(target, federated=federated, uri_map=uri_map), raw=raw, digest=digest_of(raw))
+
+
+def _map_links(raw: bytes, uri_map: UriMap | None) -> tuple[bytes, str | None]:
+    """A tool with its page's URI mapped, and that URI."""
+    linked = None
+    for path in _LINKS:
+        quoted = splice.value_at(raw, path)
+        uri = None if quoted is None else jsonrpc.parse(quoted)
+        if not isinstance(uri, str):
+            continue
+        linked = uri if uri_map is None else uri_map.out(uri)
+        if linked != uri:
+            edits: splice.Edits = {path[-1]: splice.quoted(linked)}
+            for step in reversed(path[:-1]):
+                edits = {step: edits}
+            raw = splice.rewrite(raw, edits)
+    return raw, linked

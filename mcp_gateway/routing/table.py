@@ -1,0 +1,220 @@
+"""The route table: which name leads to which backend, for every gateway and virtual server.
+
+Owns the immutable values and their lookups. Deliberately decides no ownership
+(``routing.build``) and no answer (``routing.decide``). Invariant: a table never
+changes after it was built; whoever read it once sees one consistent state.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.routing import uris
+from mcp_gateway.routing.listing_views import ListingView, ListPage, Position, Target
+from mcp_gateway.routing.parts import BackendPart
+from mcp_gateway.routing.snapshot import Kind, Problem
+from mcp_gateway.values import BackendKey, GatewayName, JsonObject
+
+__all__ = ["CAPABILITIES", "Collision", "GatewayPart", "Hosts", "RouteTable", "Target", "TemplateRoute", "View"]
+
+CAPABILITIES: Final[Mapping[str, JsonObject]] = MappingProxyType(
+    {
+        "tools": {"listChanged": True},
+        "prompts": {"listChanged": True},
+        "resources": {"subscribe": True, "listChanged": True},
+        "completions": {},
+        "logging": {},
+    }
+)
+"""What the gateway can relay, whatever is up at the moment (design section 7)."""
+
+_NOTHING: Final[Mapping[tuple[Kind, str], Target]] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class TemplateRoute:
+    """One listed template and what matches it."""
+
+    target: Target
+    matcher: uris.Template
+
+
+@attrs.frozen(kw_only=True)
+class Collision:
+    """A name that two servers offer: the first in order owns it, the other's is hidden (a resource: renamed)."""
+
+    kind: Kind
+    name: str
+    owner: BackendKey
+    loser: BackendKey
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class View:
+    """What one client may see: a whole gateway, or one of its virtual servers."""
+
+    listings: Mapping[Kind, ListingView]
+    """Every kind is there."""
+    tools: Mapping[str, Target]
+    prompts: Mapping[str, Target]
+    resources: Mapping[str, Target]
+    templates: tuple[TemplateRoute, ...] = ()
+    withheld: Mapping[tuple[Kind, str], Target] = _NOTHING
+    """Names whose owner has no list at the moment: not listed, but a call gets the owner's precise error."""
+    markers: Mapping[str, BackendKey] = attrs.field(factory=dict)
+    """Owners of mapped URIs."""
+    open_resources: bool = True
+    """False: only selected resources, and pages of visible tools, can be read."""
+    linked: frozenset[str] = frozenset()
+    fallback: BackendKey | None = None
+    """The only server that has resources and no prefix."""
+    abilities: Mapping[BackendKey, frozenset[str]] = attrs.field(factory=dict)
+    """The capabilities that servers have declared, and ``resources.subscribe``; a server not heard yet is not in it."""
+    instructions: str = ""
+
+    @property
+    def capabilities(self) -> JsonObject:
+        """The ``capabilities`` of ``initialize`` and ``server/discover``; the caller's own copy."""
+        return {name: dict(value) for name, value in CAPABILITIES.items()}
+
+    def page(self, kind: Kind, era: Era, position: Position | None = None) -> ListPage | None:
+        """One list result for a client of ``era``; None: the position is not, or no longer, one of this list."""
+        return self.listings[kind].page(era, position)
+
+    def fingerprint(self, kind: Kind) -> bytes:
+        """Equal exactly when a client would see no difference in this list."""
+        return self.listings[kind].fingerprint
+
+    def hints(self, kind: Kind) -> tuple[int, bool]:
+        """(ttl in ms, private) of the merged list."""
+        listing = self.listings[kind]
+        return listing.ttl_ms, listing.private
+
+    def lacks(self, backend: BackendKey, capability: str) -> bool:
+        """Whether the backend has said what it can do, and not said this."""
+        return backend in self.abilities and capability not in self.abilities[backend]
+
+    def find_tool(self, name: str) -> Target | None:
+        return self.tools.get(name) or self.withheld.get((Kind.TOOLS, name))
+
+    def find_prompt(self, name: str) -> Target | None:
+        return self.prompts.get(name) or self.withheld.get((Kind.PROMPTS, name))
+
+    def find_template(self, template: str) -> Target | None:
+        """The target of a listed template, by its exact text."""
+        found = next((route.target for route in self.templates if route.target.federated == template), None)
+        return found or self.withheld.get((Kind.TEMPLATES, template))
+
+    def resolve_uri(self, uri: str) -> Target | None:
+        """Who answers for a concrete URI: its lister, else its marker's server, else the first template that
+        matches, else the only server with resources and no prefix."""
+        listed = self.resources.get(uri) or self.withheld.get((Kind.RESOURCES, uri))
+        if listed is not None:
+            return listed
+        return self._by_marker(uri) or self._by_template(uri) or self._by_fallback(uri)
+
+    def _by_marker(self, uri: str) -> Target | None:
+        if not self.open_resources and uri not in self.linked:
+            return None
+        marker, upstream = uris.unmark(uri) or ("", uri)
+        owner = self.markers.get(marker)
+        if owner is None:
+            return None
+        return Target(backend=owner, upstream=upstream, federated=uri, uri_map=uris.UriMap(marker))
+
+    def _by_template(self, uri: str) -> Target | None:
+        for route in self.templates:
+            if route.matcher.matches(uri):
+                uri_map = route.target.uri_map
+                upstream = uri if uri_map is None else uri_map.back(uri)
+                return attrs.evolve(route.target, upstream=upstream or uri, federated=uri)
+        return None
+
+    def _by_fallback(self, uri: str) -> Target | None:
+        if self.fallback is None or not (self.open_resources or uri in self.linked):
+            return None
+        return Target(backend=self.fallback, upstream=uri, federated=uri)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class GatewayPart:
+    """What was built for one gateway, and from what."""
+
+    inputs: tuple[object, ...]
+    """Equal inputs give an equal part."""
+    views: Mapping[str, View]
+    collisions: tuple[Collision, ...]
+    problems: Mapping[BackendKey, tuple[Problem, ...]]
+
+
+@attrs.frozen(kw_only=True)
+class Hosts:
+    """Which gateway answers to which Host."""
+
+    exact: Mapping[str, GatewayName]
+    wildcards: tuple[tuple[str, GatewayName], ...]
+    """(".suffix", gateway), longest first."""
+    unclaimed: GatewayName
+
+    @classmethod
+    def of(cls, claims: tuple[tuple[GatewayName, tuple[str, ...]], ...]) -> "Hosts":
+        """From (gateway, its hosts) in order of precedence; no hosts means every Host."""
+        exact: dict[str, GatewayName] = {}
+        wild: dict[str, GatewayName] = {}
+        for gateway, hosts in claims:
+            for host in hosts:
+                name = normal_host(host)
+                if name.startswith("*"):
+                    wild.setdefault(name[1:], gateway)
+                else:
+                    exact.setdefault(name, gateway)
+        first = next((gateway for gateway, _ in claims), GatewayName(""))
+        return cls(
+            exact=exact,
+            wildcards=tuple(sorted(wild.items(), key=lambda item: -len(item[0]))),
+            unclaimed=next((gateway for gateway, hosts in claims if not hosts), first),
+        )
+
+    def find(self, host: str) -> GatewayName:
+        """Exact before longest wildcard before the gateway of every Host before the first."""
+        name = normal_host(host)
+        if name in self.exact:
+            return self.exact[name]
+        return next((gateway for suffix, gateway in self.wildcards if name.endswith(suffix)), self.unclaimed)
+
+
+def normal_host(host: str) -> str:
+    """A Host for comparing: lower case, without port and trailing dot. ``[::1]:80`` gives ``[::1]``."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0].removesuffix(".")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RouteTable:
+    """Everything that is served at one moment."""
+
+    generation: int
+    """Grows by one with each table."""
+    views: Mapping[tuple[GatewayName, str], View]
+    """By gateway and virtual server; ``""`` is the whole gateway."""
+    hosts: Hosts
+    collisions: tuple[Collision, ...] = ()
+    problems: Mapping[BackendKey, tuple[Problem, ...]] = attrs.field(factory=dict)
+    """Per configured server: what discovery dropped or doubted, and names hidden here."""
+    parts: Mapping[BackendKey, BackendPart] = attrs.field(factory=dict, repr=False)
+    """The last good part of each configured, enabled server: what keeps its names its own while it is down."""
+    gateways: Mapping[GatewayName, GatewayPart] = attrs.field(factory=dict, repr=False)
+    """What ``routing.build`` reuses when nothing has changed for a gateway."""
+
+    def gateway_for(self, host: str) -> GatewayName:
+        """The gateway that answers to a Host header (with or without port)."""
+        return self.hosts.find(host)
+
+    def view(self, gateway: GatewayName, virtual: str = "") -> View | None:
+        """One view; None when there is no such virtual server here."""
+        return self.views.get((gateway, virtual))
