@@ -1,0 +1,184 @@
+"""A child process in a process group of its own.
+
+Owns starting it with a minimal environment, its standard error, and its end.
+Deliberately knows no MCP and no frames. Invariant: when ``stop`` has returned,
+within ``STOP_S``, the child is reaped and nothing of its group runs any more.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.lines import LineCutter, LongLine
+from mcp_gateway.config.spec import StdioTarget
+from mcp_gateway.errors import BackendGone, Executed
+from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
+
+INHERITED: Final = frozenset(
+    {
+        "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL",
+        "SSL_CERT_DIR", "SSL_CERT_FILE", "TERM", "TMPDIR", "TZ", "USER",
+    }
+)  # fmt: skip  # a table
+"""What a child gets of the gateway's environment; everything else (keys, tokens) only if ``env`` names it."""
+
+LEAVE_S: Final = 0.5
+"""For leaving by itself once its input is closed (MCP basic/transports/stdio, Shutdown)."""
+TERM_S: Final = 1.0
+KILL_S: Final = 0.4
+"""For the kernel, which reaps a killed process at once unless it hangs in a driver."""
+STOP_S: Final = LEAVE_S + TERM_S + KILL_S
+
+STDERR_LINE_BYTES: Final = 2000
+STDERR_PER_S: Final = 20.0
+STDERR_BURST: Final = 200.0
+CHUNK_BYTES: Final = 64 * 2**10
+
+
+@attrs.define(eq=False)
+class LineBudget:
+    """How many lines may be logged: a burst, then so many a second; the rest is counted."""
+
+    per_s: float = STDERR_PER_S
+    burst: float = STDERR_BURST
+    suppressed: int = attrs.field(default=0, init=False)
+    _left: float = attrs.field(default=STDERR_BURST, init=False)
+    _at: float | None = attrs.field(default=None, init=False)
+
+    def allows(self, now: float) -> bool:
+        """Whether a line that comes at ``now`` (clock seconds) may be logged."""
+        if self._at is not None:
+            self._left = min(self.burst, self._left + (now - self._at) * self.per_s)
+        self._at = now
+        if self._left < 1.0:
+            self.suppressed += 1
+            return False
+        self._left -= 1.0
+        return True
+
+
+def environment(target: StdioTarget, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The child's whole environment: the harmless part of ours, then the configured one."""
+    return {name: value for name, value in inherited.items() if name in INHERITED} | dict(target.env)
+
+
+@attrs.define(eq=False)
+class Child:
+    """One running child; made by ``start``."""
+
+    key: BackendKey
+    process: trio.Process = attrs.field(repr=False)
+    stdin: trio.abc.SendStream = attrs.field(repr=False)
+    stdout: trio.abc.ReceiveStream = attrs.field(repr=False)
+    stderr: trio.abc.ReceiveStream = attrs.field(repr=False)
+    stderr_lines: LineBudget = attrs.field(factory=LineBudget, init=False)
+    _group_ended: bool = attrs.field(default=False, init=False)
+
+    async def log_stderr(self) -> None:
+        """Log standard error line by line until it ends; it is always read, so that the child never waits for us."""
+        lines = LineCutter(STDERR_LINE_BYTES)
+        try:
+            async for chunk in self.stderr:
+                self._log(lines.feed(bytes(chunk)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # closed by ``stop``
+        self._log(lines.end())
+        if self.stderr_lines.suppressed:
+            logger.info("stderr suppressed", extra={"backend": self.key, "lines": self.stderr_lines.suppressed})
+
+    def _log(self, lines: list[bytes | LongLine]) -> None:
+        now = trio.current_time()
+        for line in lines:
+            if self.stderr_lines.allows(now):
+                raw = line.head if isinstance(line, LongLine) else line
+                text = raw.decode(errors="backslashreplace")
+                printable = "".join(char if char.isprintable() else "?" for char in text)
+                logger.info("stderr", extra={"backend": self.key, "text": printable})
+
+    async def ended(self) -> str:
+        """Wait for the end and say how it came. What the child left of its group is killed."""
+        code = await self.process.wait()
+        self._signal_group(signal.SIGKILL)
+        self._group_ended = True  # the number may soon be another's
+        return _how(code)
+
+    def kill(self) -> None:
+        """Kill the whole group at once; ``ended`` then returns."""
+        self._signal_group(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Close its input, wait, TERM, wait, KILL; finishes within ``STOP_S`` even when cancelled."""
+        with trio.move_on_after(LEAVE_S, shield=True):
+            await self.stdin.aclose()
+            await self.ended()
+        for number, within_s in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
+            if self.process.returncode is None:
+                self._signal_group(number)
+                with trio.move_on_after(within_s, shield=True):
+                    await self.ended()
+        if self.process.returncode is None:
+            logger.warning("child does not die", extra={"backend": self.key, "pid": self.process.pid})
+        with trio.move_on_after(KILL_S, shield=True):
+            await self.stdout.aclose()
+            await self.stderr.aclose()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._group_ended:
+            return
+        # The leader's pid is the group's number. It may be gone; macOS says EPERM for a group of zombies.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"its process exited with code {code}"
+    try:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"its process was ended by signal {-code}"
+
+
+async def start(key: BackendKey, target: StdioTarget) -> Child:
+    """Start a child in a process group and session of its own.
+
+    Raises:
+        BackendGone: it cannot be started; says which command and why. Nothing was executed.
+    """
+    try:
+        process = await trio.lowlevel.open_process(
+            list(target.command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(target, os.environ),
+            cwd=target.cwd,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as exc:
+        raise BackendGone(backend=key, executed=Executed.NO, why=_why_not(target, exc)) from exc
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return Child(key=key, process=process, stdin=process.stdin, stdout=process.stdout, stderr=process.stderr)
+
+
+def _why_not(target: StdioTarget, exc: OSError | ValueError) -> str:
+    command = target.command[0] if target.command else ""
+    if isinstance(exc, FileNotFoundError | NotADirectoryError) and exc.filename == target.cwd:
+        return f"the working directory {target.cwd!r} of command {command!r} does not exist"
+    if isinstance(exc, FileNotFoundError):
+        return f"command {command!r} was not found"
+    if isinstance(exc, PermissionError):
+        return f"command {command!r} may not be executed"
+    why = exc.strerror if isinstance(exc, OSError) else "a NUL in its words or its environment"
+    return f"command {command!r} cannot be started: {why}"

@@ -1,0 +1,211 @@
+"""Backends of 2024-11-05: HTTP+SSE, one stream down and a POST for each message up.
+
+Owns the stream, the ``endpoint`` it names, and the meaning of the statuses that
+POSTs get. Deliberately no sockets (``http_client``) and no re-opening: a stream
+cannot be resumed, so the owner opens a new link. Invariant: messages are posted
+to the origin that was configured and nowhere else, whatever the backend says.
+Spec: MCP 2024-11-05 basic/transports, HTTP with SSE.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.base import ClientIdentity, Hear
+from mcp_gateway.backends.transports.http_client import HttpPool
+from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, open_pipe
+from mcp_gateway.backends.transports.pipe_greeting import NOBODY, greet
+from mcp_gateway.config.spec import BackendLimits
+from mcp_gateway.errors import (
+    BackendAuth,
+    BackendBusy,
+    BackendError,
+    BackendGone,
+    BackendProtocol,
+    BackendSessionLost,
+    BackendTooLarge,
+    Executed,
+    RemoteFault,
+)
+from mcp_gateway.protocol.sse import SseDecoder, SseEvent
+from mcp_gateway.values import BackendKey, Header
+
+POST_S: Final = 10.0
+"""How long a POST may take to be accepted: it is only queued there, the answer comes on the stream."""
+ENDPOINT_BYTES: Final = 8192
+
+_POST_HEADERS: Final[tuple[Header, ...]] = ((b"Content-Type", b"application/json"), (b"Accept", b"*/*"))
+_GET_HEADERS: Final[tuple[Header, ...]] = ((b"Accept", b"text/event-stream"), (b"Cache-Control", b"no-store"))
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+@attrs.define(eq=False, kw_only=True)
+class SsePipe:
+    """Frames over one event stream and many POSTs (``pipe.Pipe``)."""
+
+    pool: HttpPool
+    path: bytes
+    """Where to POST: path and query of the endpoint."""
+    _decoder: SseDecoder = attrs.field(repr=False)
+    _response: HttpResponse = attrs.field(repr=False)
+    _ready: deque[SseEvent] = attrs.field(repr=False)
+
+    async def send(self, frame: bytes, handed: Callable[[], None], *, control: bool = False) -> None:
+        """POST one message and wait until it is accepted; see ``pipe.Pipe``."""
+
+        def body() -> bytes:
+            handed()
+            return frame
+
+        with trio.move_on_after(POST_S):
+            async with self.pool.request(b"POST", _POST_HEADERS, body, control=control, path=self.path) as response:
+                if response.status in (404, 410):
+                    self._response.connection.close()  # its end of this session is gone, so the link is lost
+                if response.status >= 300:
+                    raise _refusal(self.pool.key, response.status)
+            return
+        raise BackendGone(backend=self.pool.key, why=f"a POST was not accepted within {POST_S:g} s")
+
+    async def receive(self) -> bytes | TooLong:
+        """The data of the next ``message`` event; see ``pipe.Pipe``."""
+        if self._ready:
+            await trio.lowlevel.checkpoint()
+        while True:
+            while self._ready:
+                event = self._ready.popleft()
+                if event.event == "message" and event.data:
+                    return event.data
+            self._ready.extend(await _more(self.pool.key, self._response, self._decoder))
+
+    async def aclose(self) -> None:
+        """Close the stream's connection; see ``pipe.Pipe``."""
+        self._response.connection.close()
+        await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def open_legacy_sse(
+    pool: HttpPool,
+    *,
+    limits: BackendLimits,
+    unattributed: Hear,
+    identity: ClientIdentity = NOBODY,
+    on_exit: Callable[[str], None] = nobody_cares,
+    pinned: str | None = None,
+    shared: bool = True,
+) -> AsyncIterator[PipeLink]:
+    """Open the stream, learn the endpoint, initialize, and keep the link for as long as the block lives.
+
+    The caller's scope bounds the opening (``timeouts.connect``). There is no probe: the transport itself is legacy.
+
+    Args:
+        pool: of the backend; its url is the SSE endpoint. Not closed here.
+        pinned: the revision to offer; None: the newest legacy one. Others as ``open_stdio``.
+    Raises (on entering):
+        BackendGone, BackendAuth, BackendBusy, BackendTooLarge, BackendTimeout (dial).
+        BackendProtocol: no event stream, no endpoint, or one of another origin.
+        BackendRefused: the handshake was refused. Later the block's errors leave as a group.
+    """
+    key = pool.key
+    async with pool.request(b"GET", _GET_HEADERS, stream=True) as response:
+        _check_stream(key, response)
+        decoder = SseDecoder(limits.event_bytes)
+        first, *rest = await _first_events(key, response, decoder)
+        pipe = SsePipe(
+            pool=pool,
+            path=read_endpoint(key, pool.target.url, first),
+            decoder=decoder,
+            response=response,
+            ready=deque(rest),
+        )
+        failure: BackendError
+        async with open_pipe(
+            pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit
+        ) as link:
+            try:
+                link.greeted(await greet(link, identity, pinned=pinned))
+            except BackendError as error:
+                failure = error
+            else:
+                yield link
+                return
+        raise failure
+
+
+def read_endpoint(key: BackendKey, url: str, event: SseEvent) -> bytes:
+    """The request target that the ``endpoint`` event names.
+
+    "When a client connects, the server MUST send an endpoint event containing a URI for the client to use for
+    sending messages." -- MCP 2024-11-05, basic/transports
+
+    Raises:
+        BackendProtocol: another event came first, it is no URI, or it leads to another origin, where the
+            configured credential must not go.
+    """
+    if event.event != "endpoint":
+        raise BackendProtocol(backend=key, why="its stream did not begin with an endpoint event")
+    data = event.data.strip()
+    if not data or len(data) > ENDPOINT_BYTES or not all(0x21 <= byte <= 0x7E for byte in data):
+        raise BackendProtocol(backend=key, why="its endpoint is not a URI")
+    try:
+        configured = urlsplit(url)
+        endpoint = urlsplit(urljoin(url, data.decode("ascii")))
+        same = _origin(endpoint) == _origin(configured)
+    except ValueError as exc:
+        raise BackendProtocol(backend=key, why="its endpoint is not a URI") from exc
+    if not same:
+        raise BackendProtocol(backend=key, why="its endpoint is on another origin")
+    query = f"?{endpoint.query}" if endpoint.query else ""
+    return f"{endpoint.path or '/'}{query}".encode("ascii")
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)
+
+
+def _check_stream(key: BackendKey, response: HttpResponse) -> None:
+    if response.status != 200:
+        raise _refusal(key, response.status)
+    if response.content_type != b"text/event-stream":
+        raise BackendProtocol(backend=key, why="a GET gave no event stream")
+
+
+async def _first_events(key: BackendKey, response: HttpResponse, decoder: SseDecoder) -> list[SseEvent]:
+    events: list[SseEvent] = []
+    while not events:
+        events = await _more(key, response, decoder)
+    return events
+
+
+async def _more(key: BackendKey, response: HttpResponse, decoder: SseDecoder) -> list[SseEvent]:
+    """The events of the next chunk, perhaps none."""
+    chunk = await response.receive_some()
+    if not chunk:
+        raise _ended(key)
+    try:
+        return decoder.feed(chunk)
+    except RemoteFault as exc:
+        raise BackendTooLarge(backend=key, limit="limits.eventBytes", bound=decoder.max_event_bytes) from exc
+
+
+def _ended(key: BackendKey) -> BackendGone:
+    return BackendGone(backend=key, why="its event stream ended")
+
+
+def _refusal(key: BackendKey, status: int) -> BackendError:
+    """What a status that is no success means; nothing was executed."""
+    match status:
+        case 401 | 403:
+            return BackendAuth(backend=key, status=status)
+        case 429 | 503:
+            return BackendBusy(backend=key, status=status)
+        case 404 | 410:
+            return BackendSessionLost(backend=key)
+        case _:
+            return BackendProtocol(backend=key, executed=Executed.NO, why=f"HTTP {status}", status=status)

@@ -1,0 +1,60 @@
+"""Bytes to lines, with a bound.
+
+Owns the cutting of a child's output. Deliberately no I/O and no JSON.
+Invariant: never holds more than its bound; what is longer comes out as its
+head, and the rest up to the next newline is let go.
+"""
+
+import attrs
+
+HEAD_BYTES = 256
+"""What is kept of a line that is too long: enough to see whose answer it was."""
+
+
+@attrs.frozen(kw_only=True)
+class LongLine:
+    """The first bytes of a line above the bound."""
+
+    head: bytes = attrs.field(repr=False)
+
+
+@attrs.define(eq=False)
+class LineCutter:
+    """Cuts chunks, cut anywhere themselves, into lines of at most ``max_bytes``."""
+
+    max_bytes: int
+    _parts: list[bytes] = attrs.field(factory=list, init=False, repr=False)
+    _size: int = attrs.field(default=0, init=False)
+    _skipping: bool = attrs.field(default=False, init=False)
+
+    def feed(self, chunk: bytes) -> list[bytes | LongLine]:
+        """The lines that ``chunk`` completes, without line ends; blank ones are left out."""
+        found: list[bytes | LongLine] = []
+        *whole, rest = chunk.split(b"\n")
+        for piece in whole:
+            self._add(piece, found)
+            line = b"".join(self._parts).strip()
+            if line:
+                found.append(line)
+            self._restart()
+        self._add(rest, found)
+        return found
+
+    def end(self) -> list[bytes | LongLine]:
+        """The last line, which had no line end."""
+        return self.feed(b"\n")
+
+    def _add(self, piece: bytes, found: list[bytes | LongLine]) -> None:
+        if self._skipping or not piece:
+            return
+        self._parts.append(piece)
+        self._size += len(piece)
+        if self._size > self.max_bytes:
+            found.append(LongLine(head=b"".join(self._parts)[:HEAD_BYTES]))
+            self._restart()
+            self._skipping = True
+
+    def _restart(self) -> None:
+        self._parts.clear()
+        self._size = 0
+        self._skipping = False

@@ -1,0 +1,14 @@
+"""Greets, closes its input and lives on."""
+
+import os
+import signal
+
+from tests.support.stdio_servers.speaking import greeted, heard
+
+for message in heard():
+    greeted(message)
+    if message.get("method") == "notifications/initialized":
+        break
+os.close(0)
+while True:
+    signal.pause()
