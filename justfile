@@ -4,6 +4,9 @@ py := env_var_or_default("PYTHON", ".venv/bin/python")
 # Programs are looked up beside the interpreter first, so that no environment needs to be activated.
 export PATH := parent_directory(absolute_path(py)) + ":" + env_var("PATH")
 
+# Arguments reach a recipe as the shell's "$@", so that those with spaces stay whole.
+set positional-arguments
+
 # The folders that hold Python; those that do not exist yet are left out.
 folders := `for d in mcp_gateway tests bench; do [ -d "$d" ] && printf '%s ' "$d"; done; true`
 
@@ -38,27 +41,27 @@ imports:
 
 # run the tests (arguments go to pytest)
 test *args:
-    {{ py }} -m pytest {{ args }}
+    {{ py }} -m pytest "$@"
 
 # run only the tests on real sockets
 test-wire *args:
-    {{ py }} -m pytest -m wire {{ args }}
+    {{ py }} -m pytest -m wire "$@"
 
 # run the tests under coverage and insist on the thresholds
 cov *args:
     {{ py }} -m coverage erase
-    {{ py }} -m coverage run -m pytest {{ args }}
+    {{ py }} -m coverage run -m pytest "$@"
     {{ py }} -m coverage combine --quiet
     {{ py }} -m coverage report
     {{ py }} -m coverage report --include='mcp_gateway/protocol/*,mcp_gateway/routing/*' --fail-under=100
 
 # measure the gateway beside nginx (arguments go to the benchmark)
 bench *args:
-    {{ py }} -m bench {{ args }}
+    {{ py }} -m bench "$@"
 
-# run a gateway from a configuration file
-serve config *args:
-    mcp-gateway serve --config {{ config }} {{ args }}
+# run a gateway: `just serve FILE [flags]`
+serve *args:
+    mcp-gateway serve --config "$@"
 
 # build the container image
 image tag="mcp-gateway:dev":
@@ -81,7 +84,7 @@ peers:
 
 # run the official conformance suite against the gateway in front of our fixture server
 conformance *args="--gateway":
-    {{ py }} -m tests.conformance.run_suite {{ args }}
+    {{ py }} -m tests.conformance.run_suite "$@"
 
 # look for new counterexamples with many more property-test examples
 fuzz-nightly:
