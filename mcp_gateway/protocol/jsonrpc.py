@@ -46,15 +46,18 @@ _BIG_INTEGER: Final = re.compile(rb"(?:\A|[:,\[ \t\r\n])-?[0-9]{19,}+(?![.eE])")
 _MAX_INTEGER_DIGITS: Final = 4300
 """CPython's own bound for int(); its cost is quadratic."""
 
-_ID: Final = rb'-?[0-9]++|"[^"\\]*+"|null'
-_HEAD_WITH_ID: Final = re.compile(
-    rb'[ \t\r\n]*+\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(%b)\s*,\s*"(result|error)"\s*:' % _ID
-)
-_HEAD_BARE: Final = re.compile(rb'[ \t\r\n]*+\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)"(result|error)"\s*:')
-_HEAD_RESULT_FIRST: Final = re.compile(rb'[ \t\r\n]*+\{\s*"(result|error)"\s*:')
-_TAIL_ID: Final = re.compile(rb',\s*"id"\s*:\s*(%b)\s*\}\s*\Z' % _ID)
-_TAIL_BOTH: Final = re.compile(rb',\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(%b)\s*\}\s*\Z' % _ID)
-_TAIL_NONE: Final = re.compile(rb"\s*\}\s*\Z")
+_W: Final = rb"[ \t\r\n]*+"
+_VERSION: Final = rb'"jsonrpc"%b:%b"2\.0"' % (_W, _W)
+_ID: Final = rb'"id"%b:%b(-?(?:0|[1-9][0-9]{0,15})|"[^"\\]*+"|null)' % (_W, _W)
+_BODY: Final = rb'"(result|error)"%b:%b' % (_W, _W)
+_COMMA: Final = rb"%b,%b" % (_W, _W)
+_OPEN: Final = rb"%b\{%b" % (_W, _W)
+# How the SDKs write answers: Python jsonrpc, id, result; others jsonrpc, result, id; TypeScript result, jsonrpc, id.
+_HEAD_WITH_ID: Final = re.compile(_OPEN + _VERSION + _COMMA + _ID + _COMMA + _BODY)
+_HEAD_WITH_VERSION: Final = re.compile(_OPEN + _VERSION + _COMMA + _BODY)
+_HEAD_BARE: Final = re.compile(_OPEN + _BODY)
+_TAIL_ID: Final = re.compile(_COMMA + _ID + _W + rb"\Z")
+_TAIL_VERSION_ID: Final = re.compile(_COMMA + _VERSION + _COMMA + _ID + _W + rb"\Z")
 _TAIL_BYTES: Final = 128
 """How far from the end an id is looked for."""
 
@@ -283,12 +286,10 @@ def readable_id(raw: bytes) -> bytes | None:
     """The raw id of a message that ``read`` refused, for the error's answer; None when there is none to trust."""
     try:
         value = parse(raw)
-        id_raw = splice.value_at(raw, ("id",))
-        if isinstance(value, dict) and _id_of(value) is not None:
-            return id_raw
+        found = _id_of(value) if isinstance(value, dict) else None
+        return None if found is None else splice.value_at(raw, ("id",))
     except MalformedMessage:
-        pass
-    return None
+        return None
 
 
 def dumps(value: JsonValue) -> bytes:
@@ -352,28 +353,29 @@ def answer_parts(raw: bytes) -> AnswerParts:
 
 def _usual_answer(raw: bytes) -> AnswerParts | None:
     """The three orders that SDKs write. None: look closer."""
+    inside = raw.rstrip(_WS)
+    if inside[-1:] != b"}":
+        return None
+    end = len(inside) - 1
     head = _HEAD_WITH_ID.match(raw)
-    tail_at = max(0, len(raw) - _TAIL_BYTES)
     if head is not None:
-        tail = _TAIL_NONE.search(raw, tail_at)
         id_raw, kind = head[1], head[2]
     else:
-        head = _HEAD_BARE.match(raw)
         tail_form = _TAIL_ID
+        head = _HEAD_WITH_VERSION.match(raw)
         if head is None:
-            head = _HEAD_RESULT_FIRST.match(raw)
-            tail_form = _TAIL_BOTH
-        tail = tail_form.search(raw, tail_at) if head is not None else None
+            tail_form = _TAIL_VERSION_ID
+            head = _HEAD_BARE.match(raw)
+        # The form is anchored at its end, and a comma begins it: the last one that fits is the one.
+        tail = tail_form.search(raw, max(0, end - _TAIL_BYTES), end)
         if head is None or tail is None:
             return None
-        id_raw, kind = tail[1], head[1]
-    if tail is None:
-        return None
-    value = raw[head.end() : tail.start()].strip(_WS)
-    # If what is between them is one value, head, value and tail together are one valid object.
+        id_raw, kind, end = tail[1], head[1], tail.start()
+    value = raw[head.end() : end].rstrip(_WS)
+    # If what is between head and end is one value, all of it together is one valid object.
     if not _is_one_value(value) or (kind == b"error" and value[:1] != b"{"):
         return None
-    return AnswerParts(cast("RequestId | None", orjson.loads(id_raw)), kind == b"error", value)
+    return AnswerParts(_id_of({"id": parse(id_raw)}), kind == b"error", value)
 
 
 def _is_one_value(raw: bytes) -> bool:

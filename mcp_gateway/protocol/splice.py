@@ -52,7 +52,7 @@ _TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|%b)*+([\[\]{}])' % _STRING, r
 _OPEN_OBJECT: Final = re.compile(rb"%b(\{)%b" % (_WS, _WS))
 _OPEN_ARRAY: Final = re.compile(rb"%b(\[)%b" % (_WS, _WS))
 _KEY: Final = re.compile(rb"(%b)%b:%b" % (_STRING, _WS, _WS), re.DOTALL)
-_MEMBER: Final = re.compile(rb"(%b)%b:%b(%b)%b([,}])%b" % (_STRING, _WS, _WS, _ANY, _WS, _WS), re.DOTALL)
+_MEMBER: Final = re.compile(rb'"([^"\\]*+)"%b:%b(%b)%b([,}])%b' % (_WS, _WS, _ANY, _WS, _WS), re.DOTALL)
 _NEXT: Final = re.compile(rb"%b([,}\]])%b" % (_WS, _WS))
 _CLOSER: Final = {ord("["): ord("]"), ord("{"): ord("}")}
 
@@ -96,14 +96,6 @@ class Members:
         return found
 
 
-class _Child(NamedTuple):
-    """A member or an element: ``start`` is where its key, else its value, begins."""
-
-    start: int
-    value_start: int
-    value_end: int
-
-
 def _duplicate(key: str) -> MalformedMessage:
     return MalformedMessage(what=f"duplicate member {key!r}", code=_INVALID)
 
@@ -138,16 +130,6 @@ def skip(raw: bytes, pos: int) -> int:
             return pos
 
 
-def _key_text(quoted: bytes, pos: int) -> str:
-    try:
-        text = quoted.decode()
-        if b"\\" not in quoted:
-            return text[1:-1]
-        return cast(str, json.loads(text))
-    except ValueError as exc:  # bad UTF-8 or a bad escape
-        raise _broken(pos) from exc
-
-
 def members(raw: bytes, start: int = 0) -> Members:
     """The members of the object that begins at ``start``, after white space. Escapes in keys are honoured.
 
@@ -161,21 +143,25 @@ def members(raw: bytes, start: int = 0) -> Members:
     if raw[pos : pos + 1] == b"}":
         return Members((), opening.end(1), pos + 1)
     found: list[Member] = []
-    while True:
-        whole = _MEMBER.match(raw, pos)
-        if whole is None:
-            key, value_end, after = _deep_member(raw, pos)
-            found.append(Member(_key_text(key[1], pos), pos, key.end(), value_end))
-        else:
-            after = whole
-            found.append(Member(_key_text(whole[1], pos), pos, *whole.span(2)))
-        pos = after.end()
-        if after[after.re.groups] == b"}":
-            return Members(tuple(found), opening.end(1), after.end(after.re.groups))
+    try:
+        while True:
+            whole = _MEMBER.match(raw, pos)
+            if whole is not None:
+                found.append(Member(whole[1].decode(), pos, *whole.span(2)))
+                after, follows = whole, whole.start(3)
+            else:
+                member, after = _odd_member(raw, pos)
+                found.append(member)
+                follows = after.start(1)
+            if raw[follows] == 0x7D:  # }
+                return Members(tuple(found), opening.end(1), follows + 1)
+            pos = after.end()
+    except ValueError as exc:  # a key with bad UTF-8 or a bad escape
+        raise _broken(pos) from exc
 
 
-def _deep_member(raw: bytes, pos: int) -> tuple[re.Match[bytes], int, re.Match[bytes]]:
-    """The key, the end of the value and what follows it, for a value with too many levels for one match."""
+def _odd_member(raw: bytes, pos: int) -> tuple[Member, re.Match[bytes]]:
+    """A member with an escape in its key or too many levels in its value for one match, and what follows it."""
     key = _KEY.match(raw, pos)
     if key is None:
         raise _broken(pos)
@@ -183,7 +169,7 @@ def _deep_member(raw: bytes, pos: int) -> tuple[re.Match[bytes], int, re.Match[b
     after = _NEXT.match(raw, value_end)
     if after is None or after[1] == b"]":
         raise _broken(value_end)
-    return key, value_end, after
+    return Member(cast(str, json.loads(key[1].decode())), pos, key.end(), value_end), after
 
 
 def _array(raw: bytes, start: int) -> tuple[list[tuple[int, int]], int, int]:
@@ -261,15 +247,14 @@ def rewrite(raw: bytes, edits: Edits) -> bytes:
 
 def _edit(raw: bytes, start: int, edits: Edits, pieces: list[bytes]) -> int:
     """Add the container at ``start`` to ``pieces``, edited; the offset after it."""
-    children: Sequence[_Child]
+    children: Sequence[Member]
     if raw[start : start + 1] == b"[":
         spans, opened_at, end = _array(raw, start)
-        children = [_Child(first, first, last) for first, last in spans]
+        children = [Member("", first, first, last) for first, last in spans]
         places, appended = _place_elements(len(children), edits)
     else:
         found = members(raw, start)
-        opened_at, end = found.opened_at, found.end
-        children = [_Child(*member[1:]) for member in found]
+        children, opened_at, end = found.items, found.opened_at, found.end
         places, appended = _place_members(found, edits)
     done = start
     removed = 0
@@ -279,8 +264,8 @@ def _edit(raw: bytes, start: int, edits: Edits, pieces: list[bytes]) -> int:
             if index > removed:  # one before it stays: the comma between them goes
                 cut_from, cut_to = children[index - 1].value_end, child.value_end
             else:
-                cut_from = child.start
-                cut_to = children[index + 1].start if index + 1 < len(children) else child.value_end
+                cut_from = child.key_start
+                cut_to = children[index + 1].key_start if index + 1 < len(children) else child.value_end
             pieces.append(raw[done:cut_from])
             done = cut_to
             removed += 1
@@ -308,7 +293,7 @@ def _place_members(found: Members, edits: Edits) -> tuple[_Places, list[bytes]]:
     """Which child gets which edit, and the members to append."""
     places: _Places = {}
     appended: list[bytes] = []
-    names = [member.key for member in found]
+    names = [member.key for member in found.items]
     for key, edit in edits.items():
         if not isinstance(key, str):
             raise MalformedMessage(what="not an array", code=_INVALID)

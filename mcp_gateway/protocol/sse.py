@@ -80,7 +80,6 @@ class SseDecoder:
                 self._line += text
                 text = bytes(self._line)
                 self._line.clear()
-            self._after_cr = piece[-1] == 0x0D
             self._take(text, events)
         # A CR inside the chunk is whole: splitlines has seen what follows it.
         self._after_cr = chunk.endswith(b"\r") or (self._after_cr and not chunk)

@@ -9,7 +9,6 @@ characters that were sealed open again (design section 6, Session ids).
 import hmac
 import struct
 from base64 import urlsafe_b64encode
-from binascii import Error as BadBase64
 from binascii import a2b_base64
 from collections.abc import Mapping
 from enum import Enum
@@ -99,7 +98,7 @@ def _decoded(token: str) -> bytes | None:
     text = token[len(_FORMAT) :]
     try:
         data = a2b_base64(text.translate(_FROM_URL) + "=" * (-len(text) % 4), strict_mode=True)
-    except (BadBase64, ValueError):  # ValueError: not ASCII
+    except ValueError:  # bad base64, or not ASCII
         return None
     # Spare bits and foreign characters would give one payload many spellings.
     return data if _encoded(data) == text else None
