@@ -130,9 +130,10 @@ class BackendBusy(BackendError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class BackendProtocol(BackendError):
-    """The backend answered something that is not MCP."""
+    """The backend answered something that is not MCP; ``status`` is the HTTP status if that is what was wrong."""
 
     why: str
+    status: int | None = None
 
     def __str__(self) -> str:
         return f"server {self.backend!r} broke the protocol: {self.why}"

@@ -1,8 +1,8 @@
 """A pool of keep-alive HTTP/1.1 connections to one backend.
 
-Owns the connections, the places for calls and for control messages, and what an
-HTTP answer must look like before anyone reads it. Deliberately knows no MCP, no
-retry policy and no deadline but the dial's: the caller owns the scope.
+Owns the connections and the places for calls, control messages and streams.
+Deliberately knows no MCP, no retry of requests and no deadline but the dial's:
+the caller owns the scope.
 Invariant: whatever way a request ends, its place is free and its connection is
 either idle (answer complete, kept alive) or closed, without waiting.
 """
@@ -17,10 +17,11 @@ import trio
 
 from mcp_gateway.backends.transports.dial import Dialler
 from mcp_gateway.backends.transports.http_connection import HttpConnection
+from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.origin import Origin, read_origin, render_headers
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.config.spec import HttpTarget
-from mcp_gateway.errors import BackendGone, BackendProtocol, BackendTooLarge, Executed
+from mcp_gateway.errors import BackendGone, Executed
 from mcp_gateway.values import BackendKey, Header
 
 CONTROL_PLACES: Final = 4
@@ -250,7 +251,7 @@ class HttpRequest:
         self._path = path
         self._response: HttpResponse | None = None
 
-    async def __aenter__(self) -> "HttpResponse":
+    async def __aenter__(self) -> HttpResponse:
         await self._places.enter()
         try:
             self._response = await self._converse()
@@ -267,7 +268,7 @@ class HttpRequest:
             self._pool.put(response.connection, ending=response.ending and kind is None)
             self._places.leave()
 
-    async def _converse(self) -> "HttpResponse":
+    async def _converse(self) -> HttpResponse:
         """Send, once more if a kept connection turned out dead before the first byte was written."""
         request: bytes | None = None
         fresh = False
@@ -298,71 +299,6 @@ class HttpRequest:
         if not body and self._method != b"POST":
             return b"%b%b\r\n" % (start, headers)
         return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, headers, len(body), body)
-
-
-class HttpResponse:
-    """A response whose head was read; ``headers`` have lower-case names."""
-
-    __slots__ = ("_key", "connection", "content_type", "ending", "headers", "status")
-
-    def __init__(self, key: BackendKey, connection: HttpConnection) -> None:
-        parser = connection.parser
-        self._key = key
-        self.connection = connection
-        self.status: int = parser.status
-        self.headers: dict[bytes, bytes] = parser.headers
-        self.content_type: bytes = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        self.ending = False
-        """Set by a reader that has all it wants and expects the end: the connection may be kept if it comes soon."""
-
-    def check(self) -> None:
-        """Refuse what no backend may answer.
-
-        Raises:
-            BackendProtocol: a redirect (never followed, its target never told) or a content coding.
-        """
-        if 300 <= self.status < 400:
-            raise self._protocol(f"a redirect (HTTP {self.status}), which is never followed")
-        coding = self.headers.get(b"content-encoding")
-        if coding is not None and coding.lower() != b"identity":
-            raise self._protocol("a content coding that was not asked for")
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body.
-
-        Raises:
-            BackendTooLarge: above ``limit`` bytes, announced or real.
-            BackendGone: it ended too early.
-        """
-        announced = self.headers.get(b"content-length")
-        if announced is not None and int(announced) > limit:
-            raise self._too_large(limit)
-        first = await self.connection.receive_some()
-        if self.connection.parser.complete and len(first) <= limit:
-            return first
-        pieces, size = [first], len(first)
-        while size <= limit:
-            piece = await self.connection.receive_some()
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-            size += len(piece)
-        raise self._too_large(limit)
-
-    async def receive_some(self) -> bytes:
-        """The next bytes of the body; ``b""`` at its complete end.
-
-        Raises:
-            BackendGone: the connection ended inside the body.
-            BackendProtocol: broken framing.
-        """
-        return await self.connection.receive_some()
-
-    def _too_large(self, limit: int) -> BackendTooLarge:
-        return BackendTooLarge(backend=self._key, limit="limits.responseBytes", bound=limit)
-
-    def _protocol(self, why: str) -> BackendProtocol:
-        return BackendProtocol(backend=self._key, why=why)
 
 
 def _idle_s(keep_alive: bytes | None) -> float:

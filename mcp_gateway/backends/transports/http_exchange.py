@@ -1,0 +1,254 @@
+"""One exchange over HTTP: from a response to the answer, or to the one error it means.
+
+Owns the reading of JSON and event-stream answers and the table of HTTP statuses.
+Deliberately sends nothing and knows no session; both eras use it.
+Invariant: what comes back is the answer to *our* id, or a ``BackendError``.
+"""
+
+import sys
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.base import Answer, Hear, Inbound, Outgoing
+from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.config.spec import BackendLimits
+from mcp_gateway.errors import (
+    BackendAuth,
+    BackendBusy,
+    BackendError,
+    BackendProtocol,
+    BackendTooLarge,
+    RemoteFault,
+)
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.jsonrpc import RpcMessage, RpcNotification, RpcRequest, RpcResponse
+from mcp_gateway.protocol.sse import SseDecoder
+from mcp_gateway.values import BackendKey, Header
+
+JSON: Final = b"application/json"
+EVENT_STREAM: Final = b"text/event-stream"
+POST_HEADERS: Final[tuple[Header, ...]] = (
+    (b"Content-Type", b"application/json"),
+    (b"Accept", b"application/json, text/event-stream"),
+)
+ERROR_BYTES: Final = 1 << 20
+"""Bound of an error body that is read."""
+REASON_CHARS: Final = 200
+EVENT_ID_CHARS: Final = 4096
+"""A longer event id fits no request head; such a stream is not resumed."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class Trail:
+    """How far one exchange has got; what leaving it early must know."""
+
+    upstream_id: int
+    written: bool = False
+    """The request may have left."""
+    over: bool = False
+    """The backend is done with it, or cannot be told."""
+    last_event_id: str | None = None
+    retry_ms: int | None = None
+
+    def body(self, outgoing: Outgoing) -> Callable[[], bytes]:
+        """Render when a connection is in hand, which is the moment the request may leave."""
+
+        def render() -> bytes:
+            raw = outgoing.render(self.upstream_id)
+            self.written = True
+            return raw
+
+        return render
+
+
+@attrs.frozen(kw_only=True)
+class AnswerReader:
+    """Reads what comes after a request's head."""
+
+    key: BackendKey
+    limits: BackendLimits
+    requests_allowed: bool
+    """Legacy servers send requests on a stream; "the server MUST NOT" in 2026-07-28."""
+
+    async def read(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
+        """The answer in a 2xx response; None when its event stream ended without one.
+
+        Raises:
+            BackendProtocol, BackendTooLarge, BackendGone; what ``hear`` raises.
+        """
+        if response.content_type == EVENT_STREAM:
+            return await self.read_events(response, trail, hear)
+        if response.content_type != JSON:
+            trail.over = True
+            said = response.content_type[:64].decode("ascii", "replace") or "no content type"
+            raise self._protocol(f"a request was answered by HTTP {response.status} with {said}")
+        return await self._read_json(response, trail)
+
+    async def _read_json(self, response: HttpResponse, trail: Trail) -> Answer:
+        try:
+            raw = await response.read(self.limits.response_bytes)
+        except BackendError:
+            trail.over = True
+            raise
+        trail.over = True
+        self._check_id(raw, trail.upstream_id)
+        return Answer(raw=raw, status=response.status)
+
+    async def read_events(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
+        """Give every message of the stream to ``hear`` until the answer comes; None when the stream ends first."""
+        events = self.events(response, trail)
+        while (batch := await events.some()) is not None:
+            for raw in batch:
+                if not _is_answer(raw, trail.upstream_id):
+                    message = self._read_message(raw)
+                    if not isinstance(message, RpcResponse):
+                        await hear(self.inbound(message))
+                        continue
+                self._check_id(raw, trail.upstream_id)
+                trail.over = True
+                response.ending = True  # nothing follows the answer but the end of the stream
+                return Answer(raw=raw, status=response.status)
+        return None
+
+    def events(self, response: HttpResponse, trail: Trail) -> "EventReader":
+        """The events of a stream; ``trail`` learns ids and pauses from them."""
+        decoder = SseDecoder(max_event_bytes=self.limits.event_bytes)
+        return EventReader(key=self.key, response=response, trail=trail, decoder=decoder)
+
+    def inbound(self, message: RpcRequest | RpcNotification) -> Inbound:
+        """A message of the backend, for ``hear``.
+
+        Raises:
+            BackendProtocol: a request where there must be none.
+        """
+        if isinstance(message, RpcNotification):
+            return Inbound(method=message.method, params=message.params, raw=message.raw)
+        if not self.requests_allowed:
+            raise self._protocol("a request from the server, which its protocol version forbids")
+        return Inbound(method=message.method, params=message.params, raw=message.raw, id_raw=message.id_raw)
+
+    def read_call(self, raw: bytes) -> RpcRequest | RpcNotification | None:
+        """A message of a listen stream; None for a response, which nobody there waits for."""
+        message = self._read_message(raw)
+        return None if isinstance(message, RpcResponse) else message
+
+    def _read_message(self, raw: bytes) -> RpcMessage:
+        try:
+            return jsonrpc.read(raw)
+        except RemoteFault as exc:
+            raise self._protocol(f"a message that is not JSON-RPC: {exc.what}") from exc
+
+    def _check_id(self, raw: bytes, upstream_id: int) -> None:
+        try:
+            parts = jsonrpc.answer_parts(raw)
+        except RemoteFault as exc:
+            raise self._protocol(f"an answer that is not JSON-RPC: {exc.what}") from exc
+        # An id of another type is another id: "3" is not 3.
+        if type(parts.id) is not int or parts.id != upstream_id:
+            raise self._protocol("an answer without an id" if parts.id is None else "an answer with another id")
+
+    async def refused(self, response: HttpResponse, trail: Trail) -> Answer:
+        """What a status of 400 or more means: the backend's own JSON-RPC error with our id, or a typed error.
+
+        Raises:
+            BackendAuth: 401, 403. BackendBusy: 429, 503. BackendProtocol: any other without a JSON-RPC error.
+        """
+        trail.over = True
+        if response.status in (401, 403):
+            raise BackendAuth(backend=self.key, status=response.status)
+        if response.status in (429, 503):
+            raise BackendBusy(backend=self.key, status=response.status, retry_after_ms=retry_after_ms(response))
+        error = await self.error_of(response)
+        if error is None:
+            raise self._protocol(f"HTTP {response.status} without a JSON-RPC answer", response.status)
+        return self.own_error(error, response, trail)
+
+    def own_error(self, error: jsonrpc.AnswerParts, response: HttpResponse, trail: Trail) -> Answer:
+        """The error as the answer to our request, its bytes untouched."""
+        trail.over = True
+        # Ids in error bodies are unreliable ("server-error", null), and only one request is answered here.
+        raw = b'{"jsonrpc":"2.0","id":%d,"error":%b}' % (trail.upstream_id, error.result)
+        return Answer(raw=raw, status=response.status)
+
+    async def error_of(self, response: HttpResponse) -> jsonrpc.AnswerParts | None:
+        """The JSON-RPC error that a response carries, if it does."""
+        if response.content_type != JSON:
+            return None
+        try:
+            parts = jsonrpc.answer_parts(await response.read(min(ERROR_BYTES, self.limits.response_bytes)))
+        except (RemoteFault, BackendTooLarge):
+            return None
+        return parts if parts.is_error else None
+
+    def _protocol(self, why: str, status: int | None = None) -> BackendProtocol:
+        return BackendProtocol(backend=self.key, why=why, status=status)
+
+    def ended_without_answer(self) -> BackendProtocol:
+        return self._protocol("its event stream ended without the answer")
+
+
+@attrs.frozen(kw_only=True)
+class EventReader:
+    """The messages of one event stream."""
+
+    key: BackendKey
+    response: HttpResponse
+    trail: Trail
+    decoder: SseDecoder
+
+    async def some(self) -> list[bytes] | None:
+        """The data of the message events that came next, at least one; None once the stream has ended.
+
+        Raises:
+            BackendTooLarge: an event above the bound. BackendGone: the connection broke.
+        """
+        while chunk := await self.response.receive_some():
+            try:
+                found = self.decoder.feed(chunk)
+            except RemoteFault as exc:
+                bound = self.decoder.max_event_bytes
+                raise BackendTooLarge(backend=self.key, limit="limits.eventBytes", bound=bound) from exc
+            event_id = self.decoder.last_event_id
+            if event_id is not None and len(event_id) <= EVENT_ID_CHARS:
+                self.trail.last_event_id = event_id
+            self.trail.retry_ms = self.decoder.retry_ms if self.decoder.retry_ms is not None else self.trail.retry_ms
+            batch = [event.data for event in found if event.data and event.event == "message"]
+            if batch:
+                return batch
+        return None
+
+
+def _is_answer(raw: bytes, upstream_id: int) -> bool:
+    """Whether an event is certainly a response, seen by its first bytes or by what it lacks; False: look closer."""
+    if b'"method"' not in raw:
+        return True
+    heads = (b'{"jsonrpc":"2.0","id":%d,"result":' % upstream_id, b'{"jsonrpc":"2.0","id":%d,"error":' % upstream_id)
+    return raw.startswith((*heads, b'{"result":', b'{"error":'))
+
+
+def leaving_reason() -> str:
+    """Why the current task is being cancelled, in the words given to ``CancelScope.cancel``. For ``finally`` blocks."""
+    leaving = sys.exc_info()[1]
+    if isinstance(leaving, trio.Cancelled):
+        if leaving.reason:
+            return leaving.reason[:REASON_CHARS]
+        if leaving.source == "deadline":
+            return "deadline reached"
+    return "cancelled"
+
+
+def retry_after_ms(response: HttpResponse) -> int | None:
+    """``Retry-After`` in milliseconds: seconds, or a date compared with the response's own ``Date``."""
+    value = response.headers.get(b"retry-after", b"").decode("ascii", "replace").strip()
+    if value.isascii() and value.isdigit() and len(value) <= 9:
+        return int(value) * 1000
+    try:
+        until = parsedate_to_datetime(value)
+        now = parsedate_to_datetime(response.headers.get(b"date", b"").decode("ascii", "replace"))
+        return max(0, int((until - now).total_seconds() * 1000))
+    except (ValueError, TypeError):  # unreadable, or one of them without a time zone
+        return None

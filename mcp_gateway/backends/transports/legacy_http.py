@@ -1,0 +1,285 @@
+"""Streamable HTTP to a 2025 backend: one initialized session.
+
+Owns the session id, the listen stream's place and the notices of cancellation.
+Deliberately keeps no connection (``http_client``) and shakes no hands (``streamable_http``).
+Invariant: the session id goes into request heads and nowhere else; a call that is
+left early is cancelled by name.
+Spec: MCP 2025-11-25, basic/transports and basic/lifecycle.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Outgoing
+from mcp_gateway.backends.transports.http_client import HttpPool
+from mcp_gateway.backends.transports.http_exchange import (
+    EVENT_STREAM,
+    POST_HEADERS,
+    AnswerReader,
+    Trail,
+    leaving_reason,
+)
+from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.backends.transports.origin import render_headers
+from mcp_gateway.config.spec import BackendLimits
+from mcp_gateway.errors import (
+    BackendError,
+    BackendGone,
+    BackendProtocol,
+    BackendSessionLost,
+    Executed,
+    GatewayError,
+)
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.values import BackendKey, Header, JsonObject
+
+logger = logging.getLogger(__name__)
+
+RESUME_TRIES: Final = 5
+"""Resumptions in a row that bring no new event; a backend that polls (2025-11-25) brings one each time."""
+RESUME_PAUSE_S: Final = 1.0
+"""Before a resumption, unless the backend said how long (``retry``)."""
+METHOD_NOT_FOUND: Final = -32601
+_GET: Final = ((b"Accept", b"text/event-stream"),)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class NoStream(GatewayError):
+    """The backend has no standalone stream, which is normal (HTTP 405)."""
+
+    backend: BackendKey
+
+    def __str__(self) -> str:
+        return f"server {self.backend!r} has no stream of its own"
+
+
+@attrs.define(kw_only=True, eq=False)
+class LegacyHttpLink:
+    """One initialized session; see ``base.Link``. Made by ``streamable_http.open_legacy``."""
+
+    pool: HttpPool
+    hello: Hello
+    limits: BackendLimits
+    session_id: bytes | None = attrs.field(default=None, repr=False)
+    forward: tuple[Header, ...] = attrs.field(default=(), repr=False)
+    """Sent with what is no exchange: notices, the listen stream, the goodbye."""
+    notices_failed: int = 0
+    """Cancellation notices that the backend did not take."""
+    goodbyes_failed: int = 0
+    unasked: int = 0
+    """Responses on the listen stream that nobody waits for."""
+    _ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(2), repr=False)  # 1 was initialize
+    _lost: bool = False
+    _closed: bool = False
+    _listened: Trail = attrs.field(factory=lambda: Trail(upstream_id=0), repr=False)
+    _listen_at: float = 0.0
+    _reader: AnswerReader = attrs.field(init=False, repr=False)
+    _session: bytes = attrs.field(init=False, repr=False)
+    _post: bytes = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reader = AnswerReader(key=self.pool.key, limits=self.limits, requests_allowed=True)
+        lines: list[Header] = []
+        if self.era.version_header:
+            lines.append((b"MCP-Protocol-Version", self.era.version.encode("ascii")))
+        if self.session_id is not None:
+            lines.append((b"Mcp-Session-Id", self.session_id))
+        self._session = render_headers(lines)
+        self._post = render_headers(POST_HEADERS) + self._session
+
+    @property
+    def era(self) -> Era:
+        return self.hello.era
+
+    @property
+    def shared(self) -> bool:
+        return self.session_id is None
+
+    @property
+    def lost(self) -> bool:
+        return self._lost or self._closed
+
+    async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
+        """See ``base.Link.exchange``. A broken event stream is resumed where the backend gave event ids."""
+        self._refuse_if_lost()
+        trail = Trail(upstream_id=next(self._ids))
+        try:
+            answer = await self._ask(outgoing, hear, trail)
+            if answer is None:
+                answer = await self._resume(outgoing, hear, trail)
+            return answer
+        except (BackendGone, BackendSessionLost):
+            trail.over = True  # nobody there to tell
+            raise
+        finally:
+            if trail.written and not trail.over and outgoing.cancellable:
+                await self._say_cancelled(trail.upstream_id, leaving_reason())
+
+    async def notify(self, message: bytes) -> None:
+        """See ``base.Link.notify``. Any answer but a lost session counts as taken: there is no way to do better."""
+        self._refuse_if_lost()
+        headers = self._post + render_headers(self.forward)
+        async with self.pool.request(b"POST", headers, message, control=True) as response:
+            if response.status == 404 and self.session_id is not None:
+                raise self._session_lost(Executed.NO)
+            if response.status != 202:
+                logger.debug(
+                    "notification answered unexpectedly",
+                    extra={"backend": self.pool.key, "status": response.status},
+                )
+
+    async def listen(self, hear: Hear, opened: trio.Event | None = None) -> None:
+        """Hold the standalone stream; return when the backend ends it. Called again, it goes on where it was.
+
+        A ``retry`` that the backend gave is waited for first.
+
+        Args:
+            opened: set once the backend has accepted.
+        Raises:
+            NoStream: it has none. BackendSessionLost, BackendGone and the others of ``exchange``.
+        """
+        self._refuse_if_lost()
+        await trio.sleep_until(self._listen_at)
+        trail = self._listened
+        try:
+            async with self.pool.request(b"GET", self._get_headers(trail), stream=True) as response:
+                await self._check_stream(response, trail)
+                if opened is not None:
+                    opened.set()
+                await self._hear_stream(response, trail, hear)
+        finally:
+            if trail.retry_ms is not None:
+                self._listen_at = trio.current_time() + trail.retry_ms / 1000
+
+    async def aclose(self) -> None:
+        """End the session (DELETE) within ``GOODBYE_S``. Errors are counted; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.session_id is None or self._lost:
+            return
+        self.goodbyes_failed += not await end_session(self.pool, self._session + render_headers(self.forward))
+
+    async def _ask(self, outgoing: Outgoing, hear: Hear, trail: Trail) -> Answer | None:
+        headers = self._post + render_headers(outgoing.headers) if outgoing.headers else self._post
+        try:
+            async with self.pool.request(b"POST", headers, trail.body(outgoing), control=outgoing.control) as response:
+                if response.status >= 400:
+                    return await self._refused(response, trail)
+                return await self._reader.read(response, trail, hear)
+        except BackendGone:
+            if trail.last_event_id is None:
+                raise
+            return None  # broken, but the backend can go on from the last event
+
+    async def _resume(self, outgoing: Outgoing, hear: Hear, trail: Trail) -> Answer:
+        """Ask for the rest of the stream until the answer comes (2025-11-25, Resumability and Redelivery)."""
+        if trail.last_event_id is None or not self.era.resumable:
+            trail.over = True
+            raise self._reader.ended_without_answer()
+        fruitless = 0
+        while fruitless < RESUME_TRIES:
+            # "the client MUST respect the retry field, waiting the given number of milliseconds"
+            await trio.sleep(RESUME_PAUSE_S if trail.retry_ms is None else trail.retry_ms / 1000)
+            before = trail.last_event_id
+            try:
+                headers = self._get_headers(trail, outgoing.headers)
+                async with self.pool.request(b"GET", headers, control=outgoing.control) as response:
+                    if response.status != 200 or response.content_type != EVENT_STREAM:
+                        raise self._resume_refused(response)
+                    answer = await self._reader.read_events(response, trail, hear)
+                if answer is not None:
+                    return answer
+            except BackendGone as gone:
+                logger.debug("resumption failed", extra={"backend": self.pool.key, "why": str(gone)})
+            fruitless = 0 if trail.last_event_id != before else fruitless + 1
+        raise BackendGone(backend=self.pool.key, why="its event stream ended and could not be resumed")
+
+    def _resume_refused(self, response: HttpResponse) -> BackendError:
+        if response.status == 404 and self.session_id is not None:
+            return self._session_lost(Executed.UNKNOWN)
+        return BackendProtocol(
+            backend=self.pool.key,
+            why=f"its event stream ended without the answer and was not resumed (HTTP {response.status})",
+            status=response.status,
+        )
+
+    async def _refused(self, response: HttpResponse, trail: Trail) -> Answer:
+        if response.status != 404 or self.session_id is None:
+            return await self._reader.refused(response, trail)
+        # "the server MUST respond to requests containing that session ID with HTTP 404" -- unless it names our
+        # request and says "no such method", which fronts of stdio servers send with 404.
+        error = await self._reader.error_of(response)
+        if error is not None and error.id == trail.upstream_id and b"%d" % METHOD_NOT_FOUND in error.result:
+            return self._reader.own_error(error, response, trail)
+        raise self._session_lost(Executed.NO)
+
+    async def _say_cancelled(self, upstream_id: int, reason: str) -> None:
+        """Tell the backend to stop, on a control connection, so that a full ``concurrency`` does not matter."""
+        params: JsonObject = {"requestId": upstream_id, "reason": reason}
+        message = jsonrpc.render_notification("notifications/cancelled", jsonrpc.dumps(params))
+        said = False
+        with trio.move_on_after(GOODBYE_S, shield=True):
+            try:
+                await self.notify(message)
+                said = True
+            except BackendError as error:
+                logger.debug("cancellation notice failed", extra={"backend": self.pool.key, "why": str(error)})
+        self.notices_failed += not said
+
+    async def _check_stream(self, response: HttpResponse, trail: Trail) -> None:
+        if response.status == 200 and response.content_type == EVENT_STREAM:
+            return
+        if trail.last_event_id is not None:
+            trail.last_event_id = None  # it may have refused the resumption only: the next stream begins anew
+        if response.status == 404 and self.session_id is not None and await self._reader.error_of(response):
+            raise self._session_lost(Executed.NO)
+        if response.status in (404, 405, 501):  # 404: a route for POST alone; a lost session shows at the next call
+            raise NoStream(backend=self.pool.key)
+        if response.status >= 400:
+            await self._reader.refused(response, trail)
+        raise BackendProtocol(
+            backend=self.pool.key, why=f"a GET was answered by HTTP {response.status} without an event stream"
+        )
+
+    async def _hear_stream(self, response: HttpResponse, trail: Trail, hear: Hear) -> None:
+        events = self._reader.events(response, trail)
+        while (batch := await events.some()) is not None:
+            for raw in batch:
+                message = self._reader.read_call(raw)
+                if message is None:
+                    self.unasked += 1
+                else:
+                    await hear(self._reader.inbound(message))
+
+    def _get_headers(self, trail: Trail, forward: tuple[Header, ...] | None = None) -> bytes:
+        lines = [*_GET, *(self.forward if forward is None else forward)]
+        if trail.last_event_id is not None:
+            lines.append((b"Last-Event-ID", trail.last_event_id.encode()))
+        return render_headers(lines) + self._session
+
+    def _refuse_if_lost(self) -> None:
+        if self.lost:
+            raise BackendSessionLost(backend=self.pool.key)
+
+    def _session_lost(self, executed: Executed) -> BackendSessionLost:
+        self._lost = True
+        return BackendSessionLost(backend=self.pool.key, executed=executed)
+
+
+async def end_session(pool: HttpPool, headers: bytes) -> bool:
+    """Ask the backend to forget a session, within ``GOODBYE_S``; whether it has heard."""
+    heard = False
+    with trio.move_on_after(GOODBYE_S, shield=True):
+        try:
+            async with pool.request(b"DELETE", headers, control=True):
+                heard = True  # 405: "the server does not allow clients to terminate sessions"; also fine
+        except BackendError as error:
+            logger.debug("goodbye failed", extra={"backend": pool.key, "why": str(error)})
+    return heard
