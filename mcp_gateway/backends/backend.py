@@ -1,0 +1,464 @@
+"""One backend: everything that lives exactly as long as its spec entry.
+
+Owns the lifetime of supervisor, links, slots and calls, whose link a caller uses,
+and how it all ends. Deliberately neither discovers (``supervisor``) nor opens links
+(``upstream_sessions``). Invariant: a call ends by its own deadline or cancel, or
+because its backend was removed; never because discovery failed.
+"""
+
+import functools
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import orjson
+import trio
+
+from mcp_gateway.auth.principal import Principal
+from mcp_gateway.backends.connector import Connector
+from mcp_gateway.backends.observer import Observer
+from mcp_gateway.backends.subscriptions import LIST_CHANGED, Subscriptions
+from mcp_gateway.backends.supervisor import Supervisor, pong
+from mcp_gateway.backends.transports.base import (
+    GOODBYE_S,
+    Answer,
+    ClientIdentity,
+    Hear,
+    Inbound,
+    Link,
+    Outgoing,
+)
+from mcp_gateway.backends.transports.places import Places
+from mcp_gateway.backends.upstream import Jitter, Upstream
+from mcp_gateway.backends.upstream_sessions import EVERYBODY, Bound, SessionKey, UpstreamSessions
+from mcp_gateway.config.spec import ServerSpec
+from mcp_gateway.errors import (
+    BackendDown,
+    BackendGone,
+    BackendProtocol,
+    BackendRefused,
+    BackendSessionLost,
+    BackendTimeout,
+    Executed,
+    GatewayError,
+    Overload,
+)
+from mcp_gateway.routing.snapshot import Snapshot
+from mcp_gateway.values import BackendKey
+
+REMOVED: Final = "backend removed"
+"""The reason with which the calls of a removed backend are cancelled."""
+REMOVAL_GRACE_S: Final = 10.0
+_INPUT: Final = ("sampling", "elicitation", "roots")
+
+
+@attrs.frozen(kw_only=True)
+class Caller:
+    """Whose upstream session a call uses."""
+
+    session: str | None = None
+    """The client session's key on the 2025 face; None for modern clients."""
+    principal: Principal
+    identity: ClientIdentity
+    """The caller's own capabilities, info and version, never the gateway's."""
+    wants_stream: bool = False
+    """Its GET stream is open: a new upstream session's first call waits shortly for the upstream one."""
+
+
+@functools.lru_cache(maxsize=256)
+def may_be_asked(capabilities: bytes) -> bool:
+    """Whether a client with these capabilities (raw JSON) could be asked something by a backend."""
+    try:
+        declared = orjson.loads(capabilities)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(declared, dict) and any(name in declared for name in _INPUT)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Backend:
+    """One generation of one configured server. ``run`` is its life; everything else needs it running."""
+
+    spec: ServerSpec
+    _connector: Connector = attrs.field(repr=False)
+    _publish: Callable[["Backend", Snapshot], None] = attrs.field(repr=False)
+    _observer: Observer = attrs.field(repr=False)
+    _jitter: Jitter = attrs.field(repr=False)
+    supervisor: Supervisor = attrs.field(init=False, repr=False)
+    gone: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Everything of it has ended."""
+    in_flight: int = attrs.field(init=False, default=0)
+    """Exchanges running or queued."""
+    shared_for_lack: int = attrs.field(init=False, default=0)
+    """Calls that shared a pipe without their capabilities because ``limits.processes`` was reached."""
+    _sessions: UpstreamSessions | None = attrs.field(init=False, default=None, repr=False)
+    _nursery: trio.Nursery | None = attrs.field(init=False, default=None, repr=False)
+    _slots: Places = attrs.field(init=False, repr=False)
+    _bound: Bound = attrs.field(init=False, repr=False)
+    _process_bound: Bound = attrs.field(init=False, repr=False)
+    _calls: dict[object, Callable[[], None]] = attrs.field(init=False, factory=dict, repr=False)
+    _quiet: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
+    _retiring: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
+    _patience: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope, repr=False)
+    _life: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        limits = self.spec.limits
+        self._slots = Places(limit=limits.concurrency)
+        self._bound = Bound(name="limits.upstreamSessions", limit=limits.upstream_sessions, evicts=True)
+        self._process_bound = Bound(name="limits.processes", limit=limits.processes, evicts=False)
+        self.supervisor = Supervisor(
+            spec=self.spec,
+            connector=self._connector,
+            publish=self._published,
+            era_changed=self._era_changed,
+            observer=self._observer,
+            jitter=self._jitter,
+        )
+
+    @property
+    def key(self) -> BackendKey:
+        return self.spec.key
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The latest."""
+        return self.supervisor.snapshot
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        return self.supervisor.subscriptions
+
+    @property
+    def sessions(self) -> int:
+        """Upstream links of callers, open or opening."""
+        return len(self._sessions) if self._sessions is not None else 0
+
+    @property
+    def links(self) -> int:
+        """The same, and those that are still closing."""
+        return self._sessions.running if self._sessions is not None else 0
+
+    @property
+    def queued(self) -> int:
+        """Exchanges that wait for a slot."""
+        return self._slots.waiting
+
+    @property
+    def retiring(self) -> bool:
+        """It takes no new calls: it was replaced, removed or disabled."""
+        return self._retiring.is_set()
+
+    # --- life ---
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live until retired and quiet, or cancelled. Start it by ``nursery.start``."""
+        try:
+            with self._life:
+                async with trio.open_nursery() as nursery:
+                    self._nursery, self._sessions = nursery, self._make_sessions(nursery)
+                    nursery.start_soon(self.supervisor.run, name=f"supervisor:{self.key}")
+                    task_status.started()
+                    await self._retiring.wait()
+                    await self._run_down()
+                    nursery.cancel_scope.cancel(REMOVED)
+        finally:
+            self._nursery = self._sessions = None
+            self._retiring.set()
+            self.supervisor.retire()
+            with trio.move_on_after(GOODBYE_S, shield=True):
+                await self._connector.aclose()
+            self.gone.set()
+
+    def retire(self, within_s: float = math.inf) -> None:
+        """Take no new calls; running ones keep their own deadline, at most ``within_s``, then are cancelled.
+
+        Calling it again can only shorten the time left.
+        """
+        self._patience.deadline = min(self._patience.deadline, trio.current_time() + within_s)
+        self._retiring.set()
+        self.supervisor.retire()
+
+    def close(self, reason: str) -> None:
+        """End now: every link says goodbye in its own ``GOODBYE_S``; ``gone`` is set when all have."""
+        self._retiring.set()
+        self.supervisor.retire()
+        for cancel in tuple(self._calls.values()):
+            cancel()
+        self._life.cancel(reason)
+
+    def succeed(self, old: "Backend") -> None:
+        """Take over what clients have asked of an earlier generation: subscriptions and open streams."""
+        self.subscriptions.adopt(old.subscriptions)
+        if self._sessions is not None and old._sessions is not None:
+            self._sessions.adopt_streams(old._sessions)
+
+    async def _run_down(self) -> None:
+        with self._patience:
+            await self._idle()
+        for cancel in tuple(self._calls.values()):
+            cancel()
+        with trio.move_on_after(GOODBYE_S):  # leaving a call tells the backend
+            await self._idle()
+
+    async def _idle(self) -> None:
+        while self._calls or self.in_flight:
+            await self._quiet.wait()
+
+    def _maybe_quiet(self) -> None:
+        if not self._calls and not self.in_flight:
+            quiet, self._quiet = self._quiet, trio.Event()
+            quiet.set()
+
+    # --- calls ---
+
+    def check_open(self) -> None:
+        """Refuse at once what has no chance; to be asked before a call begins.
+
+        Raises:
+            BackendDown: the circuit is open, or the backend was replaced, removed or disabled.
+        """
+        if self._retiring.is_set() or self._sessions is None:
+            raise BackendDown(backend=self.key, why=REMOVED)
+        self._check_circuit()
+
+    def _check_circuit(self) -> None:
+        machine = self.supervisor.machine
+        if machine.open:
+            retry_at = self.supervisor.retry_at
+            hint_s = None if retry_at is None else max(retry_at - trio.current_time(), 0.0)
+            retry_after_ms = None if hint_s is None else int(hint_s * 1000)
+            raise BackendDown(backend=self.key, why=machine.last_error, retry_after_ms=retry_after_ms)
+
+    @contextmanager
+    def call_scope(self) -> Iterator[trio.CancelScope]:
+        """A scope for one call, entered here, which the backend cancels with ``REMOVED`` and nobody else."""
+        scope = trio.CancelScope()
+        with self.running(lambda: scope.cancel(REMOVED)), scope:
+            yield scope
+
+    @contextmanager
+    def running(self, cancel: Callable[[], None]) -> Iterator[None]:
+        """Register a call that has its own scope: removal waits for it, and calls ``cancel`` when its time is over."""
+        token = object()
+        self._calls[token] = cancel
+        try:
+            yield
+        finally:
+            del self._calls[token]
+            self._maybe_quiet()
+
+    async def link_for(self, caller: Caller) -> Link:
+        """The link that this caller's exchanges use, opened if need be. The caller holds the deadline.
+
+        Raises:
+            BackendDown, BackendGone, BackendTimeout, Overload and what opening a link raises.
+        """
+        self._check_circuit()
+        return (await self._upstream_for(caller)).link
+
+    async def exchange(
+        self, caller: Caller, outgoing: Outgoing, hear: Hear, queued: Callable[[], None] | None = None
+    ) -> Answer:
+        """One request and its answer: a link, a slot of ``limits.concurrency`` (first come, first served), the bytes.
+
+        A lost upstream session is opened anew once, and so is a link that was found
+        dead before a byte was sent; then the request is repeated, with a new upstream id.
+
+        Args:
+            caller: whose link.
+            outgoing: rendered once per attempt, when a slot is in hand.
+            hear: gets what belongs to this exchange, but pings and changed lists, which are ours.
+            queued: called when there is no free slot, before waiting for one.
+        Raises:
+            BackendDown: not tried; the circuit is open. As ``link_for`` and ``Link.exchange``.
+        """
+        self._check_circuit()
+        self.in_flight += 1
+        try:
+            try:
+                return await self._attempt(caller, outgoing, hear, queued)
+            except BackendSessionLost:
+                pass
+            except BackendGone as gone:
+                if gone.executed is not Executed.NO or not self._lives_on_pipe():
+                    raise
+            return await self._attempt(caller, outgoing, hear, queued)
+        finally:
+            self.in_flight -= 1
+            self._maybe_quiet()
+
+    async def respond(self, caller: Caller, message: bytes) -> None:
+        """Send the answer to a request of the backend on the caller's link.
+
+        Raises:
+            BackendSessionLost: that link is no more, and nobody waits for the answer.
+        """
+        upstream = self._open_upstream(caller)
+        if upstream is None:
+            raise BackendSessionLost(backend=self.key)
+        await upstream.link.notify(message)
+
+    def start_in_session(self, caller: Caller, name: str, task: Callable[[], Awaitable[None]]) -> trio.CancelScope:
+        """Run a parked call where it survives its client's request; cancel the scope to end it.
+
+        It ends with its upstream session, because the exchange it waits in does, and at
+        the latest with the backend, whose removal cancels it like any call. (It runs in
+        the backend's nursery, not in the session's: when the backend has lost the session,
+        its exchange goes on in the next one.)
+
+        Raises:
+            BackendDown: the backend has ended.
+        """
+        nursery = self._nursery
+        if nursery is None:
+            raise BackendDown(backend=self.key, why=REMOVED)
+        scope = trio.CancelScope()
+
+        async def run() -> None:
+            with self.running(lambda: scope.cancel(REMOVED)), scope:
+                await task()
+
+        nursery.start_soon(run, name=name)
+        return scope
+
+    async def _attempt(
+        self, caller: Caller, outgoing: Outgoing, hear: Hear, queued: Callable[[], None] | None
+    ) -> Answer:
+        upstream = await self._upstream_for(caller)
+        slot = not outgoing.control
+        if slot and not self._slots.enter_now():
+            if queued is not None:
+                queued()
+            await self._slots.enter()
+        upstream.enter()
+        began_at = trio.current_time()
+        try:
+            if not upstream.usable:  # it was lost while we queued
+                raise BackendSessionLost(backend=self.key)
+            answer = await upstream.link.exchange(outgoing, self._overhear(upstream.link, hear))
+        except BackendGone as gone:
+            self.supervisor.call_failed(gone, began_at)
+            raise
+        except BackendSessionLost:
+            if self._sessions is not None:
+                self._sessions.forget_link(upstream, patience_s=GOODBYE_S)
+            raise
+        finally:
+            upstream.leave()
+            if slot:
+                self._slots.leave()
+        self.supervisor.call_answered()
+        if answer.status >= 400 and upstream.link.era.modern:
+            self._look_again(answer)
+        return answer
+
+    def _look_again(self, answer: Answer) -> None:
+        # 404 is how a modern backend says "unknown method"; any other 4xx may be an older one in its place.
+        if answer.status == 400 or b"-32022" in answer.raw[:512]:
+            self.supervisor.surprised()
+
+    def _overhear(self, link: Link, hear: Hear) -> Hear:
+        async def overhearing(inbound: Inbound) -> None:
+            if inbound.method in LIST_CHANGED:
+                self.supervisor.refresh()
+            elif not await pong(link, inbound):
+                await hear(inbound)
+
+        return overhearing
+
+    # --- whose link ---
+
+    def _lives_on_pipe(self) -> bool:
+        verdict = self.supervisor.verdict
+        return verdict is not None and verdict.pipe
+
+    def _key_of(self, caller: Caller) -> SessionKey:
+        if caller.session is not None:
+            return SessionKey(session=caller.session)
+        identity = caller.identity
+        return SessionKey(
+            subject=caller.principal.subject, capabilities=identity.capabilities, version=identity.version
+        )
+
+    async def _upstream_for(self, caller: Caller) -> Upstream:
+        """Design section 8, "Upstream sessions"."""
+        sessions = self._sessions
+        if sessions is None:
+            raise BackendDown(backend=self.key, why=REMOVED)
+        verdict = self.supervisor.verdict or await self.supervisor.known()
+        if verdict.pipe:
+            return await self._upstream_on_pipe(sessions, caller)
+        if verdict.modern or self.supervisor.sessionless:
+            return await sessions.get(EVERYBODY, ClientIdentity(), self._bound)
+        upstream = await sessions.get(self._key_of(caller), caller.identity, self._bound)
+        if caller.wants_stream and caller.session is not None:
+            await sessions.stream_settled(caller.session, upstream)
+        return upstream
+
+    async def _upstream_on_pipe(self, sessions: UpstreamSessions, caller: Caller) -> Upstream:
+        shared = await self.supervisor.shared()
+        if shared.connection.hello.era.modern or not may_be_asked(caller.identity.capabilities):
+            return shared
+        try:
+            return await sessions.get(self._key_of(caller), caller.identity, self._process_bound)
+        except Overload:
+            self.shared_for_lack += 1
+            return shared
+
+    def _open_upstream(self, caller: Caller) -> Upstream | None:
+        """The link that the caller uses now, without opening any."""
+        sessions, verdict = self._sessions, self.supervisor.verdict
+        if sessions is None or verdict is None:
+            return None
+        own = sessions.find(self._key_of(caller))
+        if own is not None:
+            return own
+        return self.supervisor.shared_now() if verdict.pipe else sessions.find(EVERYBODY)
+
+    def _make_sessions(self, nursery: trio.Nursery) -> UpstreamSessions:
+        supervisor = self.supervisor
+        return UpstreamSessions(
+            backend=self.key,
+            open_link=lambda identity, hear: self._connector.link(supervisor.known_now(), identity, hear),
+            connect_s=self.spec.timeouts.connect_s,
+            heard=supervisor.subscriptions.heard,
+            failed=self._open_failed,
+            jitter=self._jitter,
+            nursery=nursery,
+        )
+
+    # --- the client session ---
+
+    async def end_session(self, session: str) -> None:
+        """The client session ended: close its link, in the background."""
+        if self._sessions is not None:
+            await self._sessions.end_session(session)
+
+    async def set_stream(self, session: str, hear: Hear | None) -> None:
+        """The client opened (or, with None, closed) its GET stream.
+
+        The upstream stream of its legacy session follows, now or when that session
+        is opened; ``hear`` gets what comes, but pings and changed lists.
+        """
+        if self._sessions is not None:
+            self._sessions.set_stream(session, hear)
+        await trio.lowlevel.checkpoint()
+
+    # --- told by the supervisor ---
+
+    def _published(self, snapshot: Snapshot) -> None:
+        self._publish(self, snapshot)
+
+    def _open_failed(self, error: GatewayError, began_at: float) -> None:
+        """A caller's link could not be opened: a connection error counts, an odd answer makes us doubt the era."""
+        if isinstance(error, (BackendGone, BackendTimeout)):
+            self.supervisor.call_failed(error, began_at)
+        elif isinstance(error, (BackendProtocol, BackendRefused)):
+            self.supervisor.surprised()
+
+    def _era_changed(self) -> None:
+        if self._sessions is not None:
+            self._sessions.forget_all(patience_s=self.spec.timeouts.max_s)

@@ -1,0 +1,116 @@
+"""The seam between the loops that keep a backend going and the transports.
+
+Owns ``Connector`` and the values that cross it. Deliberately dials nothing:
+``spec_connector`` does, and tests bring a scripted one.
+Invariant: leaving ``Connector.link`` has closed the link, within ``GOODBYE_S``.
+"""
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol, TypeAlias
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello, Link
+from mcp_gateway.config.spec import ServerSpec
+from mcp_gateway.errors import (
+    BackendError,
+    BackendTimeout,
+    ConfigError,
+    Executed,
+    GatewayError,
+    Limit,
+    Overload,
+    RemoteFault,
+)
+from mcp_gateway.values import BackendKey
+
+UPSTREAM_FAULTS: Final[tuple[type[GatewayError], ...]] = (BackendError, RemoteFault, ConfigError, Overload)
+"""What may go wrong with a link; anything else is a bug of ours and not caught."""
+
+Listen: TypeAlias = Callable[[Hear, Callable[[], None]], Awaitable[bool]]
+"""``listen(hear, opened)``: hold the standalone GET stream of a session. Returns False when the
+backend has none (405), True when it ended; raises what ``Link.exchange`` raises."""
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """How a backend wants to be spoken to; cached until it surprises us."""
+
+    transport: str
+    """``streamable-http``, ``sse`` or ``stdio``."""
+    modern: bool | None = None
+    """None: only opening the link tells (pipes)."""
+    hello: Hello | None = None
+    """What the probe already learnt of a modern backend."""
+    offer: str | None = None
+    """The revision to offer a legacy backend that said what it supports."""
+
+    @property
+    def pipe(self) -> bool:
+        """One conversation for many callers: a process or an HTTP+SSE connection."""
+        return self.transport != "streamable-http"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Connection:
+    """An open link and what there is to know about it."""
+
+    link: Link
+    hello: Hello
+    listen: Listen | None = None
+    """None where unattributed messages come without a stream of their own, or never come."""
+    gone: Callable[[], Awaitable[str]] = trio.sleep_forever
+    """Returns the reason once the link has ended by itself (a process exit); never, where only calls can tell."""
+
+
+class Connector(Protocol):
+    """The ways to reach one backend."""
+
+    async def detect(self) -> Verdict:
+        """Find transport and era without side effects; the caller holds the deadline.
+
+        Raises:
+            BackendGone, BackendAuth, BackendBusy, BackendProtocol.
+        """
+
+    def link(
+        self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Open one link and close it at the end.
+
+        Args:
+            verdict: what ``detect`` said.
+            identity: what ``initialize`` says of the caller; modern backends hear it with each request instead.
+            unattributed: gets what belongs to no exchange on a pipe.
+        Raises:
+            as ``detect``; BackendRefused: the handshake was answered with an error.
+        """
+
+    def tidy(self) -> None:
+        """Free what has become useless (idle connections); called with each probe."""
+
+    async def aclose(self) -> None:
+        """Free what outlives links (the connection pool); idempotent."""
+
+
+ConnectorFactory: TypeAlias = Callable[[ServerSpec], Connector]
+
+
+@asynccontextmanager
+async def connect_within(
+    opening: AbstractAsyncContextManager[Connection], backend: BackendKey, connect_s: float
+) -> AsyncIterator[Connection]:
+    """Open a link under a deadline; the body runs without it.
+
+    Raises:
+        BackendTimeout: not open after ``connect_s``; nothing was executed.
+    """
+    with trio.CancelScope(deadline=trio.current_time() + connect_s) as scope:
+        async with opening as connection:
+            scope.deadline = math.inf
+            yield connection
+        return
+    raise BackendTimeout(backend=backend, after_s=connect_s, limit=Limit.CONNECT, executed=Executed.NO)

@@ -1,0 +1,35 @@
+"""What the backends tell the metrics.
+
+Owns the protocol only; ``telemetry.metrics`` fits it. Deliberately nothing a call
+waits for. Invariant: every argument that may become a label is from a bounded set.
+"""
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Told plainly, never awaited."""
+
+    def server_state(self, server: str, state: str) -> None:
+        """The health of a backend became a different one."""
+
+    def discovery(self, server: str, duration_s: float, *, ok: bool) -> None:
+        """A discovery, or the attempt to connect for one, has ended."""
+
+    def items(self, server: str, *, tools: int, prompts: int, resources: int) -> None:
+        """What the last good discovery found."""
+
+    def reconnected(self, server: str) -> None:
+        """The gateway's own connection was opened again."""
+
+
+class Silent:
+    """An observer that does not look."""
+
+    def server_state(self, server: str, state: str) -> None: ...
+
+    def discovery(self, server: str, duration_s: float, *, ok: bool) -> None: ...
+
+    def items(self, server: str, *, tools: int, prompts: int, resources: int) -> None: ...
+
+    def reconnected(self, server: str) -> None: ...

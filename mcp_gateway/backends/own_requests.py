@@ -1,0 +1,113 @@
+"""The gateway's own requests to a backend: probes, lists, subscriptions.
+
+Owns how such a request is written in each era and how its answer is read.
+Deliberately has no deadline of its own other than the one it is given per request.
+Invariant: the gateway asks in its own name, with no client capabilities.
+"""
+
+from typing import Final
+
+import orjson
+import trio
+
+from mcp_gateway import __version__
+from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Link, Outgoing
+from mcp_gateway.errors import BackendProtocol, BackendRefused, BackendTimeout, Limit, MalformedMessage
+from mcp_gateway.protocol import splice
+from mcp_gateway.protocol.eras import Era
+from mcp_gateway.values import BackendKey, JsonObject, JsonValue
+
+GATEWAY: Final = ClientIdentity(info=orjson.dumps({"name": "mcp-gateway", "version": __version__}))
+"""Who the gateway is on sessions of its own: nobody who could be asked anything."""
+METHOD_NOT_FOUND: Final = -32601
+_META: Final = "io.modelcontextprotocol/"
+
+
+def request(method: str, params: JsonObject, era: Era) -> Outgoing:
+    """One request of the gateway's own, on the control connections, in the form of ``era``."""
+    if era.modern:
+        meta: JsonObject = {
+            _META + "protocolVersion": era.version,
+            _META + "clientCapabilities": {},
+            _META + "clientInfo": {"name": "mcp-gateway", "version": __version__},
+        }
+        params = {**params, "_meta": meta}
+
+    def render(upstream_id: int) -> bytes:
+        return orjson.dumps({"jsonrpc": "2.0", "id": upstream_id, "method": method, "params": params})
+
+    return Outgoing(method=method, render=render, control=True)
+
+
+async def ask(link: Link, backend: BackendKey, outgoing: Outgoing, hear: Hear, within_s: float) -> bytes:
+    """Send one request and give the raw JSON of its result.
+
+    Raises:
+        BackendTimeout: no answer after ``within_s``.
+        BackendRefused: the answer is a JSON-RPC error.
+        BackendProtocol: the answer is not a response.
+        BackendError: what ``Link.exchange`` raises.
+    """
+    answer: Answer | None = None
+    with trio.move_on_after(within_s):
+        answer = await link.exchange(outgoing, hear)
+    if answer is None:
+        raise BackendTimeout(backend=backend, after_s=within_s, limit=Limit.CALL)
+    return result_of(answer, backend)
+
+
+def result_of(answer: Answer, backend: BackendKey) -> bytes:
+    """The raw ``result`` of an answer.
+
+    Raises:
+        BackendRefused, BackendProtocol: see ``ask``.
+    """
+    try:
+        result = splice.value_at(answer.raw, ["result"])
+        error = None if result is not None else splice.value_at(answer.raw, ["error"])
+        fault: JsonValue = None if error is None else orjson.loads(error)
+    except (MalformedMessage, orjson.JSONDecodeError) as exc:
+        raise BackendProtocol(backend=backend, why="an answer that is not JSON-RPC") from exc
+    if result is not None:
+        return result
+    if not isinstance(fault, dict):
+        raise BackendProtocol(backend=backend, why="an answer with neither result nor error")
+    code, message = fault.get("code"), fault.get("message")
+    raise BackendRefused(
+        backend=backend,
+        code=code if isinstance(code, int) else 0,
+        message=message[:500] if isinstance(message, str) else "",
+        status=answer.status,
+        data=fault.get("data"),
+    )
+
+
+def read_hello(result: bytes, era: Era, backend: BackendKey) -> Hello:
+    """What the result of ``server/discover`` says, read in the era in which it was asked.
+
+    Raises:
+        BackendProtocol: not a DiscoverResult, or one that no longer offers this revision.
+    Spec: MCP 2026-07-28 server/discover; serverInfo is in ``_meta``.
+    """
+    try:
+        body: JsonValue = orjson.loads(result)
+    except orjson.JSONDecodeError as exc:
+        raise BackendProtocol(backend=backend, why="server/discover answered no JSON") from exc
+    if not isinstance(body, dict):
+        raise BackendProtocol(backend=backend, why="server/discover answered no object")
+    versions = body.get("supportedVersions")
+    if not isinstance(versions, list) or era.version not in versions:
+        raise BackendProtocol(backend=backend, why=f"server/discover no longer offers {era.version}")
+    capabilities, instructions, meta = body.get("capabilities"), body.get("instructions"), body.get("_meta")
+    return Hello(
+        era=era,
+        capabilities=capabilities if isinstance(capabilities, dict) else {},
+        server_info=meta.get(_META + "serverInfo") if isinstance(meta, dict) else None,
+        instructions=instructions if isinstance(instructions, str) else "",
+    )
+
+
+def answer_to(id_raw: bytes, *, result: bytes | None = None) -> bytes:
+    """The response to a request of the backend: ``result``, or "method not found" without one."""
+    body = b'"result":' + result if result is not None else b'"error":{"code":-32601,"message":"Method not found"}'
+    return b'{"jsonrpc":"2.0","id":' + id_raw + b"," + body + b"}"

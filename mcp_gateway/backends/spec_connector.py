@@ -1,0 +1,245 @@
+"""The real connector: chooses the transport that a spec and its backend ask for.
+
+Owns the connection pool of an HTTP backend and the choice between Streamable
+HTTP and HTTP+SSE. Deliberately no retries: a choice that turns out wrong fails
+once, and the supervisor's next attempt gets the other one.
+Invariant: whatever ``link`` opened is closed when its block is left.
+Spec: reference section 2, "Detecting a backend's era".
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from mcp_gateway.backends.connector import Connection, Listen, Verdict
+from mcp_gateway.backends.transports.base import ClientIdentity, Hear
+from mcp_gateway.backends.transports.era_probe import EraKind
+from mcp_gateway.backends.transports.http_client import HttpPool
+from mcp_gateway.backends.transports.legacy_sse import open_legacy_sse
+from mcp_gateway.backends.transports.pipe import PipeLink
+from mcp_gateway.backends.transports.stdio import open_stdio
+from mcp_gateway.backends.transports.streamable_http import (
+    LegacyHttpLink,
+    ModernHttpLink,
+    NoStream,
+    discover,
+    open_legacy,
+    probe_era,
+)
+from mcp_gateway.config.spec import HttpTarget, ServerSpec, StdioTarget, TransportKind
+from mcp_gateway.errors import BackendError, BackendProtocol, LocalFault
+from mcp_gateway.protocol.eras import LEGACY_VERSIONS, NEWEST_LEGACY
+
+_SSE = Verdict(transport="sse", modern=False)
+_STDIO = Verdict(transport="stdio")
+_NO_POST_HERE = (400, 404, 405)
+
+
+@attrs.define(eq=False, kw_only=True)
+class SpecConnector:
+    """The ways to reach the backend of one spec (a ``Connector``)."""
+
+    spec: ServerSpec
+    _pool: HttpPool | None = None
+    _suspects_sse: bool = False
+    """``initialize`` was answered as if nobody took POSTs here."""
+
+    async def detect(self) -> Verdict:
+        """See ``Connector.detect``."""
+        if isinstance(self.spec.target, StdioTarget):
+            await trio.lowlevel.checkpoint()
+            return _STDIO
+        if self.spec.transport is TransportKind.SSE or self._suspects_sse:
+            await trio.lowlevel.checkpoint()
+            return _SSE
+        pool, limits = self._http(), self.spec.limits
+        found = await probe_era(pool, limits, self.spec.protocol)
+        match found.kind:
+            case EraKind.MODERN:
+                hello = found.hello
+                if hello is None:
+                    hello = await (discover(pool, limits, era=found.era) if found.era else discover(pool, limits))
+                return Verdict(transport="streamable-http", modern=True, hello=hello)
+            case EraKind.SSE if self.spec.transport is TransportKind.AUTO:
+                return _SSE
+            case _:
+                offer = found.era or NEWEST_LEGACY
+                return Verdict(transport="streamable-http", modern=False, offer=offer.version)
+
+    @asynccontextmanager
+    async def link(self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+        """See ``Connector.link``."""
+        offered = self._offered(verdict, identity)
+        match verdict:
+            case Verdict(transport="stdio"):
+                opening = self._open_stdio(offered, unattributed)
+            case Verdict(transport="sse"):
+                opening = self._open_sse(offered, unattributed)
+            case Verdict(modern=True):
+                opening = self._open_modern(verdict)
+            case _:
+                opening = self._open_legacy(verdict, offered)
+        async with opening as connection:
+            yield connection
+
+    def tidy(self) -> None:
+        """See ``Connector.tidy``."""
+        if self._pool is not None:
+            self._pool.sweep()
+
+    async def aclose(self) -> None:
+        """See ``Connector.aclose``."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    def _http(self) -> HttpPool:
+        """The pool; made on first use, so that a target it refuses is a failure of this backend alone."""
+        if self._pool is None:
+            target, limits = self.spec.target, self.spec.limits
+            assert isinstance(target, HttpTarget)
+            try:
+                self._pool = HttpPool(
+                    key=self.spec.key,
+                    target=target,
+                    concurrency=limits.concurrency,
+                    connect_s=self.spec.timeouts.connect_s,
+                    streams=limits.upstream_sessions + 2,  # and the gateway's own: one, two while it is replaced
+                )
+            except LocalFault as fault:
+                raise BackendProtocol(backend=self.spec.key, why=str(fault)) from fault
+        return self._pool
+
+    def _offered(self, verdict: Verdict, identity: ClientIdentity) -> ClientIdentity:
+        """The identity with the revision to offer: the configured one, else the caller's, else what suits the backend.
+
+        A caller's modern revision cannot be offered in ``initialize``.
+        """
+        version = self.spec.protocol or identity.version
+        if version not in LEGACY_VERSIONS:
+            version = verdict.offer
+        return attrs.evolve(identity, version=version)
+
+    # --- one context per kind of link ---
+
+    @asynccontextmanager
+    async def _open_modern(self, verdict: Verdict) -> AsyncIterator[Connection]:
+        hello = verdict.hello
+        if hello is None:
+            raise LocalFault(what="a modern verdict without what the backend said")
+        link = ModernHttpLink(pool=self._http(), hello=hello, limits=self.spec.limits)
+        try:
+            yield Connection(link=link, hello=hello)
+        finally:
+            await link.aclose()
+
+    @asynccontextmanager
+    async def _open_legacy(self, verdict: Verdict, identity: ClientIdentity) -> AsyncIterator[Connection]:
+        try:
+            link = await open_legacy(
+                self._http(),
+                identity=identity,
+                offer=identity.version or NEWEST_LEGACY.version,
+                limits=self.spec.limits,
+                control=True,  # calls that fill all places must not keep others from beginning
+            )
+        except BackendProtocol as fault:
+            # "If it fails with ... 400 Bad Request, 404 Not Found or 405 Method Not Allowed: issue a GET request"
+            if self.spec.transport is TransportKind.AUTO and fault.status in _NO_POST_HERE:
+                self._suspects_sse = True
+            raise
+        try:
+            yield Connection(link=link, hello=link.hello, listen=_listening(link))
+        finally:
+            await link.aclose()
+
+    @asynccontextmanager
+    async def _open_sse(self, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+        ending = _Ending()
+        opened = False
+        try:
+            async with open_legacy_sse(
+                self._http(),
+                limits=self.spec.limits,
+                unattributed=unattributed,
+                identity=identity,
+                on_exit=ending.tell,
+                pinned=identity.version,
+                shared=_nobody_is_asked(identity),
+            ) as link:
+                opened = True
+                yield _piped(link, ending)
+        finally:
+            if not opened:
+                self._suspects_sse = False  # a GET gives no endpoint either: ask again from the beginning
+
+    @asynccontextmanager
+    async def _open_stdio(self, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+        target = self.spec.target
+        assert isinstance(target, StdioTarget)
+        ending = _Ending()
+        async with open_stdio(
+            key=self.spec.key,
+            target=target,
+            limits=self.spec.limits,
+            unattributed=unattributed,
+            on_exit=ending.tell,
+            identity=identity,
+            pinned=self.spec.protocol,
+            shared=_nobody_is_asked(identity),
+        ) as link:
+            yield _piped(link, ending)
+
+
+@attrs.define(eq=False)
+class _Ending:
+    """The reason why a pipe ended by itself, once it has."""
+
+    _why: str = ""
+    _event: trio.Event = attrs.field(factory=trio.Event)
+
+    def tell(self, why: str) -> None:
+        self._why = why
+        self._event.set()
+
+    async def wait(self) -> str:
+        await self._event.wait()
+        return self._why
+
+
+def _piped(link: PipeLink, ending: _Ending) -> Connection:
+    return Connection(link=link, hello=link.hello, gone=ending.wait)
+
+
+def _nobody_is_asked(identity: ClientIdentity) -> bool:
+    """A pipe that declares nothing may carry anybody's calls."""
+    return identity.capabilities == b"{}"
+
+
+def _listening(link: LegacyHttpLink) -> Listen:
+    return lambda hear, opened: _listen(link, hear, opened)
+
+
+async def _listen(link: LegacyHttpLink, hear: Hear, opened: Callable[[], None]) -> bool:
+    """``connector.Listen`` on one link."""
+    accepted = trio.Event()
+    failure: BackendError | None = None
+    has_stream = True
+
+    async def tell() -> None:
+        await accepted.wait()
+        opened()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell)
+        try:
+            await link.listen(hear, accepted)
+        except NoStream:
+            has_stream = False
+        except BackendError as error:
+            failure = error
+        nursery.cancel_scope.cancel("stream ended")
+    if failure is not None:
+        raise failure
+    return has_stream

@@ -1,0 +1,113 @@
+"""One open link to a backend, with its tasks and its users.
+
+Owns the count of users, the nursery of tasks that live with the link (parked
+calls, its standalone stream) and the wish to end it. Deliberately neither opens
+nor closes links (``upstream_sessions``, ``supervisor``).
+Invariant: ``users`` is zero exactly when no exchange, task or stream uses the link.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from mcp_gateway.backends.connector import Connection
+from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
+from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Link
+from mcp_gateway.errors import BackendAuth, BackendBusy, BackendGone, BackendProtocol, BackendTooLarge
+
+Jitter: TypeAlias = Callable[[float], float]
+"""Makes a pause of a pause: between 0 and the given seconds."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Upstream:
+    """One open link in use."""
+
+    connection: Connection
+    nursery: trio.Nursery
+    identity: ClientIdentity
+    users: int = 0
+    used_at: float = attrs.field(factory=trio.current_time)
+    ending: trio.Event = attrs.field(factory=trio.Event)
+    patience_s: float = 0.0
+    """How long running users may go on once ``ending`` is set."""
+    stream_settled: trio.Event = attrs.field(factory=trio.Event)
+    """The standalone stream is open, or is known not to exist."""
+    stream_scope: trio.CancelScope | None = None
+    _unused: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def link(self) -> Link:
+        return self.connection.link
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new exchange may begin on it."""
+        return not self.ending.is_set() and not self.connection.link.lost
+
+    def enter(self) -> None:
+        """One more user."""
+        self.users += 1
+        self.used_at = trio.current_time()
+
+    def leave(self) -> None:
+        """One user less."""
+        self.users -= 1
+        self.used_at = trio.current_time()
+        if self.users == 0:
+            self._unused.set()
+            self._unused = trio.Event()
+
+    async def unused(self) -> None:
+        """Wait until nobody uses it."""
+        while self.users:
+            await self._unused.wait()
+
+    def end(self, patience_s: float) -> None:
+        """Ask its owner to close it: tasks are cancelled after ``patience_s``; asking again never lengthens that."""
+        self.patience_s = min(patience_s, self.patience_s) if self.ending.is_set() else patience_s
+        self.ending.set()
+
+    def start(self, name: str, task: Callable[[], Awaitable[None]]) -> trio.CancelScope:
+        """Run a task that ends with the link at the latest; cancel the scope to end it before."""
+        scope = trio.CancelScope()
+        self.enter()
+
+        async def run() -> None:
+            try:
+                with scope:
+                    await task()
+            finally:
+                self.leave()
+
+        self.nursery.start_soon(run, name=name)
+        return scope
+
+
+async def keep_listening(
+    connection: Connection, hear: Hear, opened: Callable[[], None], ended: Callable[[], None], jitter: Jitter
+) -> None:
+    """Hold a session's standalone stream open, with growing pauses, for as long as it is wanted.
+
+    Returns when the backend has no such stream.
+
+    Raises:
+        BackendSessionLost: the session is gone; a new stream needs a new session.
+    """
+    if connection.listen is None:
+        return
+    backoff, tries = Backoff(), 0
+    while True:
+        began_at = trio.current_time()
+        try:
+            if not await connection.listen(hear, opened):
+                return
+        except (BackendGone, BackendBusy, BackendAuth, BackendProtocol, BackendTooLarge):
+            pass  # the stream is a convenience: whoever probes the backend finds out what is wrong with it
+        ended()
+        if trio.current_time() - began_at >= HEALTHY_AFTER_S:
+            tries = 0
+        await trio.sleep(jitter(backoff.delay_s(tries)))
+        tries = min(tries + 1, 1000)

@@ -1,0 +1,306 @@
+"""The links that callers use: which one is whose, opened on first use, closed when unused.
+
+Owns the map from session key to link, its bound, and the standalone streams that
+clients want. Deliberately does not know which key a caller has, nor shares pipes
+(``backend``). Invariant: a key has at most one usable link; a failure to open is
+told to all who wait for it and then forgotten; a caller that leaves changes nothing.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, connect_within
+from mcp_gateway.backends.own_requests import answer_to
+from mcp_gateway.backends.supervisor import leading, pong
+from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
+from mcp_gateway.backends.upstream import Jitter, Upstream, keep_listening
+from mcp_gateway.errors import (
+    BackendGone,
+    BackendSessionLost,
+    Executed,
+    GatewayError,
+    Overload,
+)
+from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
+
+IDLE_S: Final = 300.0
+"""A link that nobody used for so long is closed (design section 8)."""
+STREAM_WAIT_S: Final = 1.0
+"""How long a new session's first call waits for the standalone stream that its client wants."""
+
+OpenLink: TypeAlias = Callable[[ClientIdentity, Hear], AbstractAsyncContextManager[Connection]]
+
+
+@attrs.frozen(kw_only=True)
+class SessionKey:
+    """Whose link it is: one client session's, or that of all modern callers who are alike; neither: everybody's."""
+
+    session: str | None = None
+    subject: str = ""
+    capabilities: bytes = b""
+    version: str | None = None
+
+
+EVERYBODY: Final = SessionKey()
+
+
+@attrs.frozen(kw_only=True)
+class Bound:
+    """How many links there may be."""
+
+    name: str
+    limit: int
+    evicts: bool
+    """At the bound the longest unused goes; False: the newcomer is refused."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Entry:
+    """One link from the wish to open it until it is closed."""
+
+    key: SessionKey
+    identity: ClientIdentity
+    settled: trio.Event = attrs.field(factory=trio.Event)
+    upstream: Upstream | None = None
+    error: GatewayError | None = None
+    wanted: bool = True
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last user left; None: in use or still opening."""
+        if self.upstream is None or self.upstream.users:
+            return None
+        return self.upstream.used_at
+
+
+@attrs.define(eq=False, kw_only=True)
+class UpstreamSessions:
+    """All links of one backend but the supervisor's."""
+
+    backend: BackendKey
+    open_link: OpenLink
+    connect_s: float
+    heard: Callable[[Inbound], bool]
+    """Takes notices that are the gateway's own affair."""
+    failed: Callable[[GatewayError, float], None]
+    """Told once when a link could not be opened, and when the attempt began."""
+    jitter: Jitter
+    nursery: trio.Nursery
+    _entries: dict[SessionKey, _Entry] = attrs.field(factory=dict)
+    _streams: dict[str, Hear] = attrs.field(factory=dict)
+    _running: int = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def running(self) -> int:
+        """Links open, opening or closing."""
+        return self._running
+
+    def find(self, key: SessionKey) -> Upstream | None:
+        """The usable link of a key, if it is open."""
+        entry = self._entries.get(key)
+        if entry is None or entry.upstream is None or not entry.upstream.usable:
+            return None
+        return entry.upstream
+
+    async def get(self, key: SessionKey, identity: ClientIdentity, bound: Bound) -> Upstream:
+        """The link of a key; opened now if there is none. The caller holds the deadline.
+
+        Raises:
+            Overload: the bound is reached and nothing may go.
+            BackendTimeout: it was not open within ``timeouts.connect``.
+            BackendError, ConfigError: it could not be opened.
+        """
+        upstream = self.find(key)
+        if upstream is not None:
+            return upstream
+        entry = self._entries.get(key)
+        if entry is None or entry.upstream is not None:
+            entry = self._begin(key, identity, bound)
+        await entry.settled.wait()
+        if entry.upstream is None:
+            raise self._failure(entry)
+        return entry.upstream
+
+    async def end_session(self, session: str) -> None:
+        """The client session is over: its link says goodbye in the background, within ``GOODBYE_S`` twice."""
+        self._streams.pop(session, None)
+        self.forget(SessionKey(session=session), patience_s=0.0)
+        await trio.lowlevel.checkpoint()
+
+    def forget(self, key: SessionKey, patience_s: float, only: Upstream | None = None) -> None:
+        """Use the link of a key no more; who is on it may go on for ``patience_s``.
+
+        ``only``: and only if it is still this one.
+        """
+        entry = self._entries.get(key)
+        if entry is None or (only is not None and entry.upstream is not only):
+            return
+        del self._entries[key]
+        entry.wanted = False
+        if entry.upstream is not None:
+            entry.upstream.end(patience_s)
+
+    def forget_link(self, upstream: Upstream, patience_s: float) -> None:
+        """The same for a link that turned out to be lost."""
+        for key, entry in self._entries.items():
+            if entry.upstream is upstream:
+                self.forget(key, patience_s)
+                return
+
+    def forget_all(self, patience_s: float) -> None:
+        """Use none of the present links again (another era)."""
+        for key in tuple(self._entries):
+            self.forget(key, patience_s)
+
+    # --- the standalone stream of a client session ---
+
+    def adopt_streams(self, other: "UpstreamSessions") -> None:
+        """The clients' streams are open whatever becomes of the backend's generations."""
+        self._streams.update(other._streams)
+
+    def set_stream(self, session: str, hear: Hear | None) -> None:
+        """The client opened (or, with None, closed) its stream: so does its link, now or when it is opened."""
+        if hear is None:
+            self._streams.pop(session, None)
+        else:
+            self._streams[session] = hear
+        upstream = self.find(SessionKey(session=session))
+        if upstream is not None:
+            self._match_stream(session, upstream)
+
+    async def stream_settled(self, session: str, upstream: Upstream) -> None:
+        """Wait shortly until what the backend says unasked can be heard."""
+        if session in self._streams and not upstream.stream_settled.is_set():
+            with trio.move_on_after(STREAM_WAIT_S):
+                await upstream.stream_settled.wait()
+            upstream.stream_settled.set()
+
+    def _match_stream(self, session: str, upstream: Upstream) -> None:
+        if session not in self._streams:
+            upstream.stream_settled.set()
+            if upstream.stream_scope is not None:
+                upstream.stream_scope.cancel("the client closed its stream")
+                upstream.stream_scope = None
+        elif upstream.connection.listen is None:
+            upstream.stream_settled.set()
+        elif upstream.stream_scope is None:
+            upstream.stream_settled = trio.Event()
+            upstream.stream_scope = upstream.start("stream", lambda: self._hold_stream(session, upstream))
+
+    async def _hold_stream(self, session: str, upstream: Upstream) -> None:
+        settled = upstream.stream_settled
+
+        async def hear(inbound: Inbound) -> None:
+            await self._hear_unattributed(session, upstream, inbound)
+
+        try:
+            await keep_listening(upstream.connection, hear, settled.set, lambda: None, self.jitter)
+        except BackendSessionLost:
+            self.forget_link(upstream, patience_s=GOODBYE_S)
+        finally:
+            settled.set()
+
+    async def _hear_unattributed(self, session: str | None, upstream: Upstream, inbound: Inbound) -> None:
+        """Pass on what belongs to no call to the client whose session it is."""
+        if self.heard(inbound) or await pong(upstream.link, inbound):
+            return
+        hear = self._streams.get(session) if session is not None else None
+        if hear is not None:
+            await hear(inbound)
+        elif inbound.id_raw is not None:
+            await upstream.link.notify(answer_to(inbound.id_raw))
+
+    # --- one link's life ---
+
+    def _begin(self, key: SessionKey, identity: ClientIdentity, bound: Bound) -> _Entry:
+        if self.nursery.cancel_scope.cancel_called:
+            raise BackendGone(backend=self.backend, executed=Executed.NO, why="it was removed")
+        self.forget(key, patience_s=GOODBYE_S)
+        self._make_room(bound)
+        entry = self._entries[key] = _Entry(key=key, identity=identity)
+        self._running += 1
+        self.nursery.start_soon(self._run, entry, name=f"upstream:{self.backend}")
+        return entry
+
+    def _make_room(self, bound: Bound) -> None:
+        if len(self._entries) < bound.limit:
+            return
+        idle = [(since, entry.key) for entry in self._entries.values() if (since := entry.idle_since) is not None]
+        if not bound.evicts or not idle:
+            raise Overload(bound=bound.name, limit=bound.limit)
+        _, longest = min(idle, key=lambda pair: pair[0])
+        self.forget(longest, patience_s=0.0)
+
+    def _failure(self, entry: _Entry) -> GatewayError:
+        """The entry's failure, a copy for each who waited: an exception carries the traceback of one."""
+        if entry.error is None:
+            return BackendGone(backend=self.backend, executed=Executed.NO, why="the session was closed")
+        copy = attrs.evolve(entry.error)  # type: ignore[misc]  # every concrete error is an attrs class
+        copy.__cause__ = entry.error
+        return copy
+
+    async def _run(self, entry: _Entry) -> None:
+        """Open, serve, close; this task is the owner of the link."""
+        began_at = trio.current_time()
+        try:
+            await self._serve(entry)
+        except* UPSTREAM_FAULTS as group:
+            self._failed(entry, leading(group), began_at)
+        finally:
+            if self._entries.get(entry.key) is entry:
+                del self._entries[entry.key]
+            self._running -= 1
+            entry.settled.set()
+
+    def _failed(self, entry: _Entry, error: BaseException, began_at: float) -> None:
+        logger.debug("upstream session failed", extra={"backend": self.backend, "why": str(error)})
+        if isinstance(error, GatewayError) and entry.upstream is None:
+            entry.error = error
+            self.failed(error, began_at)
+
+    async def _serve(self, entry: _Entry) -> None:
+        async def hear(inbound: Inbound) -> None:
+            if entry.upstream is not None:  # before that nothing could be said that matters
+                await self._hear_unattributed(entry.key.session, entry.upstream, inbound)
+
+        async with connect_within(self.open_link(entry.identity, hear), self.backend, self.connect_s) as connection:
+            async with trio.open_nursery() as nursery:
+                upstream = Upstream(connection=connection, nursery=nursery, identity=entry.identity)
+                entry.upstream = upstream
+                if not entry.wanted:
+                    upstream.end(0.0)
+                elif entry.key.session is not None:
+                    self._match_stream(entry.key.session, upstream)
+                entry.settled.set()
+                nursery.start_soon(self._watch, upstream)
+                await self._until_unwanted(entry, upstream)
+                nursery.cancel_scope.cancel("upstream session closed")
+            with trio.move_on_after(GOODBYE_S):  # those who were cancelled still need the link to say so
+                await upstream.unused()
+
+    async def _watch(self, upstream: Upstream) -> None:
+        await upstream.connection.gone()
+        self.forget_link(upstream, patience_s=0.0)
+        upstream.end(0.0)
+
+    async def _until_unwanted(self, entry: _Entry, upstream: Upstream) -> None:
+        while not upstream.ending.is_set():
+            idle_since = entry.idle_since
+            now_at = trio.current_time()
+            if idle_since is not None and now_at >= idle_since + IDLE_S:
+                self.forget(entry.key, patience_s=0.0, only=upstream)
+                return
+            with trio.move_on_at((now_at if idle_since is None else idle_since) + IDLE_S):
+                await upstream.ending.wait()
+        with trio.move_on_after(upstream.patience_s):
+            await upstream.unused()
