@@ -15,7 +15,16 @@ import attrs
 import trio
 
 from mcp_gateway.config.spec import Timeouts
-from mcp_gateway.errors import BackendRemoved, BackendTimeout, CallCancelled, Draining, Executed, GatewayError, Limit, Overload
+from mcp_gateway.errors import (
+    BackendRemoved,
+    BackendTimeout,
+    CallCancelled,
+    Draining,
+    Executed,
+    GatewayError,
+    Limit,
+    Overload,
+)
 from mcp_gateway.values import BackendKey
 
 
@@ -53,6 +62,10 @@ class CallClock:
         """Begin to count."""
         self._call_at = self.started_at + self.timeouts.call_s
         self._apply()
+
+    def begin(self) -> None:
+        """The call has its place: what fires from now on is not the queue."""
+        self.queued = False
 
     def progress(self) -> None:
         """The backend showed that it works: the call deadline starts anew."""

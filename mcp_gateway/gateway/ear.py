@@ -67,7 +67,8 @@ class Ear:
     async def _log(self, inbound: Inbound) -> None:
         level = inbound.params.get("level")
         wanted = self.session.log_level if self.session is not None else self.errand.log_level
-        # "Servers MUST NOT send notifications/message ... unless the request opted in" -- 2026-07-28 server/utilities/logging
+        # "Servers MUST NOT send notifications/message ... unless the request opted in"
+        # -- 2026-07-28 server/utilities/logging
         if wanted is None and self.errand.client.modern:
             return
         if wanted is None or level_at_least(str(level), wanted):

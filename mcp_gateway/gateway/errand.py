@@ -26,15 +26,18 @@ class Errand:
     capabilities: JsonObject
     """What the client declared; decides what it may be asked."""
     log_level: str | None = None
-    forwarded: tuple[Header, ...] = ()
+    headers: tuple[Header, ...] = attrs.field(default=(), repr=False)
+    """The client's HTTP headers, names lower case; the backend's allow-list picks from them."""
 
     @property
     def method(self) -> str:
         return self.message.method
 
     @property
-    def arguments(self) -> object:
-        return self.message.params.get("arguments")
+    def uri(self) -> str | None:
+        """The resource this is about, as the client names it."""
+        uri = self.message.params.get("uri")
+        return uri if isinstance(uri, str) else None
 
 
 @attrs.frozen(kw_only=True)

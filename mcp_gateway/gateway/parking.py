@@ -29,6 +29,7 @@ from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.relay import Relay
 from mcp_gateway.gateway.server_requests import CAPABILITY, allowed
 from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol.splice import Edits, Remove
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
 from mcp_gateway.sessions.signed import Purpose, Signer
 from mcp_gateway.values import JsonObject
@@ -64,6 +65,8 @@ class ParkedCall:
     outcome: Outcome | GatewayError | None = None
     _questions: dict[str, Inbound] = attrs.field(factory=dict)
     _next: int = 1
+    _answered: bytes = b""
+    """The request id the outcome is written for; a later retry needs its own in it."""
     _event: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self) -> None:
@@ -71,9 +74,10 @@ class ParkedCall:
         try:
             with self.call.scope:
                 self.clock.start()
-                answer = await self.relay.fetch(self.errand, self.backend, self.hear)
+                answer = await self.relay.fetch(self.errand, self.backend, self.hear, self.clock.begin)
                 era = self.backend.snapshot.era or self.errand.client
                 self.outcome = await self.relay.outcome(self.errand, era, answer)
+                self._answered = self.errand.message.id_raw
         except GatewayError as error:
             self.outcome = error
         finally:
@@ -114,14 +118,17 @@ class ParkedCall:
             await self._event.wait()
         if self.outcome is None:
             await trio.sleep(GATHER_S)
+        id_raw = self.errand.message.id_raw
+        if isinstance(self.outcome, Outcome) and self._answered != id_raw:
+            return attrs.evolve(self.outcome, body=splice.rewrite(self.outcome.body, {"id": id_raw}))
         return self.outcome
 
     def input_required(self, state: str) -> bytes:
         """The interim result: every open question, and the state that finds this call again."""
-        requests = {
-            key: translate.input_request(
-                question.method, splice.value_at(question.raw, ("params",)), client=self.errand.client
-            )
+        uri_map = self.errand.target.uri_map
+        map_uri = uri_map.out if uri_map is not None else None
+        requests: dict[str | int, bytes | Remove | Edits] = {
+            key: translate.input_request(question.method, splice.value_at(question.raw, ("params",)), uri_map=map_uri)
             for key, question in self._questions.items()
         }
         result = splice.rewrite(b'{"resultType":"input_required"}', {"inputRequests": splice.rewrite(b"{}", requests)})
@@ -174,7 +181,7 @@ _RETRY_MEMBERS: Final = frozenset({"_meta", "inputResponses", "requestState"})
 class Parking:
     """All parked calls of this process."""
 
-    signer: Callable[[], Signer]
+    signer: Signer
     wall_clock: Callable[[], float]
     _parked: dict[str, ParkedCall] = attrs.field(factory=dict)
 
@@ -208,11 +215,11 @@ class Parking:
         call.round += 1
         expires = int(self.wall_clock() + call.clock.timeouts.input_s)
         payload: JsonObject = {"p": call.park_id, "r": call.round, "e": expires, "b": call.binding.hex()}
-        return self.signer().seal(Purpose.REQUEST_STATE, gateway, jsonrpc.dumps(payload))
+        return self.signer.seal(Purpose.REQUEST_STATE, gateway, jsonrpc.dumps(payload))
 
     def open(self, state: object, gateway: str, binding: bytes) -> ParkedCall | None:
         """The call a state stands for; None for anything tampered with, used, foreign or expired."""
-        sealed = self.signer().open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
+        sealed = self.signer.open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
         payload = jsonrpc.parse(sealed) if sealed is not None else None
         if not isinstance(payload, dict) or payload.get("b") != binding.hex():
             return None
@@ -230,4 +237,7 @@ def new_park_id() -> str:
     return secrets.token_urlsafe(12)
 
 
-STATE_REFUSED: Final = (INVALID_PARAMS, "requestState is not valid for this request: it was changed, used or has expired")
+STATE_REFUSED: Final = (
+    INVALID_PARAMS,
+    "requestState is not valid for this request: it was changed, used or has expired",
+)

@@ -1,12 +1,12 @@
 """The way to state that lives with one process.
 
-Owns the addresses of sessions and parked calls. Local in this version; between
-workers and replicas it becomes a network hop, which is why ``deliver`` waits and
-names an owner. Invariant: a message to an unknown owner is refused, not kept.
+Owns the addresses of sessions (later: of parked calls and streams on other
+replicas). Local in this version; between workers and replicas it becomes a
+network hop, which is why ``deliver`` waits and names an owner.
+Invariant: a message to an unknown owner is refused, not kept.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import attrs
@@ -20,14 +20,16 @@ class Post(Generic[M]):
 
     _owners: dict[str, Callable[[M], Awaitable[bool]]] = attrs.field(factory=dict)
 
-    @contextmanager
-    def at(self, owner: str, receive: Callable[[M], Awaitable[bool]]) -> Iterator[None]:
-        """Receive for ``owner`` while the block lives."""
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def claim(self, owner: str, receive: Callable[[M], Awaitable[bool]]) -> None:
+        """Receive for ``owner`` from now on."""
         self._owners[owner] = receive
-        try:
-            yield
-        finally:
-            self._owners.pop(owner, None)
+
+    def release(self, owner: str) -> None:
+        """Receive no longer."""
+        self._owners.pop(owner, None)
 
     async def deliver(self, owner: str, message: M) -> bool:
         """Hand ``message`` to ``owner``; False when nobody of that name is here or it refuses."""

@@ -8,6 +8,8 @@ questions is open any more and the call's clock runs again.
 Spec: MCP 2026-07-28 basic/patterns/mrtr; reference section 2 (b).
 """
 
+import secrets
+
 import attrs
 import trio
 
@@ -15,6 +17,7 @@ from mcp_gateway.gateway.ear import Ear
 from mcp_gateway.gateway.errand import Outcome, error_response
 from mcp_gateway.gateway.server_requests import OnAnswer, allowed
 from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol.splice import Edits, Remove
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.values import JsonObject, JsonValue
 
@@ -25,7 +28,7 @@ class Questionnaire:
 
     ear: Ear
     requests: JsonObject
-    _answers: dict[str, bytes] = attrs.field(factory=dict, init=False)
+    _answers: dict[str | int, bytes | Remove | Edits] = attrs.field(factory=dict, init=False)
     _failure: bytes | None = attrs.field(default=None, init=False)
     _progress: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -42,7 +45,7 @@ class Questionnaire:
                     return self._refused(METHOD_NOT_FOUND, f"the client cannot do {method}")
                 question = session.questions.ask(self._collector(key, method))
                 asked.append(question)
-                raw = translate.server_request_params(method, jsonrpc.dumps(params), client=self.ear.errand.client)
+                raw = self._params(method, params)
                 message = jsonrpc.render_request(jsonrpc.dumps(question), method, raw)
                 self.ear.clock.pause()
                 if not await self.ear.tell(message):
@@ -57,6 +60,17 @@ class Questionnaire:
             body = error_response(self.ear.errand.message.id_raw, self._failure)
             return Outcome(status=200, body=body, label="error")
         return splice.rewrite(b"{}", self._answers)
+
+    def _params(self, method: str, params: JsonObject) -> bytes:
+        errand = self.ear.errand
+        uri_map = errand.target.uri_map
+        return translate.server_request_params(
+            method,
+            jsonrpc.dumps(params),
+            client=errand.client,
+            elicitation_id=secrets.token_hex(8),
+            uri_map=uri_map.out if uri_map is not None else None,
+        )
 
     def _collector(self, key: str, method: str) -> OnAnswer:
         async def on_answer(response: jsonrpc.RpcResponse) -> None:

@@ -7,6 +7,7 @@ call's) and parks nothing (``parking``). Invariant: what the gateway does not ac
 on goes through byte for byte (design, invariant 6).
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -14,6 +15,7 @@ import trio
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing
+from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, Executed
 from mcp_gateway.gateway.ear import Ear, progress_token
 from mcp_gateway.gateway.errand import Errand, Outcome, error_response
@@ -23,7 +25,8 @@ from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.methods import named_by
-from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.protocol.splice import Edits, Remove
+from mcp_gateway.protocol.wire_errors import URL_ELICITATION
 from mcp_gateway.values import Header, JsonObject
 
 LARGE_BYTES: Final = 2**20
@@ -51,13 +54,18 @@ class Relay:
     """Our own Implementation object, raw JSON."""
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(THREADS))
 
-    async def fetch(self, errand: Errand, backend: Backend, hear: Hear, extra: Edits | None = None) -> Answer:
-        """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer."""
+    async def fetch(
+        self, errand: Errand, backend: Backend, hear: Hear, begun: Callable[[], None], extra: Edits | None = None
+    ) -> Answer:
+        """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer.
+
+        ``begun`` is called when the request has its place and is about to be written.
+        """
         era = self._era(backend)
         outgoing = Outgoing(
             method=errand.method,
-            render=Rendering(errand=errand, era=era, extra=extra or {}).render,
-            headers=self._headers(errand, era),
+            render=Rendering(errand=errand, era=era, extra=extra or {}, begun=begun).render,
+            headers=self._headers(errand, backend, era),
         )
         return await backend.exchange(errand.caller, outgoing, hear)
 
@@ -71,7 +79,7 @@ class Relay:
         extra: Edits = {}
         pause_s = FIRST_PAUSE_S
         for _ in range(MAX_ROUNDS):
-            answer = await self.fetch(errand, backend, ear.hear, extra)
+            answer = await self.fetch(errand, backend, ear.hear, ear.clock.begin, extra)
             parts = jsonrpc.answer_parts(answer.raw)
             if errand.client.modern or not era.modern or parts.is_error or not wants_input(parts.result):
                 return await self.outcome(errand, era, answer)
@@ -94,6 +102,10 @@ class Relay:
         """A modern result of our own, with who we are in its metadata."""
         return splice.rewrite(result, {"_meta": {META_SERVER_INFO: self.server_info}})
 
+    def stamped_complete(self, result: bytes) -> bytes:
+        """A 2025 result of our own in the modern form."""
+        return self.stamped(splice.rewrite(result, {"resultType": b'"complete"'}))
+
     async def outcome(self, errand: Errand, era: Era, answer: Answer) -> Outcome:
         """The client's form of a backend's final answer."""
         if len(answer.raw) > LARGE_BYTES and (errand.client.family is not era.family or errand.target.uri_map):
@@ -105,7 +117,12 @@ class Relay:
         parts = jsonrpc.answer_parts(answer.raw)
         id_raw = errand.message.id_raw
         if parts.is_error:
-            error = translate.error(parts.result, method=errand.method, client=errand.client, backend=era)
+            error = translate.error(
+                parts.result, method=errand.method, client=errand.client, backend=era, uri=errand.uri
+            )
+            if errand.client.modern and not era.modern and error_code(error) == URL_ELICITATION:
+                result = self.stamped(url_elicitations(error))
+                return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label="input_required")
             code = error_code(error)
             body = error_response(id_raw, error)
             return Outcome(status=status_for(errand.client, code), body=body, label="error")
@@ -115,8 +132,7 @@ class Relay:
             client=errand.client,
             backend=era,
             server_info=self.server_info,
-            hints=(0, True) if errand.method == "resources/read" else None,
-            uri_map=errand.target.uri_map,
+            uri_map=errand.target.uri_map.out if errand.target.uri_map is not None else None,
         )
         label = "tool_error" if b'"isError":true' in parts.result[-64:] else "ok"
         return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label=label)
@@ -128,15 +144,16 @@ class Relay:
             raise BackendProtocol(backend=backend.key, executed=Executed.NO, why="its protocol is not known yet")
         return era
 
-    def _headers(self, errand: Errand, era: Era) -> tuple[Header, ...]:
+    def _headers(self, errand: Errand, backend: Backend, era: Era) -> tuple[Header, ...]:
+        forwarded = forwarded_headers(errand, backend)
         if not era.modern:
-            return errand.forwarded
+            return forwarded
         own: list[Header] = []
         if named_by(errand.method):
             own.append((b"Mcp-Name", mcp_headers.encode_value(errand.target.upstream)))
         if errand.method == "tools/call":
             own.extend(mcp_headers.mirror(errand.target.headers, errand.message.params.get("arguments")))
-        return (*own, *errand.forwarded)
+        return (*own, *forwarded)
 
 
 @attrs.frozen(kw_only=True)
@@ -146,9 +163,11 @@ class Rendering:
     errand: Errand
     era: Era
     extra: Edits
+    begun: Callable[[], None]
 
     def render(self, upstream_id: int) -> bytes:
         """The whole JSON-RPC request under ``upstream_id``."""
+        self.begun()
         id_raw = b"%d" % upstream_id
         wants_progress = progress_token(self.errand.message.raw) is not None
         identity = self.errand.caller.identity
@@ -157,7 +176,7 @@ class Rendering:
             client=self.errand.client,
             backend=self.era,
             edits={**self.errand.edits, **self.extra},
-            meta=translate.Meta(
+            meta=translate.MetaEdits(
                 progress_token=id_raw if wants_progress else None,
                 capabilities=identity.capabilities,
                 client_info=identity.info,
@@ -175,9 +194,32 @@ class InputRequired:
     state: bytes | None
 
 
+def forwarded_headers(errand: Errand, backend: Backend) -> tuple[Header, ...]:
+    """The client's headers that the backend's configuration lets through (nothing by default, invariant 3)."""
+    target = backend.spec.target
+    names = target.forward_headers if isinstance(target, HttpTarget) else ()
+    return tuple(header for header in errand.headers if header[0].decode("latin-1") in names) if names else ()
+
+
 def wants_input(result: bytes) -> bool:
     """Whether a 2026 result is interim."""
     return b'"input_required"' in result and splice.value_at(result, ("resultType",)) == b'"input_required"'
+
+
+def url_elicitations(error: bytes) -> bytes:
+    """A 2025-11-25 backend's "open these URLs first" as what 2026 has for it; the retry is the call itself.
+
+    Spec: MCP 2025-11-25 client/elicitation, URL Elicitation Required Error; reference section 2, row "errors".
+    """
+    value = jsonrpc.parse(error)
+    data = value.get("data") if isinstance(value, dict) else None
+    wanted = data.get("elicitations") if isinstance(data, dict) else None
+    requests: dict[str | int, bytes | Remove | Edits] = {
+        f"k{number}": translate.input_request("elicitation/create", jsonrpc.dumps(one))
+        for number, one in enumerate(wanted if isinstance(wanted, list) else [], 1)
+        if isinstance(one, dict)
+    }
+    return splice.rewrite(b'{"resultType":"input_required"}', {"inputRequests": splice.rewrite(b"{}", requests)})
 
 
 def read_input_required(result: bytes) -> InputRequired:

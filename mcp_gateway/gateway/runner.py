@@ -7,7 +7,7 @@ or lets ``Cancelled`` of an outer scope through (design, invariant 1).
 """
 
 import logging
-import secrets
+import math
 from typing import Final
 
 import attrs
@@ -15,7 +15,8 @@ import trio
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.fleet import Fleet
-from mcp_gateway.errors import BackendGone, CallCancelled, Executed, GatewayError
+from mcp_gateway.config.spec import Timeouts
+from mcp_gateway.errors import BackendGone, BackendTimeout, CallCancelled, Executed, GatewayError, Limit
 from mcp_gateway.gateway.calls import Call, CallClock, Calls, Cause, why_ended
 from mcp_gateway.gateway.ear import Ear
 from mcp_gateway.gateway.errand import Errand, Outcome
@@ -56,9 +57,22 @@ class Runner:
     pacer: Pacer
     metrics: Metrics
 
-    async def run(
-        self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str
-    ) -> Outcome:
+    def timeouts(self, key: BackendKey) -> Timeouts:
+        """The limits of calls to one backend."""
+        backend = self.fleet.get(key)
+        return backend.spec.timeouts if backend is not None else Timeouts()
+
+    def can_subscribe(self, key: BackendKey) -> bool:
+        """Whether a backend tells of changes of single resources."""
+        backend = self.fleet.get(key)
+        offered = backend.snapshot.capabilities.get("resources") if backend is not None else None
+        return isinstance(offered, dict) and offered.get("subscribe") is True
+
+    def late(self, key: BackendKey) -> BackendTimeout:
+        """The error of a short request to a backend that took longer than a call may."""
+        return BackendTimeout(backend=key, after_s=self.timeouts(key).call_s, limit=Limit.CALL)
+
+    async def run(self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str) -> Outcome:
         """Carry ``errand`` under its deadline; ``call`` is what others cancel.
 
         Raises:
@@ -67,14 +81,10 @@ class Runner:
         started_at = trio.current_time()
         with self.calls.running(call), self.pacer.pacing(outlet):
             outcome = await self._run(errand, call, outlet, session, realm)
-        self.metrics.request(
-            errand.method, errand.target.backend, outcome.label, trio.current_time() - started_at
-        )
+        self.metrics.request(errand.method, errand.target.backend, outcome.label, trio.current_time() - started_at)
         return outcome
 
-    async def _run(
-        self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str
-    ) -> Outcome:
+    async def _run(self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str) -> Outcome:
         key, id_raw = errand.target.backend, errand.message.id_raw
         backend = self.fleet.get(key)
         if backend is None:
@@ -93,10 +103,12 @@ class Runner:
         clock = CallClock(scope=call.scope, timeouts=backend.spec.timeouts)
         ear = Ear(errand=errand, backend=backend, outlet=outlet, clock=clock, session=session)
         try:
-            with call.scope, backend.calls.running(call):
+            with call.scope, backend.call_scope() as removal:
                 clock.start()
                 backend.check_open()
                 return await self.relay.run(errand, backend, ear)
+            if removal.cancelled_caught:
+                call.cause = Cause.REMOVED
         finally:
             ear.close()
         return self._ended(errand, call, clock)
@@ -111,19 +123,42 @@ class Runner:
         era = backend.snapshot.era
         return era is not None and not era.modern and any(name in errand.capabilities for name in ASKABLE)
 
-    async def _parked(
-        self, errand: Errand, call: Call, outlet: Outlet, backend: Backend, realm: str
-    ) -> Outcome:
+    async def _parked(self, errand: Errand, call: Call, outlet: Outlet, backend: Backend, realm: str) -> Outcome:
+        """Begin or resume a call that its backend may interrupt with questions, and wait with the client."""
+        clock = CallClock(scope=call.scope, timeouts=backend.spec.timeouts)
+        parked: ParkedCall | None = None
+        settled = False
+        try:
+            with call.scope:
+                clock.start()
+                parked = await self._begin_or_resume(errand, outlet, backend, realm)
+                if parked is None:
+                    return self._state_refused(errand)
+                call.scope.deadline = math.inf  # from here on the parked call's own clock counts
+                result = await parked.settled()
+                settled = True
+        finally:
+            if parked is not None and not settled:
+                self.parking.forget(parked)
+                parked.call.cancel(call.cause or Cause.DISCONNECT)
+        if parked is None or not settled:
+            return self._ended(errand, call, clock if parked is None else parked.clock)
+        return self._told(parked, result, errand, realm)
+
+    async def _begin_or_resume(self, errand: Errand, outlet: Outlet, backend: Backend, realm: str) -> ParkedCall | None:
         state = errand.message.params.get("requestState")
-        parked = self._park(errand, outlet, backend) if state is None else self._resume(errand, outlet, realm, state)
-        if parked is None:
-            code, text = STATE_REFUSED
-            return Outcome(status=200, body=jsonrpc.render_error(errand.message.id_raw, code, text), label="refused")
-        if state is not None:
+        if state is None:
+            backend.check_open()
+            await backend.link_for(errand.caller)
+            return self._park(errand, outlet, backend)
+        parked = self.parking.open(state, realm, binding_of(errand))
+        if parked is not None:
+            parked.attach(errand, outlet)
             await parked.answer(splice.value_at(errand.message.raw, ("params", "inputResponses")))
-        return await self._attend(parked, errand, call, realm)
+        return parked
 
     def _park(self, errand: Errand, outlet: Outlet, backend: Backend) -> ParkedCall:
+        """Start the call's task in the upstream session's nursery, where it may outlive this request."""
         own = Call(method=errand.method, scope=trio.CancelScope())
         clock = CallClock(scope=own.scope, timeouts=backend.spec.timeouts)
         parked = ParkedCall(
@@ -137,40 +172,19 @@ class Runner:
             binding=binding_of(errand),
         )
         self.parking.admit(parked)
-
-        async def run() -> None:
-            with self.calls.running(own), backend.calls.running(own):
-                await parked.run()
-
-        backend.start_in_session(errand.caller, f"parked:{errand.method}", run)
+        backend.start_in_session(errand.caller, f"parked:{errand.method}", parked.run)
         return parked
 
-    def _resume(self, errand: Errand, outlet: Outlet, realm: str, state: object) -> ParkedCall | None:
-        parked = self.parking.open(state, realm, binding_of(errand))
-        if parked is not None:
-            parked.attach(errand, outlet)
-        return parked
-
-    async def _attend(self, parked: ParkedCall, errand: Errand, call: Call, realm: str) -> Outcome:
-        """Wait with the client for an outcome or a question; its leaving ends the parked call."""
-        settled = False
-        try:
-            with call.scope:
-                result = await parked.settled()
-                settled = True
-        finally:
-            if not settled:
-                parked.call.cancel(call.cause or Cause.DISCONNECT)
-        if not settled:
-            self.parking.forget(parked)
-            return self._ended(errand, call, parked.clock)
-        if result is not None:
-            self.parking.forget(parked)
+    def _told(self, parked: ParkedCall, result: Outcome | GatewayError | None, errand: Errand, realm: str) -> Outcome:
+        """What the waiting request is answered: the outcome, or the questions and a state to come back with."""
+        id_raw = errand.message.id_raw
         if result is None:
             parked.detach()
-            interim = parked.input_required(self.parking.seal(parked, realm))
-            interim = self.relay.stamped(interim)
-            return Outcome(status=200, body=jsonrpc.render_result(errand.message.id_raw, interim), label="input_required")
-        if isinstance(result, GatewayError):
-            return failure(errand.message.id_raw, result, parked.backend.key)
-        return attrs.evolve(result, body=splice.rewrite(result.body, {"id": errand.message.id_raw}))
+            interim = self.relay.stamped(parked.input_required(self.parking.seal(parked, realm)))
+            return Outcome(status=200, body=jsonrpc.render_result(id_raw, interim), label="input_required")
+        self.parking.forget(parked)
+        return failure(id_raw, result, parked.backend.key) if isinstance(result, GatewayError) else result
+
+    def _state_refused(self, errand: Errand) -> Outcome:
+        code, text = STATE_REFUSED
+        return Outcome(status=200, body=jsonrpc.render_error(errand.message.id_raw, code, text), label="refused")

@@ -8,7 +8,7 @@ stream is never evicted; whatever is wrong with an id looks the same (404).
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import attrs
@@ -34,8 +34,6 @@ REAP_EVERY_S: Final = 5.0
 VERIFIED: Final = 4096
 """Session ids whose MAC need not be computed again."""
 
-OnEnd = Callable[[Session], Awaitable[None]]
-
 
 @attrs.define(eq=False, kw_only=True)
 class SessionTable:
@@ -46,8 +44,9 @@ class SessionTable:
     limits: GatewayLimits
     store: SessionStore
     wall_clock: Callable[[], float]
-    on_end: OnEnd
-    """Frees what the session holds elsewhere (upstream sessions, subscriptions)."""
+    opened: Callable[[Session], None]
+    ended: Callable[[Session], None]
+    """Told of each session that enters and leaves memory."""
     _live: OrderedDict[str, Session] = attrs.field(factory=OrderedDict)
     _verified: OrderedDict[tuple[str, str], SessionId] = attrs.field(factory=OrderedDict)
     _budget: ReplayBudget = attrs.field(init=False)
@@ -61,9 +60,16 @@ class SessionTable:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._live.values()))
 
-    async def mint(
-        self, *, era: Era, realm: str, gateway: GatewayName, view: str, principal: Principal,
-        identity: ClientIdentity, capabilities: JsonObject,
+    def mint(
+        self,
+        *,
+        era: Era,
+        realm: str,
+        gateway: GatewayName,
+        view: str,
+        principal: Principal,
+        identity: ClientIdentity,
+        capabilities: JsonObject,
     ) -> tuple[str, Session]:
         """Begin a session; return its id and itself.
 
@@ -79,7 +85,7 @@ class SessionTable:
             issued_unix_s=int(self.wall_clock()),
         )
         session = self._session(session_id, gateway, view, principal, identity, capabilities)
-        await self._admit(session)
+        self._admit(session)
         return session_id.encode(self.signer), session
 
     async def find(
@@ -98,7 +104,7 @@ class SessionTable:
             if await self.store.ended(key):
                 return None
             # Two requests may have waited for the store: the first made the session.
-            session = self._live.get(key) or await self._revive(session_id, gateway, view, principal)
+            session = self._live.get(key) or self._revive(session_id, gateway, view, principal)
         self._live.move_to_end(key)
         session.touch()
         return session
@@ -106,7 +112,7 @@ class SessionTable:
     async def end(self, session: Session, cause: Cause) -> None:
         """End a session for good: its id is refused from now on."""
         await self.store.end(session.key, self.wall_clock() + self.spec.lifetime_s + LEEWAY_S)
-        await self._drop(session, cause)
+        self._drop(session, cause)
 
     async def reap(self) -> None:
         """Let idle sessions leave memory, until cancelled."""
@@ -115,22 +121,25 @@ class SessionTable:
             horizon = trio.current_time() - self.spec.idle_s
             for session in list(self._live.values()):
                 if session.used_at < horizon and not session.busy:
-                    await self._drop(session, Cause.SESSION)
+                    self._drop(session, Cause.SESSION)
 
-    async def _revive(
-        self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal
-    ) -> Session:
+    def _revive(self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal) -> Session:
         capabilities = capabilities_object(session_id.capabilities)
         identity = ClientIdentity(
             capabilities=jsonrpc.dumps(capabilities), info=ANONYMOUS_INFO, version=session_id.version
         )
         session = self._session(session_id, gateway, view, principal, identity, capabilities)
-        await self._admit(session)
+        self._admit(session)
         return session
 
     def _session(
-        self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal,
-        identity: ClientIdentity, capabilities: JsonObject,
+        self,
+        session_id: SessionId,
+        gateway: GatewayName,
+        view: str,
+        principal: Principal,
+        identity: ClientIdentity,
+        capabilities: JsonObject,
     ) -> Session:
         limits = self.limits
         return Session(
@@ -144,19 +153,20 @@ class SessionTable:
             replay=Replay(budget=self._budget, session_bytes=limits.replay_bytes, age_s=limits.replay_age_s),
         )
 
-    async def _admit(self, session: Session) -> None:
+    def _admit(self, session: Session) -> None:
         self._live[session.key] = session
+        self.opened(session)
         while len(self._live) > self.limits.sessions:
             idle = next((other for other in self._live.values() if not other.busy and other is not session), None)
             if idle is None:
-                del self._live[session.key]
+                self._drop(session, Cause.SESSION)
                 raise Overload(bound="limits.sessions", limit=self.limits.sessions)
-            await self._drop(idle, Cause.SESSION)
+            self._drop(idle, Cause.SESSION)
 
-    async def _drop(self, session: Session, cause: Cause) -> None:
+    def _drop(self, session: Session, cause: Cause) -> None:
         if self._live.pop(session.key, None) is not None:
             session.end(cause)
-            await self.on_end(session)
+            self.ended(session)
 
     def _verify(self, text: str, realm: str) -> SessionId | None:
         known = self._verified.get((realm, text))

@@ -1,0 +1,275 @@
+"""The running program: what contains what, and how it ends.
+
+Owns the nesting telemetry > admin server > fleet > configuration > gateway >
+public server, the drain's phases and the exit. Deliberately holds no protocol and
+no policy. Invariants: leaving the blocks in order is the graceful shutdown; the
+process ends within the sum of the phases' bounds, whatever clients and backends do.
+
+Spec: design 3.4.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+from hypercorn.typing import ASGIFramework
+
+from mcp_gateway.backend_metrics import BackendMetrics
+from mcp_gateway.backends.fleet import Fleet, open_fleet
+from mcp_gateway.cell import Cell
+from mcp_gateway.config.file import load
+from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.config.watch import ConfigStatus, watch_file
+from mcp_gateway.front.admission import Admission, cap_connections, raise_fd_limit
+from mcp_gateway.front.asgi import FrontApp
+from mcp_gateway.front.pages import admin_pages, guarded, public_pages
+from mcp_gateway.front.server import addresses, bind, is_loopback_bind, serve_asgi
+from mcp_gateway.gateway.assembly import Gateway, open_gateway
+from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.status import Status
+from mcp_gateway.telemetry import log
+from mcp_gateway.telemetry.loop import sample_loop
+from mcp_gateway.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+Sockets: TypeAlias = Sequence[socket.socket]
+Wait: TypeAlias = Callable[..., Awaitable[None]]
+
+CANCEL_S: Final = 2.0
+"""How long calls that the drain cancelled may take to say so to both sides (phase 4)."""
+GOODBYE_S: Final = 2.0
+"""For the goodbyes of all backends together (phase 5)."""
+ADMIN_S: Final = 1.0
+WATCHDOG_S: Final = 5.0
+"""On top of all phases; then a thread ends the process."""
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What the command line says; changing it needs a restart."""
+
+    config: Path
+    bind: str = "127.0.0.1:8080"
+    admin_bind: str = "127.0.0.1:9090"
+    log_format: str = "text"
+    log_level: str = "info"
+
+
+@attrs.frozen(kw_only=True)
+class Addresses:
+    """Where the two listeners listen."""
+
+    public: str
+    admin: str
+
+
+@attrs.define(eq=False)
+class Drain:
+    """How far the shutdown has got."""
+
+    begun: trio.Event = attrs.field(factory=trio.Event)
+    """Phase 1: a signal came."""
+    closing: trio.Event = attrs.field(factory=trio.Event)
+    """Phase 2: the listeners close."""
+    hurried: trio.Event = attrs.field(factory=trio.Event)
+    """A second signal came: straight to phase 4."""
+
+    def signalled(self) -> None:
+        """SIGTERM or SIGINT arrived."""
+        (self.hurried if self.begun.is_set() else self.begun).set()
+
+
+async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> int:
+    """Run the gateway until a signal; return the exit code.
+
+    Raises:
+        ConfigError: the configuration cannot be used at all.
+        BindError: an address cannot be listened on.
+    """
+    form: log.Form = "json" if options.log_format == "json" else "text"
+    spec = load(options.config, os.environ)
+    public, admin = bind(options.bind), bind(options.admin_bind)
+    with log.setup(form, options.log_level) as lines:
+        metrics = Metrics()
+        metrics.readings.log_lines_dropped = lambda: lines.dropped
+        program = Program(options=options, spec=Cell(spec), metrics=metrics)
+        where = Addresses(public=addresses(public)[0], admin=addresses(admin)[0])
+        await program.run(public, admin, where, task_status)
+    return 0
+
+
+@attrs.define(eq=False, kw_only=True)
+class Program:
+    """One run of the gateway."""
+
+    options: Options
+    spec: Cell[GatewaySpec]
+    metrics: Metrics
+    drain: Drain = attrs.field(factory=Drain)
+    config: Cell[ConfigStatus] = attrs.field(factory=lambda: Cell(ConfigStatus(loaded_at_unix_s=time.time())))
+
+    async def run(
+        self, public: Sockets, admin: Sockets, where: Addresses, task_status: trio.TaskStatus[Addresses]
+    ) -> None:
+        """Nest everything; return when the drain is complete."""
+        status = Status(metrics=self.metrics, spec=self.spec, config=self.config, source=str(self.options.config))
+        async with trio.open_nursery() as root:
+            root.start_soon(self._signals, name="signals")
+            root.start_soon(sample_loop, self.metrics, name="loop sampler")
+            async with (
+                self._admin_server(status, admin),
+                open_fleet(BackendMetrics(self.metrics)) as fleet,
+                self._configured(fleet),
+                open_gateway(spec=self.spec, fleet=fleet, metrics=self.metrics, wall_clock=time.time) as gateway,
+            ):
+                status.attach(fleet, gateway, self.drain.begun.is_set)
+                await self._public_server(status, gateway, fleet, public, where, task_status)
+            root.cancel_scope.cancel("drained")
+
+    @asynccontextmanager
+    async def _admin_server(self, status: Status, sockets: Sockets) -> AsyncIterator[None]:
+        end = trio.Event()
+        app = guarded(admin_pages(status), bind_is_loopback=is_loopback_bind(sockets))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve_admin, app, sockets, end, name="admin server")
+            try:
+                yield
+            finally:
+                end.set()
+
+    @asynccontextmanager
+    async def _configured(self, fleet: Fleet) -> AsyncIterator[None]:
+        """The fleet follows the spec, and the spec follows the file."""
+        async with trio.open_nursery() as nursery:
+            await self._apply(fleet)
+            nursery.start_soon(self._follow, fleet, name="apply configuration")
+            nursery.start_soon(self._watch, name="watch configuration")
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel("configuration closed")
+
+    async def _apply(self, fleet: Fleet) -> None:
+        self.metrics.configure([server.key for server in self.spec.value.servers])
+        await fleet.apply(self.spec.value)
+
+    async def _follow(self, fleet: Fleet) -> None:
+        version = self.spec.version
+        while True:
+            version, _ = await self.spec.changed(version)
+            await self._apply(fleet)
+
+    async def _watch(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_file, self.options.config, os.environ, self.spec, self.config, name="watch file")
+            version = -1
+            while True:
+                version, state = await self.config.changed(version)
+                self.metrics.reloaded(state.generation, ok=state.error is None, now_unix_s=time.time())
+
+    async def _public_server(
+        self,
+        status: Status,
+        gateway: Gateway,
+        fleet: Fleet,
+        sockets: Sockets,
+        where: Addresses,
+        task_status: trio.TaskStatus[Addresses],
+    ) -> None:
+        limits, drain = self.spec.value.limits, self.spec.value.drain
+        admission = Admission(bound=cap_connections(limits.connections, raise_fd_limit()))
+        status.watch_connections(admission)
+        loopback = is_loopback_bind(sockets)
+        front = FrontApp(
+            dispatch=gateway.dispatch,
+            pages=public_pages(status),
+            spec=self.spec,
+            metrics=self.metrics,
+            bind_is_loopback=loopback,
+            draining=self.drain.begun.is_set,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                _serve_public, front, sockets, self.drain, drain.grace_s, admission, name="public server"
+            )
+            logger.info("serving", extra={"public": where.public, "admin": where.admin})
+            task_status.started(where)
+            await self.drain.begun.wait()
+            _start_watchdog(drain.settle_s + drain.grace_s + CANCEL_S + GOODBYE_S + ADMIN_S + WATCHDOG_S)
+            await self._drain(gateway, fleet)
+            nursery.cancel_scope.cancel("drained")
+
+    async def _drain(self, gateway: Gateway, fleet: Fleet) -> None:
+        """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4."""
+        spec, began_at = self.spec.value.drain, trio.current_time()
+        logger.info("draining", extra={"calls": len(gateway.calls), "grace_s": spec.grace_s})
+        await self._unless_hurried(trio.sleep, spec.settle_s)
+        gateway.refusing = True
+        self.drain.closing.set()
+        gateway.end_streams()
+        with trio.move_on_after(spec.grace_s):
+            await self._unless_hurried(gateway.calls.idle)
+        cancelled = gateway.calls.cancel_all(Cause.DRAIN)
+        with trio.move_on_after(CANCEL_S):
+            await gateway.calls.idle()
+            await trio.sleep(0.05)  # the last answers leave the sockets
+        with trio.move_on_after(GOODBYE_S):
+            await fleet.goodbye()
+        took_s = trio.current_time() - began_at
+        logger.info("drained", extra={"cancelled": cancelled, "left": len(gateway.calls), "took_s": round(took_s, 2)})
+
+    async def _unless_hurried(self, wait: Wait, *args: float) -> None:
+        """Wait, or stop waiting at the second signal."""
+        async with trio.open_nursery() as nursery:
+
+            async def hurry() -> None:
+                await self.drain.hurried.wait()
+                nursery.cancel_scope.cancel("second signal")
+
+            nursery.start_soon(hurry, name="second signal")
+            await wait(*args)
+            nursery.cancel_scope.cancel("waited long enough")
+
+    async def _signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals belong to the main thread's program
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                self.drain.signalled()
+
+
+async def _serve_public(front: FrontApp, sockets: Sockets, drain: Drain, grace_s: float, admission: Admission) -> None:
+    graceful_s = grace_s + CANCEL_S + GOODBYE_S  # our scopes decide, never the server's patience
+    await serve_asgi(
+        front,
+        sockets=sockets,
+        shutdown_trigger=drain.closing.wait,
+        graceful_timeout_s=graceful_s,
+        admission=admission,
+    )
+
+
+async def _serve_admin(app: ASGIFramework, sockets: Sockets, end: trio.Event) -> None:
+    await serve_asgi(app, sockets=sockets, shutdown_trigger=end.wait, graceful_timeout_s=ADMIN_S)
+
+
+def _start_watchdog(after_s: float) -> None:
+    """End the process from a thread if the drain itself hangs (our bug, or a stuck system call)."""
+
+    def bite() -> None:
+        os.write(2, b"mcp-gateway: the drain took too long, ending now\n")
+        os._exit(70)
+
+    timer = threading.Timer(after_s, bite)
+    timer.daemon = True
+    timer.start()

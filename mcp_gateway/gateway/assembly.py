@@ -1,0 +1,202 @@
+"""The gateway put together: from a spec and a fleet to one dispatch function.
+
+Owns the wiring and the tasks that belong to it (table builder, hub, pacer,
+reaper). Deliberately opens no listener and reads no file. Invariant: everything
+it starts ends with the ``async with`` block.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway import __version__
+from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.cell import Cell
+from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.gateway.calls import Calls
+from mcp_gateway.gateway.core import Core
+from mcp_gateway.gateway.dispatch import Dispatch
+from mcp_gateway.gateway.hub import Hub
+from mcp_gateway.gateway.legacy_face import LegacyFace
+from mcp_gateway.gateway.legacy_stream import LegacyStream
+from mcp_gateway.gateway.listen import Listening
+from mcp_gateway.gateway.modern_face import ModernFace
+from mcp_gateway.gateway.own_answers import OwnAnswers
+from mcp_gateway.gateway.pacer import Pacer
+from mcp_gateway.gateway.parking import Parking
+from mcp_gateway.gateway.post import Post
+from mcp_gateway.gateway.relay import Relay
+from mcp_gateway.gateway.runner import Runner
+from mcp_gateway.gateway.session_care import SessionCare
+from mcp_gateway.gateway.session_table import SessionTable
+from mcp_gateway.gateway.sse_face import SseFace
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.routing.build import build, build_steps
+from mcp_gateway.routing.table import RouteTable
+from mcp_gateway.sessions.memory import MemoryStore
+from mcp_gateway.sessions.signed import Signer
+from mcp_gateway.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+SERVER_INFO: Final = jsonrpc.dumps({"name": "mcp-gateway", "version": __version__})
+GATHER_S: Final = 0.02
+"""Changes of spec and snapshots within this time make one new table, not many."""
+PRUNE_S: Final = 5.0
+
+
+@attrs.define(eq=False, kw_only=True)
+class Gateway:
+    """A running gateway, without its listeners."""
+
+    core: Core
+    dispatch: Dispatch
+    listening: Listening
+    refusing: bool = False
+    """True once new requests are refused (drain phase 2)."""
+
+    @property
+    def calls(self) -> Calls:
+        return self.core.runner.calls
+
+    @property
+    def streams(self) -> int:
+        """Open event streams outside calls."""
+        return sum(len(session.streams) for session in self.core.sessions) + len(self.listening.streams)
+
+    def end_streams(self) -> None:
+        """End every GET and listen stream in its era's way."""
+        for session in self.core.sessions:
+            session.mailbox.close()
+        self.listening.close_all()
+
+
+@asynccontextmanager
+async def open_gateway(
+    *, spec: Cell[GatewaySpec], fleet: Fleet, metrics: Metrics, wall_clock: Callable[[], float]
+) -> AsyncIterator[Gateway]:
+    """Serve ``spec`` with ``fleet`` for as long as the block lives."""
+    signer = Signer(signing_keys(spec.value))
+    table = Cell(build(spec.value, fleet.snapshots.value, None, server_info=SERVER_INFO))
+    async with trio.open_nursery() as nursery:
+        gateway = _assemble(spec, table, fleet, metrics, wall_clock, signer, nursery)
+        nursery.start_soon(keep_table, spec, fleet, table, name="table builder")
+        nursery.start_soon(gateway.core.hub.run, name="hub")
+        nursery.start_soon(gateway.core.runner.pacer.run, name="pacer")
+        nursery.start_soon(gateway.core.sessions.reap, name="session reaper")
+        nursery.start_soon(_prune, gateway.core.runner.parking, name="parking pruner")
+        try:
+            yield gateway
+        finally:
+            nursery.cancel_scope.cancel("gateway closed")
+
+
+def signing_keys(spec: GatewaySpec) -> tuple[bytes, ...]:
+    """The configured keys, or a random one, which no other process and no restart knows."""
+    if spec.sessions.signing_keys:
+        return spec.sessions.signing_keys
+    logger.warning("no signing key configured: session ids end with this process")
+    return (secrets.token_bytes(32),)
+
+
+def _assemble(
+    spec: Cell[GatewaySpec],
+    table: Cell[RouteTable],
+    fleet: Fleet,
+    metrics: Metrics,
+    wall_clock: Callable[[], float],
+    signer: Signer,
+    nursery: trio.Nursery,
+) -> Gateway:
+    limits = spec.value.limits
+    hub = Hub(table=table, fleet=fleet)
+    fleet.updated = hub.updated
+    post: Post[jsonrpc.RpcResponse] = Post()
+    care = SessionCare(hub=hub, post=post, fleet=fleet, nursery=nursery)
+    sessions = SessionTable(
+        signer=signer,
+        spec=spec.value.sessions,
+        limits=limits,
+        store=MemoryStore(),
+        wall_clock=wall_clock,
+        opened=care.opened,
+        ended=care.ended,
+    )
+    runner = Runner(
+        fleet=fleet,
+        relay=Relay(server_info=SERVER_INFO),
+        parking=Parking(signer=signer, wall_clock=wall_clock),
+        calls=Calls(limits.in_flight),
+        pacer=Pacer(),
+        metrics=metrics,
+    )
+    core = Core(
+        spec=spec,
+        table=table,
+        sessions=sessions,
+        runner=runner,
+        hub=hub,
+        own=OwnAnswers(server_info=SERVER_INFO, signer=signer),
+        post=post,
+        metrics=metrics,
+        draining=lambda: gateway.refusing,
+    )
+    legacy = LegacyFace(core=core)
+    streams = LegacyStream(core=core, face=legacy)
+    listening = Listening(core=core)
+    dispatch = Dispatch(
+        core=core,
+        legacy=legacy,
+        streams=streams,
+        modern=ModernFace(core=core, listening=listening),
+        sse=SseFace(core=core, face=legacy, streams=streams),
+    )
+    gateway = Gateway(core=core, dispatch=dispatch, listening=listening)
+    return gateway
+
+
+async def keep_table(spec: Cell[GatewaySpec], fleet: Fleet, table: Cell[RouteTable]) -> None:
+    """Build a new table whenever spec or snapshots have changed, until cancelled."""
+    while True:
+        versions = (spec.version, fleet.snapshots.version)
+        table.set(await _built(spec.value, fleet, table.value))
+        await _either_changed(spec, fleet, versions)
+        await trio.sleep(GATHER_S)
+
+
+async def _built(spec: GatewaySpec, fleet: Fleet, previous: RouteTable) -> RouteTable:
+    """The next table; others run between the steps."""
+    steps = build_steps(spec, fleet.snapshots.value, previous, server_info=SERVER_INFO)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            table: RouteTable = done.value
+            return table
+        await trio.lowlevel.checkpoint()
+
+
+async def _either_changed(spec: Cell[GatewaySpec], fleet: Fleet, versions: tuple[int, int]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def of_spec() -> None:
+            await spec.changed(versions[0])
+            nursery.cancel_scope.cancel("spec changed")
+
+        async def of_snapshots() -> None:
+            await fleet.snapshots.changed(versions[1])
+            nursery.cancel_scope.cancel("snapshots changed")
+
+        nursery.start_soon(of_spec, name="await spec")
+        nursery.start_soon(of_snapshots, name="await snapshots")
+
+
+async def _prune(parking: Parking) -> None:
+    while True:
+        await trio.sleep(PRUNE_S)
+        parking.prune()

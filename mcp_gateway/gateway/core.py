@@ -1,0 +1,58 @@
+"""What the faces share: one value that names every collaborator.
+
+Owns no behaviour but the look-up of a request's place. Deliberately not a service
+locator for the rest of the program: only ``dispatch`` and the faces see it.
+"""
+
+from collections.abc import Callable
+
+import attrs
+
+from mcp_gateway.cell import Cell
+from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.gateway.hub import Hub
+from mcp_gateway.gateway.own_answers import OwnAnswers
+from mcp_gateway.gateway.post import Post
+from mcp_gateway.gateway.runner import Runner
+from mcp_gateway.gateway.session_table import SessionTable
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.routing.table import RouteTable, View
+from mcp_gateway.telemetry.metrics import Metrics
+from mcp_gateway.values import GatewayName
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where a request came in: a gateway or one of its virtual servers."""
+
+    gateway: GatewayName
+    virtual: str
+    view: View
+
+    @property
+    def realm(self) -> str:
+        """What ids, cursors and states made here are bound to."""
+        return f"{self.gateway}|{self.virtual}"
+
+
+@attrs.define(eq=False, kw_only=True)
+class Core:
+    """The collaborators of the client faces."""
+
+    spec: Cell[GatewaySpec]
+    table: Cell[RouteTable]
+    sessions: SessionTable
+    runner: Runner
+    hub: Hub
+    own: OwnAnswers
+    post: Post[jsonrpc.RpcResponse]
+    metrics: Metrics
+    draining: Callable[[], bool]
+    """True once new requests are refused (drain phase 2 and later)."""
+
+    def place(self, host: str, virtual: str) -> Place | None:
+        """Find the view for a Host and a virtual server's name; None when there is no such virtual server."""
+        table = self.table.value
+        gateway = table.hosts.find(host)
+        view = table.views.get((gateway, virtual))
+        return None if view is None else Place(gateway=gateway, virtual=virtual, view=view)

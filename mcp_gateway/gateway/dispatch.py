@@ -1,0 +1,197 @@
+"""One HTTP request: which face serves it.
+
+Owns paths, verbs, the body's shape (one message, a batch, neither), sessions by
+their id, and the drain's refusals. Deliberately decides nothing inside a message.
+Invariant: every path through ``dispatch`` writes exactly one answer, and the same
+code serves every entrance (design 3.6).
+
+Spec: reference 1.2 and 1.4; design section 5.
+"""
+
+from typing import Final
+
+import attrs
+
+from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.errors import MalformedMessage, Overload
+from mcp_gateway.gateway.batch import Batch
+from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.core import Core, Place
+from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.http_answers import SESSION_HEADER, VERSION_HEADER, accepted, is_json, refusal, refuse
+from mcp_gateway.gateway.legacy_face import LegacyFace
+from mcp_gateway.gateway.legacy_stream import LegacyStream
+from mcp_gateway.gateway.modern_face import ModernFace
+from mcp_gateway.gateway.outlet import JSON_HEAD
+from mcp_gateway.gateway.own_answers import negotiate
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.gateway.sse_face import SseFace
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol.envelope import ANONYMOUS_INFO, Rejection, is_modern
+from mcp_gateway.protocol.eras import ERAS, Era
+from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_gateway.values import JsonObject
+
+PATH: Final = "/mcp"
+VIRTUAL: Final = "/mcp/vs/"
+NO_SESSION: Final = refusal(400, "missing Mcp-Session-Id: send initialize first")
+UNKNOWN_SESSION: Final = refusal(404, "unknown session: initialize again")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Dispatch:
+    """The function every entrance calls."""
+
+    core: Core
+    legacy: LegacyFace
+    streams: LegacyStream
+    modern: ModernFace
+    sse: SseFace
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        """Answer one request; never raises but for bugs."""
+        if self.core.draining():
+            overload = Rejection(status=503, code=INVALID_REQUEST, message="the gateway is shutting down")
+            await refuse(reply, overload, ((b"retry-after", b"1"),))
+            return
+        virtual = request.path[len(VIRTUAL) :] if request.path.startswith(VIRTUAL) else ""
+        place = self.core.place((request.header(b"host") or b"").decode("latin-1"), virtual)
+        if place is None:
+            await reply.whole(404, JSON_HEAD, b'{"error":"no such virtual server"}')
+        elif request.path in ("/sse", "/messages"):
+            await self.sse.serve(request, reply, place)
+        elif request.method == "POST":
+            await self._post(request, reply, place)
+        elif request.method in ("GET", "DELETE"):
+            await self._of_session(request, reply, place)
+        else:
+            allow = (b"allow", b"GET, POST, DELETE, OPTIONS")
+            await reply.whole(405, (*JSON_HEAD, allow), b'{"error":"method not allowed"}')
+
+    async def _post(self, request: Request, reply: Reply, place: Place) -> None:
+        if not is_json(request):
+            await refuse(reply, refusal(415, "Content-Type must be application/json"))
+            return
+        accepts = accepted(request)
+        if not (accepts.json or accepts.sse):
+            await refuse(reply, refusal(406, "Accept must allow application/json or text/event-stream"))
+            return
+        version = _text(request, VERSION_HEADER)
+        if jsonrpc.looks_like_batch(request.body):
+            await self._batch(request, reply, place, version)
+            return
+        try:
+            message = jsonrpc.read(request.body)
+        except MalformedMessage as fault:
+            id_raw = jsonrpc.readable_id(request.body)
+            await refuse(reply, Rejection(status=400, code=fault.code, message=fault.what, id_raw=id_raw))
+            return
+        if is_modern(version, message):
+            await self.modern.take(request, reply, place, message)
+        elif isinstance(message, jsonrpc.RpcRequest) and message.method == "initialize":
+            await self._initialize(request, reply, place, message)
+        else:
+            await self._in_session(request, reply, place, message)
+
+    async def _initialize(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcRequest) -> None:
+        """Begin a session. Spec: MCP 2025-11-25 basic/lifecycle."""
+        capabilities = message.params.get("capabilities")
+        if not isinstance(message.params.get("protocolVersion"), str):
+            text = "params.protocolVersion must be a string"
+            await reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, INVALID_PARAMS, text))
+            return
+        declared: JsonObject = capabilities if isinstance(capabilities, dict) else {}
+        era = negotiate(message.params.get("protocolVersion"))
+        try:
+            session_id, session = self.core.sessions.mint(
+                era=era,
+                realm=place.realm,
+                gateway=place.gateway,
+                view=place.virtual,
+                principal=request.principal,
+                identity=identity_of(message, era),
+                capabilities=declared,
+            )
+        except Overload as full:
+            await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
+            return
+        body = jsonrpc.render_result(message.id_raw, self.core.own.initialized(session.era, place.view))
+        await reply.whole(200, (*JSON_HEAD, (b"mcp-session-id", session_id.encode())), body)
+
+    async def session_of(self, request: Request, reply: Reply, place: Place) -> Session | None:
+        """The session a request names; None when it was refused (the answer is written)."""
+        text = _text(request, SESSION_HEADER)
+        if text is None:
+            await refuse(reply, NO_SESSION)
+            return None
+        try:
+            session = await self.core.sessions.find(
+                text, realm=place.realm, gateway=place.gateway, view=place.virtual, principal=request.principal
+            )
+        except Overload as full:
+            await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
+            return None
+        if session is None:
+            await refuse(reply, UNKNOWN_SESSION)
+            return None
+        version = _text(request, VERSION_HEADER)
+        # "If the server receives a request with an invalid or unsupported MCP-Protocol-Version,
+        #  it MUST respond with 400 Bad Request." -- 2025-06-18 basic/transports
+        if version is not None and (version not in ERAS or ERAS[version].modern):
+            await refuse(reply, refusal(400, f"unsupported MCP-Protocol-Version {version[:64]!r}"))
+            return None
+        return session
+
+    async def _in_session(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcMessage) -> None:
+        session = await self.session_of(request, reply, place)
+        if session is not None:
+            await self.legacy.take(request, reply, place, session, message)
+
+    async def _batch(self, request: Request, reply: Reply, place: Place, version: str | None) -> None:
+        """JSON-RPC arrays exist in 2025-03-26 only."""
+        no_batches = refusal(400, "JSON-RPC batches are not part of this protocol version")
+        if version is not None and not (version in ERAS and ERAS[version].batches):
+            await refuse(reply, no_batches)
+            return
+        session = await self.session_of(request, reply, place)
+        if session is None:
+            return
+        if not session.era.batches:
+            await refuse(reply, no_batches)
+            return
+        await Batch(face=self.legacy, place=place, session=session).serve(request, reply)
+
+    async def _of_session(self, request: Request, reply: Reply, place: Place) -> None:
+        """GET and DELETE belong to 2025 sessions; a 2026 client has neither (T2)."""
+        if _text(request, SESSION_HEADER) is None and request.method == "GET":
+            await reply.whole(405, (*JSON_HEAD, (b"allow", b"POST")), _no_stream_body())
+            return
+        session = await self.session_of(request, reply, place)
+        if session is None:
+            return
+        if request.method == "DELETE":
+            await self.core.sessions.end(session, Cause.SESSION)
+            await reply.whole(204, (), b"")
+        elif not accepted(request).sse:
+            await refuse(reply, refusal(406, "Accept must allow text/event-stream"))
+        else:
+            await self.streams.serve(request, reply, session)
+
+
+def identity_of(message: jsonrpc.RpcRequest, era: Era) -> ClientIdentity:
+    """What backends will be told of a 2025 client: its own words."""
+    return ClientIdentity(
+        capabilities=splice.value_at(message.raw, ("params", "capabilities")) or b"{}",
+        info=splice.value_at(message.raw, ("params", "clientInfo")) or ANONYMOUS_INFO,
+        version=era.version,
+    )
+
+
+def _text(request: Request, name: bytes) -> str | None:
+    """The one value of a header; several are none."""
+    values = request.all(name)
+    return values[0].decode("latin-1").strip() if len(values) == 1 else None
+
+
+def _no_stream_body() -> bytes:
+    return jsonrpc.render_error(None, METHOD_NOT_FOUND, "GET needs the Mcp-Session-Id of a 2025 session")

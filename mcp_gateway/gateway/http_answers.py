@@ -1,0 +1,48 @@
+"""Answers that are decided by HTTP alone, before any message is looked at.
+
+Owns the checks of Content-Type and Accept and the bodies of plain refusals.
+Pure. Spec: reference 1.2 (T25) and 1.4; RFC 9110 12.5.1.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.outlet import JSON_HEAD, Accepts
+from mcp_gateway.protocol.envelope import Rejection
+from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
+from mcp_gateway.values import Header
+
+SESSION_HEADER: Final = b"mcp-session-id"
+VERSION_HEADER: Final = b"mcp-protocol-version"
+
+
+def accepted(request: Request) -> Accepts:
+    """Which of our two answer forms the client takes; a missing or ``*/*`` Accept means both."""
+    values = request.all(b"accept")
+    if not values:
+        return Accepts()
+    json = sse = False
+    for part in b",".join(values).lower().split(b","):
+        media, *parameters = (piece.strip() for piece in part.split(b";"))
+        if any(parameter.replace(b" ", b"") in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000") for parameter in parameters):
+            continue
+        json = json or media in (b"*/*", b"application/*", b"application/json")
+        sse = sse or media in (b"*/*", b"text/*", b"text/event-stream")
+    return Accepts(json=json, sse=sse)
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body claims to be JSON."""
+    values = request.all(b"content-type")
+    return len(values) == 1 and values[0].partition(b";")[0].strip().lower() == b"application/json"
+
+
+def refusal(status: int, message: str, code: int = INVALID_REQUEST) -> Rejection:
+    """A refusal that has no request id to name."""
+    return Rejection(status=status, code=code, message=message)
+
+
+async def refuse(reply: Reply, rejection: Rejection, headers: Sequence[Header] = ()) -> None:
+    """Send a refusal."""
+    await reply.whole(rejection.status, (*JSON_HEAD, *headers), rejection.body())

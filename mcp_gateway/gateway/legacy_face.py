@@ -1,0 +1,237 @@
+"""The server face for 2025 clients: one message of one session at a time.
+
+Owns what each request, notification and response of a session means. Deliberately
+leaves HTTP verbs to ``dispatch``, streams to ``legacy_stream`` and the call itself
+to ``runner``. Invariant: a request gets one answer under its own id; one that its
+own client cancelled ends its stream without a response (design, invariant 1).
+
+Spec: MCP 2024-11-05 .. 2025-11-25, reference 1.4 and 1.5.
+"""
+
+import logging
+from typing import assert_never
+
+import attrs
+import trio
+
+from mcp_gateway.backends.backend import Caller
+from mcp_gateway.errors import GatewayError, Overload
+from mcp_gateway.gateway.calls import Call, Cause
+from mcp_gateway.gateway.core import Core, Place
+from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.errand import Errand, Outcome
+from mcp_gateway.gateway.http_answers import accepted
+from mcp_gateway.gateway.outlet import JSON_HEAD, Outlet
+from mcp_gateway.gateway.own_answers import Invalid
+from mcp_gateway.gateway.runner import failure
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.gateway.session_ear import SessionEar
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
+from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False, kw_only=True)
+class LegacyFace:
+    """Serves the messages of 2025 sessions."""
+
+    core: Core
+
+    async def take(
+        self, request: Request, reply: Reply, place: Place, session: Session, message: jsonrpc.RpcMessage
+    ) -> None:
+        """Serve one message: a request is answered, everything else gets 202."""
+        match message:
+            case jsonrpc.RpcRequest():
+                await self._request(request, reply, place, session, message)
+            case jsonrpc.RpcNotification():
+                await self._notification(session, message)
+                await reply.whole(202, (), b"")
+            case jsonrpc.RpcResponse():
+                await self._response(session, message)
+                await reply.whole(202, (), b"")
+            case _:
+                assert_never(message)
+
+    async def _request(
+        self, request: Request, reply: Reply, place: Place, session: Session, message: jsonrpc.RpcRequest
+    ) -> None:
+        if message.id in session.calls:
+            text = f"request id {message.id!r} is in flight already: ids must be unique within a session"
+            await reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, INVALID_REQUEST, text))
+            return
+        call = Call(method=message.method, scope=request.scope)
+        outlet = self._outlet(request, reply, session)
+        session.calls[message.id] = call
+        try:
+            outcome = await self._outcome(request, place, session, message, call, outlet)
+        finally:
+            session.calls.pop(message.id, None)
+            session.touch()
+        if call.cause is Cause.MESSAGE and request.scope.cancelled_caught:
+            await outlet.abandon(outcome.status, outcome.body)
+        else:
+            await outlet.finish(outcome.status, outcome.body)
+
+    def _outlet(self, request: Request, reply: Reply, session: Session) -> Outlet:
+        accepts = accepted(request)
+        log = session.replay.open() if session.era.resumable and accepts.sse else None
+        keep_alive_s = self.core.spec.value.http.keep_alive_s
+        outlet = Outlet(reply=reply, era=session.era, accepts=accepts, log=log, keep_alive_s=keep_alive_s)
+        # "Disconnection SHOULD NOT be interpreted as the client cancelling its request." -- 2025-11-25 transports
+        reply.on_gone(outlet.leave)
+        return outlet
+
+    async def _outcome(
+        self,
+        request: Request,
+        place: Place,
+        session: Session,
+        message: jsonrpc.RpcRequest,
+        call: Call,
+        outlet: Outlet,
+    ) -> Outcome:
+        decision = decide(message.method, message.params, place.view, session.era)
+        match decision:
+            case Answer():
+                return self._result(message, decision.result)
+            case Refuse():
+                body = jsonrpc.render_error(message.id_raw, decision.code, decision.message, decision.data)
+                return Outcome(status=200, body=body, label="refused")
+            case ListOf():
+                return self._list(place, session, message, decision)
+            case Own():
+                return self._own(session, message)
+            case Forward() if message.method in ("resources/subscribe", "resources/unsubscribe"):
+                return await self._subscription(session, message, decision)
+            case Forward():
+                return await self._forward(request, place, session, message, call, outlet, decision)
+            case _:
+                assert_never(decision)
+
+    async def _forward(
+        self,
+        request: Request,
+        place: Place,
+        session: Session,
+        message: jsonrpc.RpcRequest,
+        call: Call,
+        outlet: Outlet,
+        decision: Forward,
+    ) -> Outcome:
+        caller = self.caller(session)
+        errand = Errand(
+            message=message,
+            client=session.era,
+            caller=caller,
+            target=decision.target,
+            edits=decision.edits,
+            capabilities=session.capabilities,
+            log_level=session.log_level,
+            headers=request.headers,
+        )
+        await self._join_backend(session, errand)
+        try:
+            return await self.core.runner.run(errand, call, outlet, session, place.realm)
+        except Overload as full:
+            return failure(message.id_raw, full, None)
+
+    def caller(self, session: Session) -> Caller:
+        """Whose upstream session the session's requests use."""
+        return Caller(
+            session=session.key,
+            principal=session.principal,
+            identity=session.identity,
+            wants_stream=bool(session.streams),
+        )
+
+    async def _join_backend(self, session: Session, errand: Errand) -> None:
+        """The first call to a backend: from now on it may speak on the session's GET stream."""
+        key = errand.target.backend
+        if key in session.backends:
+            return
+        session.backends.add(key)
+        backend = self.core.runner.fleet.get(key)
+        if session.streams and backend is not None:
+            ear = SessionEar(session=session, backend=backend, caller=errand.caller)
+            await backend.set_stream(session.key, ear.hear)
+
+    def _list(self, place: Place, session: Session, message: jsonrpc.RpcRequest, wanted: ListOf) -> Outcome:
+        answer = self.core.own.listed(wanted, session.era, place.view, place.realm)
+        if isinstance(answer, Invalid):
+            return self._error(message, answer.code, answer.message)
+        session.seen[wanted.kind] = place.view.fingerprint(wanted.kind)
+        return self._result(message, answer)
+
+    def _own(self, session: Session, message: jsonrpc.RpcRequest) -> Outcome:
+        """``logging/setLevel``, and what ``dispatch`` has kept out of sessions."""
+        level = message.params.get("level")
+        if message.method != "logging/setLevel" or not isinstance(level, str):
+            return self._error(message, INVALID_REQUEST, f"{message.method} must not be sent within a session")
+        session.log_level = level
+        return self._result(message, b"{}")
+
+    async def _subscription(self, session: Session, message: jsonrpc.RpcRequest, decision: Forward) -> Outcome:
+        target = decision.target
+        timeouts = self.core.runner.timeouts(target.backend)
+        try:
+            with trio.move_on_after(timeouts.call_s):
+                if message.method == "resources/subscribe":
+                    await self.core.hub.subscribe(session.mailbox, target)
+                    session.subscriptions.add(target.federated)
+                else:
+                    session.subscriptions.discard(target.federated)
+                    await self.core.hub.unsubscribe(session.mailbox, target)
+                return self._result(message, b"{}")
+        except GatewayError as error:
+            return failure(message.id_raw, error, target.backend)
+        return failure(message.id_raw, self.core.runner.late(target.backend), target.backend)
+
+    async def _notification(self, session: Session, message: jsonrpc.RpcNotification) -> None:
+        match message.method:
+            case "notifications/cancelled":
+                self._cancelled(session, message)
+            case "notifications/roots/list_changed" | "notifications/progress":
+                await self._pass_on(session, message)
+            case _:
+                # "notifications/initialized" needs no action; unknown ones are ignored (JSON-RPC).
+                logger.debug("notification", extra={"method": message.method[:64]})
+
+    def _cancelled(self, session: Session, message: jsonrpc.RpcNotification) -> None:
+        """Cancel one of this session's own calls; an unknown id is ignored (races are normal)."""
+        request_id = message.params.get("requestId")
+        if isinstance(request_id, bool) or not isinstance(request_id, str | int):
+            return
+        call = session.calls.get(request_id)
+        # "The initialize request MUST NOT be cancelled by clients" -- it is in no session's calls.
+        if call is not None:
+            call.cancel(Cause.MESSAGE)
+
+    async def _pass_on(self, session: Session, message: jsonrpc.RpcNotification) -> None:
+        """Tell every backend that this session has an upstream session with."""
+        caller = self.caller(session)
+        for key in tuple(session.backends):
+            backend = self.core.runner.fleet.get(key)  # type: ignore[arg-type]  # keys of the set are BackendKeys
+            era = backend.snapshot.era if backend is not None else None
+            if backend is None or era is None or era.modern:
+                continue
+            try:
+                with trio.move_on_after(backend.spec.timeouts.connect_s):
+                    await backend.respond(caller, message.raw)
+            except GatewayError as gone:
+                logger.debug("notification not passed on", extra={"backend": key, "why": str(gone)})
+
+    async def _response(self, session: Session, message: jsonrpc.RpcResponse) -> None:
+        try:
+            if not await self.core.post.deliver(f"session:{session.key}", message):
+                logger.debug("answer to no open question", extra={"session": session.key[:8]})
+        except GatewayError as gone:
+            logger.debug("answer not delivered", extra={"session": session.key[:8], "why": str(gone)})
+
+    def _result(self, message: jsonrpc.RpcRequest, result: bytes) -> Outcome:
+        return Outcome(status=200, body=jsonrpc.render_result(message.id_raw, result))
+
+    def _error(self, message: jsonrpc.RpcRequest, code: int, text: str) -> Outcome:
+        return Outcome(status=200, body=jsonrpc.render_error(message.id_raw, code, text), label="refused")

@@ -1,0 +1,128 @@
+"""The streams that a 2025 client opens with GET: standalone, and resumed.
+
+Owns what is sent on them and how they end. Deliberately makes no messages
+(mailbox and replay log do). Invariants: a message goes to exactly one stream; a
+resume gives only later events of the stream its id names, or nothing at all.
+
+Spec: MCP 2025-11-25 basic/transports, Listening for Messages and Resumability.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from mcp_gateway.gateway.core import Core
+from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.http_answers import refusal, refuse
+from mcp_gateway.gateway.legacy_face import LegacyFace
+from mcp_gateway.gateway.outlet import RETRY_MS, SSE_HEAD
+from mcp_gateway.gateway.replay import StreamLog
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.gateway.session_ear import SessionEar
+from mcp_gateway.values import BackendKey
+
+
+@attrs.define(eq=False, kw_only=True)
+class LegacyStream:
+    """Serves GET for sessions."""
+
+    core: Core
+    face: LegacyFace
+
+    async def serve(self, request: Request, reply: Reply, session: Session) -> None:
+        """Hold one stream open until the client leaves, a newer one replaces it, or the gateway drains."""
+        last = request.header(b"last-event-id")
+        if last and session.era.resumable:
+            await self._resume(reply, session, last.decode("latin-1"))
+            return
+        async with self._open(reply, session):
+            await reply.open(200, SSE_HEAD)
+            log = session.replay.open() if session.era.resumable else None
+            if log is not None and session.era.priming_event:
+                await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
+            await self.pump(reply, session, log)
+
+    @asynccontextmanager
+    async def _open(self, reply: Reply, session: Session) -> AsyncIterator[None]:
+        """The life of one stream: bounded, replaced by newer ones, ended when its client leaves."""
+        bound = self.core.spec.value.limits.streams_per_session
+        while len(session.streams) >= bound:
+            session.streams.pop(0).cancel(reason="a newer stream took its place")
+        with trio.CancelScope() as scope:
+            first = not session.streams
+            session.streams.append(scope)
+            reply.on_gone(lambda: scope.cancel(reason="client left"))
+            try:
+                if first:
+                    await self.connect(session, opened=True)
+                yield
+            finally:
+                if scope in session.streams:
+                    session.streams.remove(scope)
+                session.touch()
+        if not session.streams and not session.ended:
+            await self.connect(session, opened=False)
+
+    async def pump(self, reply: Reply, session: Session, log: StreamLog | None) -> None:
+        """Send what the mailbox holds, and a comment when it is quiet."""
+        mailbox = session.mailbox
+        keep_alive_s = self.core.spec.value.http.keep_alive_s
+        while True:
+            message = mailbox.take()
+            if message is not None:
+                event_id = log.append(message) if log is not None else None
+                if not await reply.event(message, event_id=event_id):
+                    mailbox.put_back(message)
+                    return
+                continue
+            if mailbox.closed:
+                break
+            with trio.move_on_after(keep_alive_s) as quiet:
+                await mailbox.wait()
+            if quiet.cancelled_caught and not await reply.comment():
+                return
+        if log is not None:
+            log.end()
+        await reply.close()
+
+    async def _resume(self, reply: Reply, session: Session, event_id: str) -> None:
+        found = session.replay.find(event_id)
+        if found is None or found[0].after(found[1]) is None:
+            text = "this stream cannot be resumed completely: some of its events are no longer kept"
+            await refuse(reply, refusal(400, text))
+            return
+        log, seq = found
+        async with self._open(reply, session):
+            await reply.open(200, SSE_HEAD)
+            await self._replay(reply, log, seq)
+
+    async def _replay(self, reply: Reply, log: StreamLog, seq: int) -> None:
+        """Send what the client missed, then what still comes, until that stream ends."""
+        keep_alive_s = self.core.spec.value.http.keep_alive_s
+        while True:
+            missed = log.after(seq)
+            if missed is None:  # overtaken by the bound while this client read slowly
+                break
+            for number, data in missed:
+                if not await reply.event(data, event_id=f"{log.name}-{number}"):
+                    return
+                seq = number
+            if log.ended and log.next_seq - 1 == seq:
+                break
+            with trio.move_on_after(keep_alive_s) as quiet:
+                if log.next_seq - 1 == seq and not log.ended:
+                    await log.grown()
+            if quiet.cancelled_caught and not await reply.comment():
+                return
+        await reply.close()
+
+    async def connect(self, session: Session, *, opened: bool) -> None:
+        """The session got its first stream or lost its last: backends' own streams follow."""
+        caller = self.face.caller(session)
+        for key in tuple(session.backends):
+            backend = self.core.runner.fleet.get(BackendKey(key))
+            if backend is not None:
+                ear = SessionEar(session=session, backend=backend, caller=caller)
+                await backend.set_stream(session.key, ear.hear if opened else None)

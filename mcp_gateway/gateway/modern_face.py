@@ -1,0 +1,133 @@
+"""The server face for 2026 clients: every request stands alone.
+
+Owns what each valid modern request means. Deliberately keeps nothing between
+requests but parked calls (``parking``). Invariant: a client that closes its
+response stream has cancelled (MCP 2026-07-28 basic/patterns/cancellation).
+
+Spec: MCP 2026-07-28; reference 1.2, 1.5 and 1.9.
+"""
+
+from typing import assert_never
+
+import attrs
+
+from mcp_gateway.backends.backend import Caller
+from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.errors import Overload
+from mcp_gateway.gateway.calls import Call, Cause
+from mcp_gateway.gateway.core import Core, Place
+from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.errand import Errand, Outcome
+from mcp_gateway.gateway.http_answers import accepted, refuse
+from mcp_gateway.gateway.listen import Listening
+from mcp_gateway.gateway.outlet import Outlet
+from mcp_gateway.gateway.own_answers import Invalid
+from mcp_gateway.gateway.relay import status_for
+from mcp_gateway.gateway.runner import failure
+from mcp_gateway.protocol import headers as mcp_headers
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, must_be_request
+from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH
+from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
+
+
+@attrs.define(eq=False, kw_only=True)
+class ModernFace:
+    """Serves modern requests."""
+
+    core: Core
+    listening: Listening
+
+    async def take(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcMessage) -> None:
+        """Serve one POST of the modern era."""
+        rejection = must_be_request(message)
+        if rejection is not None:
+            await refuse(reply, rejection)
+            return
+        if not isinstance(message, jsonrpc.RpcRequest):
+            # No client notification is defined over HTTP in this revision (T7): accepted and dropped.
+            await reply.whole(202, (), b"")
+            return
+        climbed = climb(message, request.headers)
+        if isinstance(climbed, Rejection):
+            await refuse(reply, climbed)
+            return
+        await self._request(request, reply, place, climbed)
+
+    async def _request(self, request: Request, reply: Reply, place: Place, modern: ModernCall) -> None:
+        message = modern.message
+        keep_alive_s = self.core.spec.value.http.keep_alive_s
+        outlet = Outlet(reply=reply, era=modern.era, accepts=accepted(request), keep_alive_s=keep_alive_s)
+        if message.method == "subscriptions/listen":
+            await self.listening.serve(reply, place, modern)
+            return
+        call = Call(method=message.method, scope=request.scope)
+
+        def gone() -> None:
+            outlet.leave()
+            call.cancel(Cause.DISCONNECT)
+
+        reply.on_gone(gone)
+        outcome = await self._outcome(request, place, modern, call, outlet)
+        await outlet.finish(outcome.status, outcome.body)
+
+    async def _outcome(self, request: Request, place: Place, modern: ModernCall, call: Call, outlet: Outlet) -> Outcome:
+        message = modern.message
+        decision = decide(message.method, message.params, place.view, modern.era)
+        match decision:
+            case Answer():
+                return self._result(message, self.core.runner.relay.stamped_complete(decision.result))
+            case ListOf():
+                answer = self.core.own.listed(decision, modern.era, place.view, place.realm)
+                if isinstance(answer, Invalid):
+                    return self._error(modern, answer.code, answer.message)
+                return self._result(message, answer)
+            case Own():
+                return self._result(message, self.core.own.discovered(modern.era, place.view))
+            case Refuse():
+                body = jsonrpc.render_error(message.id_raw, decision.code, decision.message, decision.data)
+                return Outcome(status=status_for(modern.era, decision.code), body=body, label="refused")
+            case Forward():
+                return await self._forward(request, place, modern, call, outlet, decision)
+            case _:
+                assert_never(decision)
+
+    async def _forward(
+        self,
+        request: Request,
+        place: Place,
+        modern: ModernCall,
+        call: Call,
+        outlet: Outlet,
+        decision: Forward,
+    ) -> Outcome:
+        message = modern.message
+        try:
+            arguments = message.params.get("arguments")
+            mcp_headers.check_mirrored(decision.target.headers, arguments, request.headers)
+        except mcp_headers.HeaderFault as fault:
+            return self._error(modern, HEADER_MISMATCH, str(fault))
+        identity = ClientIdentity(capabilities=modern.capabilities, info=modern.client_info)
+        errand = Errand(
+            message=message,
+            client=modern.era,
+            caller=Caller(session=None, principal=request.principal, identity=identity),
+            target=decision.target,
+            edits=decision.edits,
+            capabilities=modern.capabilities_value,
+            log_level=modern.log_level,
+            headers=request.headers,
+        )
+        try:
+            return await self.core.runner.run(errand, call, outlet, None, place.realm)
+        except Overload as full:
+            outcome = failure(message.id_raw, full, None)
+            outlet.headers = ((b"retry-after", b"1"),)
+            return attrs.evolve(outcome, status=503)
+
+    def _result(self, message: jsonrpc.RpcRequest, result: bytes) -> Outcome:
+        return Outcome(status=200, body=jsonrpc.render_result(message.id_raw, result))
+
+    def _error(self, modern: ModernCall, code: int, text: str) -> Outcome:
+        body = jsonrpc.render_error(modern.message.id_raw, code, text)
+        return Outcome(status=status_for(modern.era, code), body=body, label="refused")

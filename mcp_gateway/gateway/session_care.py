@@ -1,0 +1,53 @@
+"""What a session holds outside its own object, from its first to its last moment.
+
+Owns joining and leaving the hub and the post, and freeing upstream sessions.
+Deliberately holds no sessions (``session_table``). Invariant: after ``ended``
+nothing outside the session refers to it.
+"""
+
+import logging
+
+import attrs
+import trio
+
+from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.gateway.hub import Audience, Hub
+from mcp_gateway.gateway.post import Post
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False, kw_only=True)
+class SessionCare:
+    """Opens and closes the doors of sessions."""
+
+    hub: Hub
+    post: Post[jsonrpc.RpcResponse]
+    fleet: Fleet
+    nursery: trio.Nursery
+    """Where goodbyes to backends run: whoever ends a session does not wait for them."""
+    _audiences: dict[str, Audience] = attrs.field(factory=dict)
+
+    def opened(self, session: Session) -> None:
+        """A session is in memory now."""
+        audience = Audience(view=(session.gateway, session.view), mailbox=session.mailbox, seen=session.seen)
+        self._audiences[session.key] = audience
+        self.hub.join(audience)
+        self.post.claim(f"session:{session.key}", session.questions.deliver)
+
+    def ended(self, session: Session) -> None:
+        """A session has left memory."""
+        self.post.release(f"session:{session.key}")
+        audience = self._audiences.pop(session.key, None)
+        self.nursery.start_soon(self._farewell, session, audience, name="session:farewell")
+
+    async def _farewell(self, session: Session, audience: Audience | None) -> None:
+        if audience is not None:
+            await self.hub.leave(audience)
+        for key in session.backends:
+            backend = self.fleet.get(BackendKey(key))
+            if backend is not None:
+                await backend.end_session(session.key)

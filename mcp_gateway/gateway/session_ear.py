@@ -1,0 +1,56 @@
+"""What a backend says to a 2025 session outside any call.
+
+Owns the relay from an upstream session's standalone stream to the client's.
+Deliberately ignores list changes and resource updates: the hub announces those
+from the gateway's own session, once. Invariant: a question is posted only while
+the client has a stream to be asked on.
+"""
+
+import attrs
+
+from mcp_gateway.backends.backend import Backend, Caller
+from mcp_gateway.backends.transports.base import Inbound
+from mcp_gateway.errors import Overload
+from mcp_gateway.gateway.server_requests import allowed, answer_for
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol.methods import level_at_least
+from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
+
+
+@attrs.frozen(kw_only=True)
+class SessionEar:
+    """Hears one backend on behalf of one session."""
+
+    session: Session
+    backend: Backend
+    caller: Caller
+
+    async def hear(self, inbound: Inbound) -> None:
+        """Take one message (a ``Hear``)."""
+        if inbound.id_raw is not None:
+            await self._question(inbound, inbound.id_raw)
+        elif inbound.method == "notifications/message":
+            wanted = self.session.log_level
+            if wanted is None or level_at_least(str(inbound.params.get("level")), wanted):
+                self.session.mailbox.post(inbound.raw)
+
+    async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
+        session = self.session
+        if inbound.method == "ping":
+            await self.backend.respond(self.caller, jsonrpc.render_result(id_raw, b"{}"))
+            return
+
+        async def on_answer(response: jsonrpc.RpcResponse) -> None:
+            await self.backend.respond(self.caller, answer_for(id_raw, response))
+
+        why = f"the client cannot do {inbound.method}"
+        if session.streams and allowed(inbound.method, inbound.params, session.capabilities):
+            try:
+                asked = session.questions.ask(on_answer)
+            except Overload as full:
+                why = str(full)
+            else:
+                session.mailbox.post(splice.rewrite(inbound.raw, {"id": jsonrpc.dumps(asked)}))
+                return
+        await self.backend.respond(self.caller, jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))

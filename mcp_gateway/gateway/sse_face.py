@@ -1,0 +1,181 @@
+"""The server face for 2024-11-05 clients, who speak HTTP+SSE.
+
+Owns ``/sse`` (the one stream everything comes back on) and ``/messages`` (where
+messages are posted). Deliberately serves messages like any 2025 session.
+Invariant: an answer goes to the stream of the session it was posted for; when
+that stream ends, so does the session.
+
+Spec: MCP 2024-11-05 basic/transports, HTTP with SSE.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import parse_qs
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.errors import MalformedMessage, Overload
+from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.core import Core, Place
+from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.http_answers import is_json, refusal, refuse
+from mcp_gateway.gateway.legacy_face import LegacyFace
+from mcp_gateway.gateway.legacy_stream import LegacyStream
+from mcp_gateway.gateway.outlet import JSON_HEAD, SSE_HEAD
+from mcp_gateway.gateway.session import Session
+from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol.envelope import ANONYMOUS_INFO
+from mcp_gateway.protocol.eras import V2024_11_05
+from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
+from mcp_gateway.values import Header
+
+MAX_PENDING: Final = 64
+"""Messages of one client that are being served at once."""
+
+
+@attrs.define(eq=False)
+class StreamReply:
+    """A reply whose answer goes to the session's stream instead of to the POST."""
+
+    stream: Reply
+    lock: trio.Lock
+
+    async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        return await self.event(body) if body else True
+
+    async def open(self, status: int, headers: Sequence[Header]) -> bool:
+        return True
+
+    async def event(
+        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+    ) -> bool:
+        if not data:
+            return True
+        async with self.lock:
+            return await self.stream.event(data, name="message")
+
+    async def comment(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        """The stream belongs to the session, not to one answer."""
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        self.stream.on_gone(callback)
+
+
+@attrs.define(eq=False, kw_only=True)
+class OldClient:
+    """One open HTTP+SSE connection."""
+
+    session: Session
+    reply: StreamReply
+    nursery: trio.Nursery
+    pending: int = 0
+
+
+@attrs.define(eq=False, kw_only=True)
+class SseFace:
+    """Serves ``/sse`` and ``/messages``."""
+
+    core: Core
+    face: LegacyFace
+    streams: LegacyStream
+    _clients: dict[str, OldClient] = attrs.field(factory=dict)
+
+    async def serve(self, request: Request, reply: Reply, place: Place) -> None:
+        """Serve one request to either path."""
+        if request.path == "/sse" and request.method == "GET":
+            await self._open(request, reply, place)
+        elif request.path == "/messages" and request.method == "POST":
+            await self._post(request, reply, place)
+        else:
+            allow = b"GET" if request.path == "/sse" else b"POST"
+            await reply.whole(405, (*JSON_HEAD, (b"allow", allow)), b'{"error":"method not allowed"}')
+
+    async def _open(self, request: Request, reply: Reply, place: Place) -> None:
+        try:
+            session_id, session = self.core.sessions.mint(
+                era=V2024_11_05,
+                realm=place.realm,
+                gateway=place.gateway,
+                view=place.virtual,
+                principal=request.principal,
+                identity=ClientIdentity(info=ANONYMOUS_INFO, version=V2024_11_05.version),
+                capabilities={},
+            )
+        except Overload as full:
+            await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
+            return
+        with trio.CancelScope() as scope:
+            session.streams.append(scope)
+            reply.on_gone(lambda: scope.cancel(reason="client left"))
+            await reply.open(200, SSE_HEAD)
+            await reply.event(f"/messages?sessionId={session_id}".encode(), name="endpoint")
+            async with trio.open_nursery() as nursery:
+                stream = StreamReply(reply, trio.Lock())
+                self._clients[session.key] = OldClient(session=session, reply=stream, nursery=nursery)
+                try:
+                    await self.streams.pump(stream, session, None)
+                finally:
+                    del self._clients[session.key]
+                    nursery.cancel_scope.cancel("the client's stream ended")
+            await reply.close()
+        with trio.move_on_after(self.core.spec.value.http.keep_alive_s):
+            await self.core.sessions.end(session, Cause.SESSION)
+
+    async def _post(self, request: Request, reply: Reply, place: Place) -> None:
+        client = await self._client_of(request, place)
+        if client is None:
+            await refuse(reply, refusal(404, "unknown session: open /sse again"))
+            return
+        if not is_json(request):
+            await refuse(reply, refusal(415, "Content-Type must be application/json"))
+            return
+        try:
+            message = jsonrpc.read(request.body)
+        except MalformedMessage as fault:
+            await refuse(reply, refusal(400, fault.what, fault.code))
+            return
+        if client.pending >= MAX_PENDING:
+            await refuse(reply, refusal(503, f"more than {MAX_PENDING} messages at once"), ((b"retry-after", b"1"),))
+            return
+        client.pending += 1
+        client.nursery.start_soon(self._serve, request, client, place, message, name="sse:message")
+        await reply.whole(202, (), b"")
+
+    async def _client_of(self, request: Request, place: Place) -> OldClient | None:
+        text = parse_qs(request.query).get("sessionId", [""])[0]
+        session = await self.core.sessions.find(
+            text, realm=place.realm, gateway=place.gateway, view=place.virtual, principal=request.principal
+        )
+        return self._clients.get(session.key) if session is not None else None
+
+    async def _serve(self, request: Request, client: OldClient, place: Place, message: jsonrpc.RpcMessage) -> None:
+        try:
+            if isinstance(message, jsonrpc.RpcRequest) and message.method == "initialize":
+                await self._initialize(client, place, message)
+            else:
+                own = attrs.evolve(request, scope=trio.CancelScope())
+                await self.face.take(own, client.reply, place, client.session, message)
+        finally:
+            client.pending -= 1
+
+    async def _initialize(self, client: OldClient, place: Place, message: jsonrpc.RpcRequest) -> None:
+        """The session exists already; the client now says who it is and what it can do."""
+        session = client.session
+        if session.backends:
+            text = "initialize must come first"
+            await client.reply.event(jsonrpc.render_error(message.id_raw, INVALID_REQUEST, text))
+            return
+        capabilities = message.params.get("capabilities")
+        session.capabilities = capabilities if isinstance(capabilities, dict) else {}
+        session.identity = ClientIdentity(
+            capabilities=splice.value_at(message.raw, ("params", "capabilities")) or b"{}",
+            info=splice.value_at(message.raw, ("params", "clientInfo")) or ANONYMOUS_INFO,
+            version=session.era.version,
+        )
+        result = self.core.own.initialized(session.era, place.view)
+        await client.reply.event(jsonrpc.render_result(message.id_raw, result))

@@ -1,0 +1,109 @@
+"""What the pages and ``/status`` show of the running program.
+
+Owns the gathering. Deliberately keeps nothing: every look asks anew. Invariant:
+no secret, token, argument or upstream session id is ever in it (design, invariant 3).
+"""
+
+import time
+from collections.abc import Callable
+
+import attrs
+
+from mcp_gateway import __version__
+from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.cell import Cell
+from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.config.watch import ConfigStatus
+from mcp_gateway.front.admission import Admission
+from mcp_gateway.gateway.assembly import Gateway
+from mcp_gateway.telemetry.metrics import Metrics
+from mcp_gateway.values import JsonObject, JsonValue
+
+
+@attrs.define(eq=False, kw_only=True)
+class Status:
+    """A ``front.pages.StatusSource`` for the whole program."""
+
+    metrics: Metrics
+    spec: Cell[GatewaySpec]
+    config: Cell[ConfigStatus]
+    source: str
+    _began_at: float = attrs.field(factory=time.monotonic)
+    _fleet: Fleet | None = None
+    _gateway: Gateway | None = None
+    _draining: Callable[[], bool] = lambda: False
+    _admission: Admission | None = None
+
+    def attach(self, fleet: Fleet, gateway: Gateway, draining: Callable[[], bool]) -> None:
+        """The parts that come up after the admin listener are there."""
+        self._fleet, self._gateway, self._draining = fleet, gateway, draining
+        readings = self.metrics.readings
+        readings.sessions = lambda: len(gateway.core.sessions)
+        readings.streams = lambda: gateway.streams
+
+    def watch_connections(self, admission: Admission) -> None:
+        """The public listener is about to accept."""
+        self._admission = admission
+        self.metrics.readings.connections = lambda: admission.open
+        self.metrics.readings.connections_refused = lambda: admission.refused
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether traffic should come here (design section 5)."""
+        if self._draining():
+            return False, "draining"
+        if self._fleet is None or self._gateway is None:
+            return False, "starting"
+        if not self._fleet.first_discovery_done():
+            return False, "first discovery is under way"
+        return True, ""
+
+    def status(self) -> JsonObject:
+        """See ``front.pages.StatusSource``."""
+        ready, why = self.ready()
+        return {
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._began_at, 1),
+            "ready": ready,
+            "why": why,
+            "draining": self._draining(),
+            "configuration": self._configuration(),
+            "totals": self._totals(),
+            "servers": self._servers(),
+            "collisions": self._collisions(),
+        }
+
+    def _configuration(self) -> JsonObject:
+        state = self.config.value
+        return {
+            "source": self.source,
+            "generation": state.generation,
+            "applied_unix_s": state.loaded_at_unix_s,
+            "error": state.error,
+            "restart_needed": list(state.restart_needed),
+        }
+
+    def _totals(self) -> JsonObject:
+        gateway, admission = self._gateway, self._admission
+        return {
+            "connections": admission.open if admission is not None else 0,
+            "sessions": len(gateway.core.sessions) if gateway is not None else 0,
+            "streams": gateway.streams if gateway is not None else 0,
+            "in_flight": len(gateway.calls) if gateway is not None else 0,
+            "parked": len(gateway.core.runner.parking) if gateway is not None else 0,
+        }
+
+    def _servers(self) -> list[JsonValue]:
+        if self._fleet is None:
+            return []
+        order = {server.key: place for place, server in enumerate(self.spec.value.servers)}
+        keys = sorted(self._fleet.keys, key=lambda key: order.get(key, len(order)))
+        return [self._fleet.status(key) for key in keys]
+
+    def _collisions(self) -> list[JsonValue]:
+        if self._gateway is None:
+            return []
+        table = self._gateway.core.table.value
+        return [
+            {"kind": one.kind.value, "name": one.name, "owner": one.owner, "hidden": [one.loser]}
+            for one in table.collisions
+        ]
