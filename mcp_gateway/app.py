@@ -23,7 +23,6 @@ import attrs
 import trio
 from hypercorn.typing import ASGIFramework
 
-from mcp_gateway.backend_metrics import BackendMetrics
 from mcp_gateway.backends.fleet import Fleet, open_fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.file import load
@@ -128,7 +127,7 @@ class Program:
             root.start_soon(sample_loop, self.metrics, name="loop sampler")
             async with (
                 self._admin_server(status, admin),
-                open_fleet(BackendMetrics(self.metrics)) as fleet,
+                open_fleet(self.metrics) as fleet,
                 self._configured(fleet),
                 open_gateway(spec=self.spec, fleet=fleet, metrics=self.metrics, wall_clock=time.time) as gateway,
             ):

@@ -127,7 +127,7 @@ class ParkedCall:
         """The interim result: every open question, and the state that finds this call again."""
         uri_map = self.errand.target.uri_map
         map_uri = uri_map.out if uri_map is not None else None
-        requests: dict[str | int, bytes | Remove | Edits] = {
+        requests: dict[str | int, "bytes | Remove | Edits"] = {
             key: translate.input_request(question.method, splice.value_at(question.raw, ("params",)), uri_map=map_uri)
             for key, question in self._questions.items()
         }

@@ -28,7 +28,7 @@ class Questionnaire:
 
     ear: Ear
     requests: JsonObject
-    _answers: dict[str | int, bytes | Remove | Edits] = attrs.field(factory=dict, init=False)
+    _answers: dict[str | int, "bytes | Remove | Edits"] = attrs.field(factory=dict, init=False)
     _failure: bytes | None = attrs.field(default=None, init=False)
     _progress: trio.Event = attrs.field(factory=trio.Event, init=False)
 

@@ -55,7 +55,7 @@ class Relay:
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(THREADS))
 
     async def fetch(
-        self, errand: Errand, backend: Backend, hear: Hear, begun: Callable[[], None], extra: Edits | None = None
+        self, errand: Errand, backend: Backend, hear: Hear, begun: Callable[[], None], extra: "Edits | None" = None
     ) -> Answer:
         """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer.
 
@@ -214,7 +214,7 @@ def url_elicitations(error: bytes) -> bytes:
     value = jsonrpc.parse(error)
     data = value.get("data") if isinstance(value, dict) else None
     wanted = data.get("elicitations") if isinstance(data, dict) else None
-    requests: dict[str | int, bytes | Remove | Edits] = {
+    requests: dict[str | int, "bytes | Remove | Edits"] = {
         f"k{number}": translate.input_request("elicitation/create", jsonrpc.dumps(one))
         for number, one in enumerate(wanted if isinstance(wanted, list) else [], 1)
         if isinstance(one, dict)

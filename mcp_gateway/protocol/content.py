@@ -131,7 +131,7 @@ def _mapped(uri: JsonValue, map_uri: MapUri | None) -> str | None:
     return None if mapped == uri else mapped
 
 
-def _uri(holder: JsonValue, map_uri: MapUri | None) -> splice.Edits | None:
+def _uri(holder: JsonValue, map_uri: MapUri | None) -> "splice.Edits | None":
     mapped = _mapped(holder.get("uri"), map_uri) if isinstance(holder, dict) else None
     return None if mapped is None else {"uri": splice.quoted(mapped)}
 
@@ -142,7 +142,7 @@ def _link_text(block: JsonObject, map_uri: MapUri | None) -> str:
     return "\n".join(str(part) for part in said if part)
 
 
-def _link(meta: JsonValue, map_uri: MapUri | None) -> splice.Edits | None:
+def _link(meta: JsonValue, map_uri: MapUri | None) -> "splice.Edits | None":
     """``_meta.ui.resourceUri`` of MCP Apps."""
     ui = meta.get("ui") if isinstance(meta, dict) else None
     mapped = _mapped(ui.get("resourceUri"), map_uri) if isinstance(ui, dict) else None

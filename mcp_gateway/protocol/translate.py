@@ -96,7 +96,7 @@ def _hop_meta(backend: Era, meta: MetaEdits) -> dict[str, bytes | None]:
     return hop
 
 
-def _meta_edit(meta_raw: bytes | None, wanted: Mapping[str, bytes | None]) -> bytes | splice.Remove | Edits | None:
+def _meta_edit(meta_raw: bytes | None, wanted: Mapping[str, bytes | None]) -> "bytes | splice.Remove | Edits | None":
     """The edit that gives ``_meta`` the wanted keys; None when it has no others to lose and none to get."""
     made: Changes = {key: value for key, value in wanted.items() if value is not None}
     if meta_raw is None or not meta_raw.startswith(b"{"):
@@ -183,7 +183,7 @@ def _to_legacy(changes: Changes, raw: bytes) -> None:
         _merge_meta(changes, {META_SERVER_INFO: REMOVE})
 
 
-def _merge_meta(changes: Changes, edit: bytes | splice.Remove | Edits) -> None:
+def _merge_meta(changes: Changes, edit: "bytes | splice.Remove | Edits") -> None:
     before = changes.get("_meta")
     if isinstance(before, Mapping) and isinstance(edit, Mapping):
         edit = {**before, **edit}
@@ -224,7 +224,7 @@ def _code_for(client: Era, backend: Era, said_not_found: bool) -> int:
     return RESOURCE_NOT_FOUND if said_not_found or backend.modern else INVALID_PARAMS
 
 
-def _with_uri(data: bytes | None, quoted: bytes) -> bytes | Edits:
+def _with_uri(data: bytes | None, quoted: bytes) -> "bytes | Edits":
     if data is None or data == b"null":
         return b'{"uri":%b}' % quoted
     if data.startswith(b"{"):
