@@ -1,7 +1,7 @@
 """Durations and sizes as people write them.
 
-Owns ``5s`` -> seconds and ``4MiB`` -> bytes, and back. Deliberately reads no file.
-Invariant: what ``duration_text`` and ``size_text`` write, the readers read back.
+Owns ``5s`` -> seconds and ``4MiB`` -> bytes. Deliberately has no bounds: the setting knows them.
+Invariant: what is not exactly of one of the forms is None, never a guess.
 """
 
 import re
@@ -23,23 +23,7 @@ def duration_s(text: str) -> float | None:
     return float(number) / 1000 if unit == "ms" else float(number) * _SECONDS[unit]
 
 
-def duration_text(seconds: float) -> str:
-    """The shortest way to write a duration: ``0.5`` gives ``500ms``."""
-    for unit in ("h", "m", "s"):
-        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
-
-
 def size_bytes(text: str) -> int | None:
     """Bytes of ``4MiB``, ``256KiB``, ``1GiB``, ``512B`` or ``4096``; None if it is none of these."""
     match = _SIZE.fullmatch(text)
     return None if match is None else int(match[1]) * _BYTES[match[2]]
-
-
-def size_text(size: int) -> str:
-    """The shortest way to write a size: ``4194304`` gives ``4MiB``."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
-            return f"{size // _BYTES[unit]}{unit}"
-    return str(size)

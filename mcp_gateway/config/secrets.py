@@ -24,9 +24,9 @@ def secret_bytes(item: Item) -> bytes:
     env = fields.take("env", filled_text, None)
     file = fields.take("file", filled_text, None)
     value = fields.take("value", filled_text, None)
-    fields.finish()
     if len(sources) != 1:
         raise Unfit(f"must be exactly one of {_FORMS}")
+    fields.finish()
     if env is not None:
         return _from_environment(item, env)
     if file is not None:
