@@ -1,0 +1,109 @@
+"""Short ways to write down what routing works on: servers, items, snapshots, tables."""
+
+from collections.abc import Iterable, Mapping
+
+from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, ServerSpec, StdioTarget, VirtualServerSpec
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.eras import V2025_11_25, Era
+from mcp_gateway.routing.build import build
+from mcp_gateway.routing.snapshot import Health, Item, Kind, Listing, Problem, Snapshot
+from mcp_gateway.routing.table import RouteTable, View
+from mcp_gateway.values import BackendKey, GatewayName, JsonObject, JsonValue
+
+EVERYTHING: JsonObject = {"tools": {}, "prompts": {}, "resources": {"subscribe": True}, "completions": {}}
+
+
+def server(
+    key: str,
+    prefix: str = "",
+    *,
+    enabled: bool = True,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    hint: str = "",
+) -> ServerSpec:
+    """One entry of the configuration."""
+    return ServerSpec(
+        key=BackendKey(key),
+        target=StdioTarget(command=("true",)),
+        prefix=prefix,
+        enabled=enabled,
+        tools=ItemFilter(include=include, exclude=exclude),
+        hint=hint,
+    )
+
+
+def item(kind: Kind, name: str, **more: JsonValue) -> Item:
+    """One item as a backend would list it."""
+    members: JsonObject
+    match kind:
+        case Kind.TOOLS:
+            members = {"name": name, "inputSchema": {"type": "object"}}
+        case Kind.PROMPTS:
+            members = {"name": name}
+        case Kind.RESOURCES:
+            members = {"name": "r", "uri": name}
+        case Kind.TEMPLATES:
+            members = {"name": "t", "uriTemplate": name}
+    return Item(name=name, raw=jsonrpc.dumps({**members, **more}))
+
+
+def lists(
+    tools: Iterable[str] = (),
+    prompts: Iterable[str] = (),
+    resources: Iterable[str] = (),
+    templates: Iterable[str] = (),
+    *,
+    ttl_ms: int = 0,
+    private: bool = False,
+) -> dict[Kind, Listing]:
+    """The lists of one backend, by names."""
+    named = {Kind.TOOLS: tools, Kind.PROMPTS: prompts, Kind.RESOURCES: resources, Kind.TEMPLATES: templates}
+    return {
+        kind: Listing(items=tuple(item(kind, name) for name in some), ttl_ms=ttl_ms, private=private)
+        for kind, some in named.items()
+    }
+
+
+def snapshot(
+    key: str,
+    listings: Mapping[Kind, Listing] | None,
+    *,
+    era: Era | None = V2025_11_25,
+    capabilities: JsonObject = EVERYTHING,
+    problems: tuple[Problem, ...] = (),
+) -> Snapshot:
+    """What was observed of one backend; no lists: it is down."""
+    return Snapshot(
+        backend=BackendKey(key),
+        health=Health.DOWN if listings is None else Health.READY,
+        era=era,
+        capabilities=capabilities,
+        listings=listings,
+        problems=problems,
+    )
+
+
+def spec(
+    *servers: ServerSpec,
+    gateways: tuple[GatewayEntry, ...] = (GatewayEntry(),),
+    virtual: tuple[VirtualServerSpec, ...] = (),
+    instructions: str = "",
+) -> GatewaySpec:
+    """A whole configuration."""
+    return GatewaySpec(servers=servers, gateways=gateways, virtual_servers=virtual, instructions=instructions)
+
+
+def table(config: GatewaySpec, *snapshots: Snapshot, previous: RouteTable | None = None) -> RouteTable:
+    """The table for what was observed."""
+    return build(config, {one.backend: one for one in snapshots}, previous)
+
+
+def whole(built: RouteTable, gateway: str = "", virtual: str = "") -> View:
+    """One view that must be there."""
+    return built.views[GatewayName(gateway), virtual]
+
+
+def view_of(config: GatewaySpec, *snapshots: Snapshot) -> View:
+    """The view of the only gateway."""
+    return whole(table(config, *snapshots))
