@@ -44,7 +44,9 @@ class Mailbox:
     _bytes: int = attrs.field(default=0, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
 
-    def __len__(self) -> int:
+    @property
+    def queued(self) -> int:
+        """How many messages wait."""
         return len(self._queue)
 
     def hand_over(self) -> None:

@@ -174,13 +174,20 @@ class PipeLink:
         upstream_id = self._pending.issue(box)
         try:
             frame = splice.one_line(outgoing.render(upstream_id))
-            await self._pipe.send(frame, box.hand_over, control=outgoing.control)
+            await self._deliver(frame, box, outgoing)
             return await _attend(box, hear)
         finally:
             # Still waiting: neither answered nor lost, so somebody gave up on it.
             if self._pending.leave(upstream_id) and box.handed and outgoing.cancellable:
                 with trio.move_on_after(GOODBYE_S, shield=True):
                     await self._say_cancelled(upstream_id, _why_left())
+
+    async def _deliver(self, frame: bytes, box: Mailbox, outgoing: Outgoing) -> None:
+        try:
+            await self._pipe.send(frame, box.hand_over, control=outgoing.control)
+        except BackendError as refused:
+            box.handed = refused.executed is not Executed.NO  # what was surely not executed needs no cancelling
+            raise
 
     async def _say_cancelled(self, upstream_id: int, reason: str) -> None:
         params = jsonrpc.dumps({"requestId": upstream_id, "reason": reason})
