@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 
 import click
 import trio
@@ -25,8 +25,8 @@ from mcp_gateway import __version__
 from mcp_gateway.config.durations import duration_s
 from mcp_gateway.config.file import load
 from mcp_gateway.config.spec import GatewaySpec
-from mcp_gateway.errors import ConfigError, GatewayError
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.errors import ConfigError
+from mcp_gateway.values import Header, JsonObject, JsonValue
 
 T = TypeVar("T")
 
@@ -51,7 +51,6 @@ OPTIONAL: Final = {
     "demo": "mcp_gateway.demo.run",
     "http": "httpx2",
     "screen": "mcp_gateway.screen",
-    "server": "mcp_gateway.front.server",
     "console": "rich.console",
 }
 
@@ -61,91 +60,95 @@ def optional(name: str) -> ModuleType:
     return importlib.import_module(OPTIONAL[name])
 
 
-class Failure(click.ClickException):
-    """One line on standard error, and an exit code."""
+class Failed(click.ClickException):
+    """The operation failed; one or more lines on standard error."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = FAILED
 
-    def show(self, file: object = None) -> None:
+    def show(self, file: IO[str] | None = None) -> None:
         """Print without click's prefix: a configuration's mistakes come as they are."""
         click.echo(self.format_message(), err=True)
+
+
+class BadConfiguration(Failed):
+    """What was given cannot be used."""
+
+    exit_code = USAGE
+
+
+class Unreached(Failed):
+    """An address cannot be reached or listened on."""
+
+    exit_code = UNREACHABLE
 
 
 # --- options -------------------------------------------------------------------------------------------------------
 
 
-class Bind(click.ParamType):
-    """``HOST:PORT``."""
-
-    name = "HOST:PORT"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the shape; whether it can be listened on shows later."""
-        host, colon, port = value.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        usable = colon and port.isascii() and port.isdigit() and int(port) <= 65535
-        if not usable or (":" in host and not bracketed):
-            self.fail(f"{value!r} is not HOST:PORT, [IPV6]:PORT or :PORT", param, ctx)
-        return value
+def _bind(_: click.Context, __: click.Parameter, value: str) -> str:
+    """``HOST:PORT``; whether it can be listened on shows later."""
+    host, colon, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    usable = colon and port.isascii() and port.isdigit() and int(port) <= 65535
+    if not usable or (":" in host and not bracketed):
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, [IPV6]:PORT or :PORT")
+    return value
 
 
-class Duration(click.ParamType):
+def _duration(_: click.Context, __: click.Parameter, value: str) -> float:
     """``30s``, in seconds."""
-
-    name = "DURATION"
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds; a default that is a number already passes."""
-        if isinstance(value, float):
-            return value
-        seconds = duration_s(value)
-        if not seconds:
-            self.fail(f"{value!r} is not a duration such as 500ms, 30s or 2m", param, ctx)
-        return seconds
+    seconds = duration_s(value)
+    if not seconds:
+        raise click.BadParameter(f"{value!r} is not a duration such as 500ms, 30s or 2m")
+    return seconds
 
 
-class HeaderLine(click.ParamType):
-    """``Name: value``."""
-
-    name = "NAME:VALUE"
-
-    def convert(
-        self, value: str | tuple[bytes, bytes], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[bytes, bytes]:
-        """Name and value as bytes."""
-        if isinstance(value, tuple):
-            return value
-        name, colon, rest = value.partition(":")
-        if not colon or not name.strip() or not name.isascii() or any(mark in value for mark in "\r\n\0"):
-            self.fail("a header is 'Name: value' on one line", param, ctx)
-        return name.strip().encode(), rest.strip().encode()
+def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[Header, ...]:
+    """``Name: value``, each as bytes."""
+    headers: list[Header] = []
+    for line in values:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip() or not name.isascii() or any(mark in line for mark in "\r\n\0"):
+            raise click.BadParameter("a header is 'Name: value' on one line")
+        headers.append((name.strip().encode(), value.strip().encode()))
+    return tuple(headers)
 
 
-class Argument(click.ParamType):
-    """``name=value``."""
-
-    name = "NAME=VALUE"
-
-    def convert(
-        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Name and raw value; the tool's schema decides what it becomes."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, rest = value.partition("=")
+def _arguments(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """``name=value``; the tool's schema decides what the value becomes."""
+    pairs: list[tuple[str, str]] = []
+    for pair in values:
+        name, equals, value = pair.partition("=")
         if not equals or not name:
-            self.fail(f"{value!r} is not name=value", param, ctx)
-        return name, rest
+            raise click.BadParameter(f"{pair!r} is not name=value")
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def _listening(command: Callable[..., None]) -> Callable[..., None]:
+    """The two addresses of a gateway."""
+    for name, default, what in (
+        ("--admin-bind", "127.0.0.1:9090", "Where status and metrics are."),
+        ("--bind", "127.0.0.1:8080", "Where clients connect."),
+    ):
+        option = click.option(name, callback=_bind, metavar="HOST:PORT", default=default, show_default=True, help=what)
+        command = option(command)
+    return command
 
 
 def _remote(command: Callable[..., None]) -> Callable[..., None]:
     """The options of every command that asks a server."""
     for option in (
         click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
-        click.option("--timeout", type=Duration(), default=60.0, show_default="60s", help="For the whole command."),
-        click.option("--header", "headers", type=HeaderLine(), multiple=True, help="Sent with every request."),
+        click.option("--timeout", callback=_duration, default="60s", show_default=True, help="For the whole command."),
+        click.option(
+            "--header",
+            "headers",
+            callback=_headers,
+            metavar="NAME:VALUE",
+            multiple=True,
+            help="Sent with every request.",
+        ),
     ):
         command = option(command)
     return command
@@ -162,8 +165,22 @@ def main() -> None:
 
 @main.command(epilog=EXIT_CODES)
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="YAML or JSON; watched for changes.")
-@click.option("--bind", type=Bind(), default="127.0.0.1:8080", show_default=True, help="Where clients connect.")
-@click.option("--admin-bind", type=Bind(), default="127.0.0.1:9090", show_default=True, help="Status and metrics.")
+@click.option(
+    "--bind",
+    callback=_bind,
+    metavar="HOST:PORT",
+    default="127.0.0.1:8080",
+    show_default=True,
+    help="Where clients connect.",
+)
+@click.option(
+    "--admin-bind",
+    callback=_bind,
+    metavar="HOST:PORT",
+    default="127.0.0.1:9090",
+    show_default=True,
+    help="Status and metrics.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -189,10 +206,19 @@ def check(file: Path) -> None:
 
 
 @main.command(epilog=EXIT_CODES)
-@click.option("--bind", type=Bind(), default="127.0.0.1:8080", show_default=True, help="The next free port if taken.")
-@click.option("--admin-bind", type=Bind(), default="127.0.0.1:9090", show_default=True, help="The same.")
+@click.option(
+    "--bind",
+    callback=_bind,
+    metavar="HOST:PORT",
+    default="127.0.0.1:8080",
+    show_default=True,
+    help="The next free port if taken.",
+)
+@click.option(
+    "--admin-bind", callback=_bind, metavar="HOST:PORT", default="127.0.0.1:9090", show_default=True, help="The same."
+)
 def demo(bind: str, admin_bind: str) -> None:
-    """Run two example servers and a gateway in front of them."""
+    """Run two example servers and a gateway in front of them; on the next free ports if those are taken."""
     module = optional("demo")
     try:
         with _user_errors():
@@ -204,7 +230,7 @@ def demo(bind: str, admin_bind: str) -> None:
 @main.command(epilog=EXIT_CODES)
 @click.argument("url")
 @_remote
-def tools(url: str, headers: tuple[tuple[bytes, bytes], ...], timeout: float, output: str) -> None:
+def tools(url: str, headers: tuple[Header, ...], timeout: float, output: str) -> None:
     """List the tools of the MCP server at URL (a gateway, or any other)."""
 
     async def ask() -> list[JsonObject]:
@@ -222,7 +248,14 @@ def tools(url: str, headers: tuple[tuple[bytes, bytes], ...], timeout: float, ou
 @main.command(epilog=EXIT_CODES)
 @click.argument("url")
 @click.argument("name")
-@click.option("--arg", "args", type=Argument(), multiple=True, help="One argument; the tool's schema gives its type.")
+@click.option(
+    "--arg",
+    "args",
+    callback=_arguments,
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="One argument; the tool's schema gives its type.",
+)
 @click.option("--json", "json_args", help="All arguments as one JSON object.")
 @_remote
 def call(
@@ -230,7 +263,7 @@ def call(
     name: str,
     args: tuple[tuple[str, str], ...],
     json_args: str | None,
-    headers: tuple[tuple[bytes, bytes], ...],
+    headers: tuple[Header, ...],
     timeout: float,
     output: str,
 ) -> None:
@@ -239,8 +272,8 @@ def call(
 
     async def ask() -> JsonObject:
         async with optional("client").open_client(url, headers) as client:
-            tool = next((tool for tool in await client.tools() if tool.get("name") == name), {})
-            schema = tool.get("inputSchema")
+            known: list[JsonObject] = await client.tools()
+            schema = next((tool.get("inputSchema") for tool in known if tool.get("name") == name), None)
             arguments = given | {key: _typed(value, schema, key) for key, value in args}
             answer: JsonObject = await client.call(name, arguments, schema, _show_progress)
             return answer
@@ -252,13 +285,13 @@ def call(
         for line in optional("screen").result_lines(result):
             click.echo(line)
     if result.get("isError") is True:
-        raise Failure("the tool failed", FAILED)
+        raise Failed("the tool failed")
 
 
 @main.command(epilog=EXIT_CODES)
 @click.argument("admin_url")
 @_remote
-def status(admin_url: str, headers: tuple[tuple[bytes, bytes], ...], timeout: float, output: str) -> None:
+def status(admin_url: str, headers: tuple[Header, ...], timeout: float, output: str) -> None:
     """Show the servers behind the gateway whose admin listener is ADMIN_URL."""
     http, client = optional("http"), optional("client")
     url = f"{admin_url.rstrip('/')}/status"
@@ -298,7 +331,7 @@ def _load(path: Path) -> GatewaySpec:
     try:
         return load(path, os.environ)
     except ConfigError as error:
-        raise Failure(str(error), USAGE) from None
+        raise BadConfiguration(str(error)) from None
 
 
 def _json_arguments(text: str | None) -> JsonObject:
@@ -367,7 +400,7 @@ def _user_errors() -> Iterator[None]:
     """Turn what users can cause into one line and an exit code; anything else is our bug and keeps its traceback."""
     try:
         yield
-    except (KeyboardInterrupt, BaseExceptionGroup, OSError, GatewayError) as error:
+    except (KeyboardInterrupt, Exception, BaseExceptionGroup) as error:  # what is not the user's is raised again
         leaves = list(_leaves(error))
         failures = [failure for leaf in leaves if (failure := _failure(leaf)) is not None]
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
@@ -375,7 +408,7 @@ def _user_errors() -> Iterator[None]:
         if len(failures) < len(leaves):
             raise
         told = dict.fromkeys(str(failure) for failure in failures)
-        raise Failure("\n".join(told), max(failure.exit_code for failure in failures)) from None
+        raise type(max(failures, key=lambda failure: failure.exit_code))("\n".join(told)) from None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -386,18 +419,22 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield from _leaves(inner)
 
 
-def _failure(error: BaseException) -> Failure | None:
+def _failure(error: BaseException) -> Failed | None:
     """What to tell of one error; None if it is not the user's."""
-    if isinstance(error, Failure):
+    if isinstance(error, Failed):
         return error
     if isinstance(error, ConfigError):
-        return Failure(str(error), USAGE)
-    if type(error).__module__ == OPTIONAL["server"] and type(error).__name__ == "BindError":
-        return Failure(str(error), UNREACHABLE)
-    if type(error).__module__ == OPTIONAL["client"]:
-        return Failure(str(error), UNREACHABLE if type(error).__name__ == "Unreachable" else FAILED)
+        return BadConfiguration(str(error))
+    # by name: their modules are loaded only by the commands that need them
+    match f"{type(error).__module__}.{type(error).__name__}":
+        case "mcp_gateway.front.server.BindError" | "mcp_gateway.client.Unreachable":
+            return Unreached(str(error))
+        case "mcp_gateway.client.Refused" | "mcp_gateway.client.BadAnswer":
+            return Failed(str(error))
+        case _:
+            pass
     if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-        return Failure(f"cannot listen: {error.strerror}", UNREACHABLE)
+        return Unreached(f"cannot listen: {error.strerror}")
     return None
 
 

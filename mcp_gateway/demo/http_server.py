@@ -8,7 +8,10 @@ Run: ``python -m mcp_gateway.demo.http_server --bind 127.0.0.1:9001``
 
 import json
 import math
+import os
 import secrets
+import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, TypeAlias, cast
@@ -201,6 +204,8 @@ class Server:
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve one HTTP request."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
         if scope["type"] != "http":
             return
         exchange = Exchange(scope, receive, send)
@@ -316,6 +321,13 @@ class Server:
         return self.sessions[session]
 
 
+async def _lifespan(receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """Nothing to set up, nothing to tear down; but Hypercorn waits for the answers."""
+    for moment in ("startup", "shutdown"):
+        await receive()
+        await send(cast(ASGISendEvent, {"type": f"lifespan.{moment}.complete"}))
+
+
 async def _result(method: str, params: JsonObject, report: Report) -> JsonObject:
     """What both eras have in common. Raises Fault."""
     match method:
@@ -386,33 +398,41 @@ async def serve(bind: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STAT
     """Serve until cancelled; ``started`` gets the URL of the endpoint, with the port that port 0 became.
 
     Raises:
-        OSError: the address cannot be bound.
+        OSError: the address cannot be listened on.
     """
+    host, _, port = bind.rpartition(":")
+    # Bound here, not by Hypercorn: its error would come in a group of groups.
+    listener = socket.create_server((host, int(port)))
+    host, port = listener.getsockname()[:2]
     config = Config()
-    config.bind = [bind]
+    config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = config.errorlog = None
     async with trio.open_nursery() as nursery:
-        binds = await nursery.start(partial(hypercorn_serve, mode="asgi"), Server(), config)
-        task_status.started(f"{binds[0]}/mcp")
+        await nursery.start(partial(hypercorn_serve, mode="asgi"), Server(), config)
+        task_status.started(f"http://{host}:{port}/mcp")
 
 
 @click.command()
-@click.option(
-    "--bind", default="127.0.0.1:9001", show_default=True, help="HOST:PORT to listen on; port 0 takes a free one."
-)
+@click.option("--bind", default="127.0.0.1:9001", show_default=True, help="HOST:PORT; port 0 takes a free one.")
 def main(bind: str) -> None:
-    """Run the example server."""
+    """Run the example server until Ctrl-C."""
 
-    async def run() -> None:
+    async def run() -> int:
         async with trio.open_nursery() as nursery:
-            click.echo(f"listening on {await nursery.start(serve, bind)}")
+            try:
+                url = await nursery.start(serve, bind)
+            except OSError as error:
+                click.echo(f"cannot listen on {bind}: {os.strerror(error.errno or 0)}", err=True)
+                return 3
+            click.echo(f"listening on {url}")
+        return 0
 
+    code = 0
     try:
-        trio.run(run, strict_exception_groups=False)
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on {bind}: {error.strerror or error}") from error
-    except KeyboardInterrupt:
-        return
+        code = trio.run(run)
+    except* KeyboardInterrupt:
+        pass
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -88,11 +88,11 @@ async def run(bind: str, admin_bind: str) -> None:
                 nursery.cancel_scope.cancel("the gateway ended")
 
             addresses = await nursery.start(gateway)
-            url, status = _url(addresses.public), _url(addresses.admin)
+            url, admin_url = f"http://{addresses.public}", f"http://{addresses.admin}"
             await until_ready(url)
             click.echo(
                 TEXT.format(
-                    calc=calc, config=config, url=f"{url}/mcp", admin=status, initialize=json.dumps(_INITIALIZE)
+                    calc=calc, config=config, url=f"{url}/mcp", admin=admin_url, initialize=json.dumps(_INITIALIZE)
                 )
             )
 
@@ -133,8 +133,3 @@ async def until_ready(url: str) -> None:
                     await trio.sleep(0.05)
             except httpx2.TransportError:
                 return  # it is ending already
-
-
-def _url(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
