@@ -81,11 +81,12 @@ async def open_gateway(
     *, spec: Cell[GatewaySpec], fleet: Fleet, metrics: Metrics, wall_clock: Callable[[], float]
 ) -> AsyncIterator[Gateway]:
     """Serve ``spec`` with ``fleet`` for as long as the block lives."""
-    signer = Signer(signing_keys(spec.value))
+    signer = Cell(Signer(signing_keys(spec.value)))
     table = Cell(build(spec.value, fleet.snapshots.value, None, server_info=SERVER_INFO))
     async with trio.open_nursery() as nursery:
         gateway = _assemble(spec, table, fleet, metrics, wall_clock, signer, nursery)
         nursery.start_soon(keep_table, spec, fleet, table, name="table builder")
+        nursery.start_soon(follow_settings, spec, gateway, signer, name="follow settings")
         nursery.start_soon(gateway.core.hub.run, name="hub")
         nursery.start_soon(gateway.core.runner.pacer.run, name="pacer")
         nursery.start_soon(gateway.core.sessions.reap, name="session reaper")
@@ -110,7 +111,7 @@ def _assemble(
     fleet: Fleet,
     metrics: Metrics,
     wall_clock: Callable[[], float],
-    signer: Signer,
+    signer: Cell[Signer],
     nursery: trio.Nursery,
 ) -> Gateway:
     limits = spec.value.limits
@@ -158,6 +159,19 @@ def _assemble(
     )
     gateway = Gateway(core=core, dispatch=dispatch, listening=listening)
     return gateway
+
+
+async def follow_settings(spec: Cell[GatewaySpec], gateway: Gateway, signer: Cell[Signer]) -> None:
+    """Take over limits, session times and keys whenever the spec changes, until cancelled."""
+    version = spec.version
+    while True:
+        version, new = await spec.changed(version)
+        sessions = gateway.core.sessions
+        sessions.spec, sessions.limits = new.sessions, new.limits
+        gateway.calls.limit = new.limits.in_flight
+        if new.sessions.signing_keys:
+            signer.set(Signer(new.sessions.signing_keys))
+            sessions.forget_keys()
 
 
 async def keep_table(spec: Cell[GatewaySpec], fleet: Fleet, table: Cell[RouteTable]) -> None:

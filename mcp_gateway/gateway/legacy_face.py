@@ -14,7 +14,7 @@ from typing import assert_never
 import attrs
 import trio
 
-from mcp_gateway.backends.backend import Caller
+from mcp_gateway.backends.backend import Backend, Caller
 from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
@@ -29,6 +29,7 @@ from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
+from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class LegacyFace:
             case ListOf():
                 return self._list(place, session, message, decision)
             case Own():
-                return self._own(session, message)
+                return await self._own(session, message)
             case Forward() if message.method in ("resources/subscribe", "resources/unsubscribe"):
                 return await self._subscription(session, message, decision)
             case Forward():
@@ -165,13 +166,26 @@ class LegacyFace:
         session.seen[wanted.kind] = place.view.fingerprint(wanted.kind)
         return self._result(message, answer)
 
-    def _own(self, session: Session, message: jsonrpc.RpcRequest) -> Outcome:
+    async def _own(self, session: Session, message: jsonrpc.RpcRequest) -> Outcome:
         """``logging/setLevel``, and what ``dispatch`` has kept out of sessions."""
         level = message.params.get("level")
         if message.method != "logging/setLevel" or not isinstance(level, str):
             return self._error(message, INVALID_REQUEST, f"{message.method} must not be sent within a session")
         session.log_level = level
+        caller = self.caller(session)
+        for key in tuple(session.backends):
+            backend = self.core.runner.fleet.get(BackendKey(key))
+            if backend is not None:
+                await self._tell_level(backend, caller, level)
         return self._result(message, b"{}")
+
+    async def _tell_level(self, backend: Backend, caller: Caller, level: str) -> None:
+        """A backend that this session already uses hears of the new level now, others with their first call."""
+        try:
+            with trio.move_on_after(backend.spec.timeouts.list_s):
+                await self.core.runner.relay.levels.ensure(backend, caller, level)
+        except GatewayError as gone:
+            logger.debug("log level not passed on", extra={"backend": backend.key, "why": str(gone)})
 
     async def _subscription(self, session: Session, message: jsonrpc.RpcRequest, decision: Forward) -> Outcome:
         target = decision.target
@@ -213,7 +227,7 @@ class LegacyFace:
         """Tell every backend that this session has an upstream session with."""
         caller = self.caller(session)
         for key in tuple(session.backends):
-            backend = self.core.runner.fleet.get(key)  # type: ignore[arg-type]  # keys of the set are BackendKeys
+            backend = self.core.runner.fleet.get(BackendKey(key))
             era = backend.snapshot.era if backend is not None else None
             if backend is None or era is None or era.modern:
                 continue

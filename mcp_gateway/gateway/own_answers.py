@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from mcp_gateway.cell import Cell
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era
@@ -45,7 +46,7 @@ class OwnAnswers:
     """Makes results; one per process."""
 
     server_info: bytes
-    signer: Signer
+    signer: Cell[Signer]
 
     def initialized(self, era: Era, view: View) -> bytes:
         """The result of ``initialize``."""
@@ -84,10 +85,10 @@ class OwnAnswers:
 
     def _cursor(self, position: Position, realm: str) -> str:
         payload: JsonObject = {"k": position.kind.value, "o": position.offset, "f": position.fingerprint.hex()}
-        return self.signer.seal(Purpose.CURSOR, realm, jsonrpc.dumps(payload))
+        return self.signer.value.seal(Purpose.CURSOR, realm, jsonrpc.dumps(payload))
 
     def _position(self, cursor: str, kind: Kind, realm: str) -> Position | None:
-        sealed = self.signer.open(Purpose.CURSOR, realm, cursor)
+        sealed = self.signer.value.open(Purpose.CURSOR, realm, cursor)
         payload = jsonrpc.parse(sealed) if sealed is not None else None
         if not isinstance(payload, dict) or payload.get("k") != kind.value:
             return None

@@ -21,6 +21,7 @@ import trio
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound
+from mcp_gateway.cell import Cell
 from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, CallClock, why_ended
 from mcp_gateway.gateway.ear import Ear, say
@@ -127,7 +128,7 @@ class ParkedCall:
         """The interim result: every open question, and the state that finds this call again."""
         uri_map = self.errand.target.uri_map
         map_uri = uri_map.out if uri_map is not None else None
-        requests: dict[str | int, "bytes | Remove | Edits"] = {
+        requests: dict[str | int, bytes | Remove | Edits] = {
             key: translate.input_request(question.method, splice.value_at(question.raw, ("params",)), uri_map=map_uri)
             for key, question in self._questions.items()
         }
@@ -181,7 +182,7 @@ _RETRY_MEMBERS: Final = frozenset({"_meta", "inputResponses", "requestState"})
 class Parking:
     """All parked calls of this process."""
 
-    signer: Signer
+    signer: Cell[Signer]
     wall_clock: Callable[[], float]
     _parked: dict[str, ParkedCall] = attrs.field(factory=dict)
 
@@ -215,11 +216,11 @@ class Parking:
         call.round += 1
         expires = int(self.wall_clock() + call.clock.timeouts.input_s)
         payload: JsonObject = {"p": call.park_id, "r": call.round, "e": expires, "b": call.binding.hex()}
-        return self.signer.seal(Purpose.REQUEST_STATE, gateway, jsonrpc.dumps(payload))
+        return self.signer.value.seal(Purpose.REQUEST_STATE, gateway, jsonrpc.dumps(payload))
 
     def open(self, state: object, gateway: str, binding: bytes) -> ParkedCall | None:
         """The call a state stands for; None for anything tampered with, used, foreign or expired."""
-        sealed = self.signer.open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
+        sealed = self.signer.value.open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
         payload = jsonrpc.parse(sealed) if sealed is not None else None
         if not isinstance(payload, dict) or payload.get("b") != binding.hex():
             return None

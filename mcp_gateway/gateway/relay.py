@@ -19,6 +19,7 @@ from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, Executed
 from mcp_gateway.gateway.ear import Ear, progress_token
 from mcp_gateway.gateway.errand import Errand, Outcome, error_response
+from mcp_gateway.gateway.log_levels import LogLevels
 from mcp_gateway.gateway.questionnaire import Questionnaire
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import jsonrpc, splice, translate
@@ -52,6 +53,7 @@ class Relay:
 
     server_info: bytes
     """Our own Implementation object, raw JSON."""
+    levels: LogLevels = attrs.field(factory=LogLevels)
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(THREADS))
 
     async def fetch(
@@ -62,6 +64,7 @@ class Relay:
         ``begun`` is called when the request has its place and is about to be written.
         """
         era = self._era(backend)
+        await self.levels.ensure(backend, errand.caller, errand.log_level)
         outgoing = Outgoing(
             method=errand.method,
             render=Rendering(errand=errand, era=era, extra=extra or {}, begun=begun).render,
@@ -214,7 +217,7 @@ def url_elicitations(error: bytes) -> bytes:
     value = jsonrpc.parse(error)
     data = value.get("data") if isinstance(value, dict) else None
     wanted = data.get("elicitations") if isinstance(data, dict) else None
-    requests: dict[str | int, "bytes | Remove | Edits"] = {
+    requests: dict[str | int, bytes | Remove | Edits] = {
         f"k{number}": translate.input_request("elicitation/create", jsonrpc.dumps(one))
         for number, one in enumerate(wanted if isinstance(wanted, list) else [], 1)
         if isinstance(one, dict)

@@ -78,11 +78,29 @@ class Runner:
         Raises:
             Overload: no place is free.
         """
-        started_at = trio.current_time()
-        with self.calls.running(call), self.pacer.pacing(outlet):
-            outcome = await self._run(errand, call, outlet, session, realm)
-        self.metrics.request(errand.method, errand.target.backend, outcome.label, trio.current_time() - started_at)
+        started_at, server = trio.current_time(), errand.target.backend
+        self.metrics.began(server)
+        try:
+            with self.calls.running(call), self.pacer.pacing(outlet):
+                outcome = await self._run(errand, call, outlet, session, realm)
+        finally:
+            self.metrics.ended(server)
+        self._note(errand, outcome, trio.current_time() - started_at)
         return outcome
+
+    def _note(self, errand: Errand, outcome: Outcome, duration_s: float) -> None:
+        """One finished call, for the metrics and the access log."""
+        self.metrics.request(errand.method, errand.target.backend, outcome.label, duration_s)
+        if logger.isEnabledFor(logging.DEBUG):
+            fields = {
+                "method": errand.method,
+                "server": errand.target.backend,
+                "target": errand.target.federated,
+                "era": errand.client.version,
+                "outcome": outcome.label,
+                "duration_s": round(duration_s, 4),
+            }
+            logger.debug("call", extra=fields)
 
     async def _run(self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str) -> Outcome:
         key, id_raw = errand.target.backend, errand.message.id_raw
@@ -116,6 +134,8 @@ class Runner:
     def _ended(self, errand: Errand, call: Call, clock: CallClock) -> Outcome:
         key = errand.target.backend
         error = why_ended(call, clock, key)
+        if isinstance(error, BackendTimeout):
+            self.metrics.deadline(error.limit.value, key)
         self.metrics.cancelled((call.cause or Cause.DEADLINE).name.lower(), "queued" if clock.queued else "sent")
         return failure(errand.message.id_raw, error, key)
 

@@ -16,6 +16,7 @@ import trio
 
 from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewayLimits, SessionsSpec
 from mcp_gateway.errors import Overload
 from mcp_gateway.gateway.calls import Cause
@@ -39,7 +40,7 @@ VERIFIED: Final = 4096
 class SessionTable:
     """Sessions by key; the least recently used first."""
 
-    signer: Signer
+    signer: Cell[Signer]
     spec: SessionsSpec
     limits: GatewayLimits
     store: SessionStore
@@ -86,7 +87,7 @@ class SessionTable:
         )
         session = self._session(session_id, gateway, view, principal, identity, capabilities)
         self._admit(session)
-        return session_id.encode(self.signer), session
+        return session_id.encode(self.signer.value), session
 
     async def find(
         self, text: str, *, realm: str, gateway: GatewayName, view: str, principal: Principal
@@ -168,11 +169,15 @@ class SessionTable:
             session.end(cause)
             self.ended(session)
 
+    def forget_keys(self) -> None:
+        """The signing keys changed: what was verified with old ones is verified anew."""
+        self._verified.clear()
+
     def _verify(self, text: str, realm: str) -> SessionId | None:
         known = self._verified.get((realm, text))
         if known is not None:
             return known
-        session_id = SessionId.decode(self.signer, realm, text)
+        session_id = SessionId.decode(self.signer.value, realm, text)
         if session_id is not None:
             self._verified[realm, text] = session_id
             if len(self._verified) > VERIFIED:
