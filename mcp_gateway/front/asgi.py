@@ -169,12 +169,13 @@ async def _watch(reply: AsgiReply, receive: ASGIReceiveCallable) -> None:
 
 
 async def _refuse(refusal: Refusal, reply: AsgiReply, receive: ASGIReceiveCallable, scope: HTTPScope) -> None:
-    """Answer without having used the body; the client gets a moment to finish sending it.
+    """Answer without having used the body; the client gets a moment to finish sending it (not if it was too slow).
 
     Closing with unread input resets the connection, and the client would never see the answer.
     """
     headers = (_JSON, _CLOSE) if scope["http_version"].startswith("1") else (_JSON,)
-    if await reply.begin_whole(refusal.status, headers, _error_body(_INVALID_REQUEST, refusal.message, None)):
+    body = _error_body(_INVALID_REQUEST, refusal.message, None)
+    if await reply.begin_whole(refusal.status, headers, body) and refusal.status != 408:
         with trio.move_on_after(_LINGER_S):
             while True:
                 event = await receive()

@@ -70,6 +70,8 @@ class Connection(TCPServer):
                 await self._send_all(event.data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self.protocol.handle(Closed())
+                # A send that fails at once has not yielded: whoever writes in a loop would never learn of the end.
+                await trio.lowlevel.checkpoint()
 
     async def _send_all(self, data: bytes) -> None:
         view = memoryview(data)

@@ -131,16 +131,22 @@ def _stop(drain: Drain, thread: threading.Thread) -> None:
 def _writer(stream: TextIO, line: Callable[[logging.LogRecord], str], drain: Drain) -> Callable[[], None]:
     """Make the body of the thread: write lines until None comes, flush when there is nothing to write."""
 
-    def write() -> None:
-        told = 0
-        while (record := drain.lines.get()) is not None:
-            _write(stream, line, record, drain)
-            if drain.lines.empty():
-                if drain.dropped > told:
-                    lost, told = drain.dropped - told, drain.dropped
-                    _write(stream, line, _lost(lost), drain)
-                _flush(stream)
+    told = 0
+
+    def settle() -> None:
+        nonlocal told
+        if drain.dropped > told:
+            lost, told = drain.dropped - told, drain.dropped
+            _written(stream, line, _lost(lost))
         _flush(stream)
+
+    def write() -> None:
+        while (record := drain.lines.get()) is not None:
+            if not _written(stream, line, record):
+                drain.dropped += 1
+            if drain.lines.empty():
+                settle()
+        settle()
 
     return write
 
@@ -156,11 +162,12 @@ def _lost(lines: int) -> logging.LogRecord:
     )
 
 
-def _write(stream: TextIO, line: Callable[[logging.LogRecord], str], record: logging.LogRecord, drain: Drain) -> None:
+def _written(stream: TextIO, line: Callable[[logging.LogRecord], str], record: logging.LogRecord) -> bool:
     try:
         stream.write(line(record))
     except Exception:  # noqa: BLE001  # the supervised border of one line: a value that cannot be shown, a closed pipe
-        drain.dropped += 1
+        return False
+    return True
 
 
 def _flush(stream: TextIO) -> None:

@@ -69,5 +69,6 @@ def _place(task: trio.lowlevel.Task) -> str:
     frames = [
         f"{frame.f_globals.get('__name__', '?')}:{line} {frame.f_code.co_name}"
         for frame, line in task.iter_await_frames()
+        if not frame.f_globals.get("__name__", "").startswith("trio._core.")  # the same everywhere
     ]
     return f"  [{' < '.join(reversed(frames[-TREE_FRAMES:]))}]" if frames else ""

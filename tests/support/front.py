@@ -1,0 +1,174 @@
+"""A running front on a real socket, and a client that speaks bytes.
+
+Owns what the wire tests of the front share. Deliberately no HTTP library on the
+client's side: the tests decide what is sent when, and what stays unread.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+from hypercorn.typing import ASGIFramework
+
+from mcp_gateway.cell import Cell
+from mcp_gateway.config.spec import GatewayLimits, GatewaySpec
+from mcp_gateway.front.admission import Admission
+from mcp_gateway.front.asgi import Dispatch, FrontApp
+from mcp_gateway.front.connection import Timings
+from mcp_gateway.front.pages import public_pages
+from mcp_gateway.front.server import bind, serve_asgi
+from mcp_gateway.telemetry.metrics import Metrics
+from mcp_gateway.values import JsonObject
+
+
+@attrs.define(eq=False)
+class FixedStatus:
+    """A status source whose answers are set by the test."""
+
+    shown: JsonObject = attrs.field(factory=dict)
+    is_ready: bool = True
+    why: str = ""
+    metrics: Metrics = attrs.field(factory=Metrics)
+
+    def status(self) -> JsonObject:
+        return self.shown
+
+    def ready(self) -> tuple[bool, str]:
+        return self.is_ready, self.why
+
+
+@attrs.define(eq=False, kw_only=True)
+class Front:
+    """A front that listens on ``port``; ``trigger`` begins its end, ``ended`` is set when it has ended."""
+
+    port: int
+    admission: Admission
+    spec: Cell[GatewaySpec]
+    trigger: trio.Event = attrs.field(factory=trio.Event)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    draining: bool = False
+    _wires: list["Wire"] = attrs.field(factory=list)
+
+    async def dial(self) -> "Wire":
+        """A new connection; closed with the front at the latest."""
+        wire = Wire(await trio.open_tcp_stream("127.0.0.1", self.port))
+        self._wires.append(wire)
+        return wire
+
+    def hang_up(self) -> None:
+        for wire in self._wires:
+            wire.stream.socket.close()
+
+
+@asynccontextmanager
+async def open_front(
+    dispatch: Dispatch,
+    *,
+    body_bytes: int = 64 * 1024,
+    connections: int = 100,
+    timings: Timings = Timings(),  # noqa: B008  # frozen
+    graceful_timeout_s: float = 5.0,
+    body_s: float = 5.0,
+    send_stall_s: float = 30.0,
+    wrap: Callable[[ASGIFramework], ASGIFramework] = lambda app: app,
+) -> AsyncIterator[Front]:
+    """Serve ``dispatch`` on a free port of the loopback interface for the length of the block."""
+    sockets = bind("127.0.0.1:0")
+    source = FixedStatus()
+    front = Front(
+        port=sockets[0].getsockname()[1],
+        admission=Admission(bound=connections),
+        spec=Cell(GatewaySpec(limits=GatewayLimits(body_bytes=body_bytes))),
+    )
+    app = FrontApp(
+        dispatch=dispatch,
+        pages=public_pages(source),
+        spec=front.spec,
+        metrics=source.metrics,
+        draining=lambda: front.draining,
+        body_s=body_s,
+        send_stall_s=send_stall_s,
+    )
+
+    async def serve(task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        await serve_asgi(
+            wrap(app),
+            sockets=sockets,
+            shutdown_trigger=front.trigger.wait,
+            graceful_timeout_s=graceful_timeout_s,
+            admission=front.admission,
+            timings=timings,
+            task_status=task_status,
+        )
+        front.ended.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        try:
+            yield front
+        finally:
+            front.hang_up()
+        front.trigger.set()
+        with trio.fail_after(graceful_timeout_s + 3):
+            await front.ended.wait()
+        nursery.cancel_scope.cancel("the test is over")
+
+
+@attrs.define(eq=False)
+class Wire:
+    """One client connection; reads whole answers, or as little as the test wants."""
+
+    stream: trio.SocketStream
+    rest: bytes = b""
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def post(self, body: bytes = b"{}", path: str = "/mcp", *headers: str) -> None:
+        lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+        await self.send("\r\n".join([*lines, "", ""]).encode() + body)
+
+    async def until(self, mark: bytes) -> bytes:
+        """What comes up to and including ``mark``; EOF before it fails the test."""
+        while mark not in self.rest:
+            chunk = await self.stream.receive_some(65536)
+            assert chunk, f"closed before {mark!r}; got {self.rest!r}"
+            self.rest += chunk
+        found, mark, self.rest = self.rest.partition(mark)
+        return found + mark
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Status and headers (names lower case) of the next answer."""
+        first, *lines = (await self.until(b"\r\n\r\n")).decode().strip().split("\r\n")
+        pairs = (line.split(": ", 1) for line in lines)
+        return int(first.split()[1]), {name.lower(): value for name, value in pairs}
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """The next answer with a Content-Length (or without a body)."""
+        status, headers = await self.head()
+        size = int(headers.get("content-length", "0"))
+        while len(self.rest) < size:
+            chunk = await self.stream.receive_some(65536)
+            assert chunk, "closed inside a body"
+            self.rest += chunk
+        body, self.rest = self.rest[:size], self.rest[size:]
+        return status, headers, body
+
+    async def chunk(self) -> bytes:
+        """The next chunk of a chunked body; empty at its end."""
+        size = int(await self.until(b"\r\n"), 16)
+        while len(self.rest) < size + 2:
+            self.rest += await self.stream.receive_some(65536)
+        body, self.rest = self.rest[:size], self.rest[size + 2 :]
+        return body
+
+    async def closed(self) -> bool:
+        """Whether the peer closes without another byte."""
+        try:
+            return self.rest == b"" and await self.stream.receive_some(65536) == b""
+        except trio.BrokenResourceError:
+            return True
+
+    async def close(self) -> None:
+        await self.stream.aclose()
