@@ -1,0 +1,441 @@
+"""Between the families: playbooks of bytes in and bytes out, per pair of eras."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_gateway.errors import MalformedMessage
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.eras import ERAS, V2024_11_05, V2025_06_18, V2025_11_25, V2026_07_28, Era
+from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.protocol.translate import (
+    MetaEdits,
+    error,
+    input_request,
+    request_params,
+    result,
+    server_request_params,
+)
+from mcp_gateway.values import JsonObject, JsonValue
+
+L, M = V2025_11_25, V2026_07_28
+VERSION = '"io.modelcontextprotocol/protocolVersion":"2026-07-28"'
+CAPS = '"io.modelcontextprotocol/clientCapabilities":{"roots":{}}'
+INFO = '"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"}'
+LEVEL = '"io.modelcontextprotocol/logLevel":"info"'
+SERVER = '"io.modelcontextprotocol/serverInfo":{"name":"g","version":"9"}'
+OURS = b'{"name":"g","version":"9"}'
+CALLER = MetaEdits(capabilities=b'{"roots":{}}', client_info=b'{"name":"c","version":"1"}')
+
+
+def out(uri: str) -> str:
+    return "m/" + uri
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "client, backend, params, sent",
+    [
+        pytest.param(L, L, '{"name":"t","x":1e400}', '{"name":"t","x":1e400}', id="L-L: nothing to do"),
+        pytest.param(
+            L,
+            L,
+            '{"_meta":{"progressToken":7,"traceparent":"00-1"}}',
+            '{"_meta":{"traceparent":"00-1"}}',
+            id="L-L: token",
+        ),
+        pytest.param(L, L, '{"task":{"ttl":1},"name":"t"}', '{"name":"t"}', id="L-L: tasks are not relayed"),
+        pytest.param(L, L, '{"_meta":null,"name":"t"}', '{"name":"t"}', id="L-L: no object as metadata"),
+        pytest.param(
+            L, M, '{"name":"t"}', f'{{"name":"t","_meta":{{{VERSION},{CAPS},{INFO}}}}}', id="L-M: new metadata"
+        ),
+        pytest.param(
+            L,
+            M,
+            '{"_meta":{"progressToken":7,"a/b": [1.50] },"name":"t","requestState":"s","inputResponses":{}}',
+            f'{{"_meta":{{"a/b": [1.50],{VERSION},{CAPS},{INFO} }},"name":"t"}}',
+            id="L-M: metadata joined, nothing of the other family",
+        ),
+        pytest.param(L, M, '{"_meta":7}', f'{{"_meta":{{{VERSION},{CAPS},{INFO}}}}}', id="L-M: no object as metadata"),
+        pytest.param(
+            M,
+            L,
+            f'{{"name":"t","_meta":{{{VERSION},{CAPS},{INFO},{LEVEL},"baggage":"k=v"}},"requestState":"s","inputResponses":{{}}}}',
+            '{"name":"t","_meta":{"baggage":"k=v"}}',
+            id="M-L: per-hop keys go",
+        ),
+        pytest.param(
+            M,
+            M,
+            f'{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"x",{LEVEL},"a":1}},"requestState":"s","task":1}}',
+            f'{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","a":1,{CAPS},{INFO}}},"requestState":"s","task":1}}',
+            id="M-M: per-hop keys are made anew",
+        ),
+    ],
+)
+def test_params_are_those_of_the_backends_era(client: Era, backend: Era, params: str, sent: str) -> None:
+    made = request_params(params.encode(), client=client, backend=backend, edits={}, meta=CALLER)
+    assert made.decode() == sent
+
+
+def test_absent_params_are_an_empty_object() -> None:
+    assert request_params(None, client=L, backend=L, edits={}, meta=CALLER) == b"{}"
+    made = request_params(None, client=L, backend=M, edits={}, meta=CALLER)
+    assert made.decode() == f'{{"_meta":{{{VERSION},{CAPS},{INFO}}}}}'
+
+
+def test_token_and_log_level_are_the_given_ones() -> None:
+    meta = MetaEdits(log_level="info", progress_token=b"41")
+    modern = json.loads(request_params(b'{"_meta":{"progressToken":"x"}}', client=L, backend=M, edits={}, meta=meta))
+    assert modern["_meta"]["progressToken"] == 41
+    assert modern["_meta"]["io.modelcontextprotocol/logLevel"] == "info"
+    legacy = request_params(b'{"_meta":{"progressToken":"x"}}', client=M, backend=L, edits={}, meta=meta)
+    assert legacy == b'{"_meta":{"progressToken":41}}'
+
+
+@pytest.mark.parametrize(
+    "edits, sent",
+    [
+        ({"name": b'"u"'}, '{"name":"u", "arguments":{"n":1.50}}'),
+        ({"requestState": b'"mine"'}, '{"name":"p_u", "arguments":{"n":1.50},"requestState":"mine"}'),
+    ],
+)
+def test_edits_of_routing_are_made_in_the_same_pass(edits: Edits, sent: str) -> None:
+    raw = b'{"name":"p_u", "arguments":{"n":1.50}}'
+    assert request_params(raw, client=L, backend=L, edits=edits, meta=CALLER).decode() == sent
+
+
+def test_given_state_wins_over_the_callers() -> None:
+    raw = b'{"requestState":"theirs"}'
+    made = request_params(raw, client=L, backend=L, edits={"requestState": b'"ours"'}, meta=CALLER)
+    assert made == b'{"requestState":"ours"}'
+
+
+@pytest.mark.parametrize("raw", [b'{"name":"a","name":"b"}', b'{"_meta":{},"_meta":{}}', b"[]"])
+def test_ambiguous_params_are_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        request_params(raw, client=L, backend=L, edits={"name": b'"c"'}, meta=CALLER)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+ANY_ERA = st.sampled_from(list(ERAS.values()))
+HOP = {"progressToken", *(json.loads("{" + one + "}").popitem()[0] for one in (VERSION, CAPS, INFO, LEVEL))}
+
+
+@given(
+    params=st.dictionaries(st.text(), JSON, max_size=4),
+    meta=st.dictionaries(st.text() | st.sampled_from(sorted(HOP)), JSON, max_size=4),
+    client=ANY_ERA,
+    backend=ANY_ERA,
+)
+def test_every_key_that_is_not_per_hop_survives(
+    params: JsonObject, meta: JsonObject, client: Era, backend: Era
+) -> None:
+    raw = jsonrpc.dumps({**params, "_meta": meta})
+    sent = json.loads(request_params(raw, client=client, backend=backend, edits={}, meta=CALLER))
+    assert {key: value for key, value in sent["_meta"].items() if key not in HOP} == {
+        key: value for key, value in meta.items() if key not in HOP
+    }
+    per_family = {"task", "inputResponses", "requestState", "_meta"}
+    assert {key: value for key, value in sent.items() if key not in per_family} == {
+        key: value for key, value in params.items() if key not in per_family
+    }
+    hop = HOP & set(sent["_meta"])
+    assert len(hop) == (3 if backend.modern else 0)
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "client, backend, method, raw, given_back",
+    [
+        pytest.param(L, L, "tools/call", '{ "content":[],"n":1e400}', '{ "content":[],"n":1e400}', id="L-L"),
+        pytest.param(
+            L, L, "tools/call", '{"content":[],"resultType":"mine","ttlMs":1}', None, id="L-L: nobody's business"
+        ),
+        pytest.param(
+            L,
+            M,
+            "resources/read",
+            f'{{"resultType":"complete","contents":[1.50],"ttlMs":1,"cacheScope":"public","_meta":{{{SERVER}}}}}',
+            '{"contents":[1.50]}',
+            id="L-M: stripped",
+        ),
+        pytest.param(
+            L,
+            M,
+            "tools/call",
+            f'{{"content":[],"_meta":{{"a":1,{SERVER}}}}}',
+            '{"content":[],"_meta":{"a":1}}',
+            id="L-M: meta",
+        ),
+        pytest.param(L, M, "tools/call", '{"content":[],"_meta":{"a":1}}', None, id="L-M: foreign metadata"),
+        pytest.param(L, M, "tools/call", '{"content":[],"_meta":null}', None, id="L-M: no object as metadata"),
+        pytest.param(
+            M,
+            L,
+            "tools/call",
+            '{"content":[],"n":1e400}',
+            f'{{"content":[],"n":1e400,"resultType":"complete","_meta":{{{SERVER}}}}}',
+            id="M-L: completed",
+        ),
+        pytest.param(
+            M,
+            L,
+            "resources/read",
+            '{"contents":[],"_meta":{"a":1},"ttlMs":7}',
+            f'{{"contents":[],"_meta":{{"a":1,{SERVER}}},"ttlMs":0,"resultType":"complete","cacheScope":"private"}}',
+            id="M-L: caching",
+        ),
+        pytest.param(
+            M,
+            M,
+            "tools/call",
+            '{"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"theirs"}},"content":[]}',
+            f'{{"resultType":"complete","_meta":{{{SERVER}}},"content":[]}}',
+            id="M-M: our name",
+        ),
+        pytest.param(
+            M,
+            M,
+            "resources/read",
+            '{"resultType":"complete","ttlMs":5,"cacheScope":"public","contents":[],"_meta":7}',
+            f'{{"resultType":"complete","ttlMs":5,"cacheScope":"public","contents":[],"_meta":{{{SERVER}}}}}',
+            id="M-M: the backend's own hints",
+        ),
+        pytest.param(
+            M,
+            M,
+            "resources/read",
+            '{"ttlMs":5,"contents":[]}',
+            f'{{"ttlMs":5,"contents":[],"resultType":"complete","cacheScope":"private","_meta":{{{SERVER}}}}}',
+            id="M-M: what is missing",
+        ),
+        pytest.param(
+            M,
+            M,
+            "resources/read",
+            '{"resultType":"input_required","inputRequests":{}}',
+            f'{{"resultType":"input_required","inputRequests":{{}},"_meta":{{{SERVER}}}}}',
+            id="M-M: a question is not cached",
+        ),
+        pytest.param(
+            M,
+            M,
+            "tools/call",
+            '{"resultType":null}',
+            f'{{"resultType":"complete","_meta":{{{SERVER}}}}}',
+            id="M-M: null is absent",
+        ),
+    ],
+)
+def test_results_are_those_of_the_clients_era(
+    client: Era, backend: Era, method: str, raw: str, given_back: str | None
+) -> None:
+    made = result(method, raw.encode(), client=client, backend=backend, server_info=OURS)
+    assert made.decode() == (raw if given_back is None else given_back)
+
+
+def test_given_hints_are_what_counts() -> None:
+    raw = b'{"resultType":"complete","ttlMs":5,"cacheScope":"private","contents":[]}'
+    made = json.loads(result("resources/read", raw, client=M, backend=M, server_info=OURS, hints=(3, False)))
+    assert (made["ttlMs"], made["cacheScope"]) == (3, "public")
+
+
+def test_without_a_name_of_ours_the_backends_goes_too() -> None:
+    raw = f'{{"resultType":"complete","_meta":{{{SERVER}}}}}'.encode()
+    assert result("tools/call", raw, client=M, backend=M, server_info=b"") == b'{"resultType":"complete","_meta":{}}'
+    assert result("tools/call", b'{"resultType":"complete"}', client=M, backend=M, server_info=b"") == (
+        b'{"resultType":"complete"}'
+    )
+    raw = b'{"resultType":"complete","_meta":7}'
+    assert result("tools/call", raw, client=M, backend=M, server_info=b"") == b'{"resultType":"complete"}'
+
+
+def test_mapping_shaping_and_bridging_are_one_pass() -> None:
+    raw = (
+        '{"resultType":"complete","content":[{"type":"resource","resource":{"uri":"a:1","n":1.50}}],'
+        f'"structuredContent":7,"_meta":{{{SERVER},"ui":{{"resourceUri":"ui://p"}}}}}}'
+    )
+    made = result("tools/call", raw.encode(), client=L, backend=M, server_info=OURS, uri_map=out)
+    assert made.decode() == (
+        '{"content":[{"type":"resource","resource":{"uri":"m/a:1","n":1.50}}],"_meta":{"ui":{"resourceUri":"m/ui://p"}}}'
+    )
+
+
+def test_a_page_and_our_name_share_the_metadata() -> None:
+    raw = b'{"resultType":"complete","_meta":{"ui":{"resourceUri":"ui://p"}}}'
+    made = json.loads(result("tools/call", raw, client=M, backend=M, server_info=OURS, uri_map=out))
+    assert made["_meta"] == {
+        "ui": {"resourceUri": "m/ui://p"},
+        "io.modelcontextprotocol/serverInfo": {"name": "g", "version": "9"},
+    }
+
+
+def test_a_result_that_is_no_object_is_malformed() -> None:
+    with pytest.raises(MalformedMessage):
+        result("tools/call", b"[]", client=M, backend=L, server_info=OURS)
+
+
+@given(
+    raw=st.dictionaries(st.text(), JSON, max_size=5),
+    method=st.sampled_from(["tools/call", "resources/read", "prompts/get"]),
+    client=ANY_ERA,
+    backend=ANY_ERA,
+)
+def test_what_the_gateway_does_not_know_survives(raw: JsonObject, method: str, client: Era, backend: Era) -> None:
+    made = json.loads(result(method, jsonrpc.dumps(raw), client=client, backend=backend, server_info=OURS))
+    own = {"resultType", "ttlMs", "cacheScope", "_meta", "content", "structuredContent"}
+    assert {key: value for key, value in made.items() if key not in own} == {
+        key: value for key, value in raw.items() if key not in own
+    }
+    assert ("resultType" in made) is (client.modern or "resultType" in raw)
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+NOT_FOUND = '{"code":-32002,"message":"no","data":{"uri":"a:1","x":1.50}}'
+MISSING = '{"code":-32602,"message":"no","data":{"uri":"a:1"}}'
+
+
+@pytest.mark.parametrize(
+    "client, backend, method, raw, given_back",
+    [
+        pytest.param(L, L, "resources/read", NOT_FOUND, NOT_FOUND.replace("a:1", "m/a:1"), id="L-L: the client's URI"),
+        pytest.param(L, L, "resources/read", '{"code":-32002,"message":"no"}', None, id="L-L: no data stays so"),
+        pytest.param(L, L, "resources/read", MISSING, MISSING.replace("a:1", "m/a:1"), id="L-L: the code stays"),
+        pytest.param(
+            M, L, "resources/read", NOT_FOUND, NOT_FOUND.replace("-32002", "-32602").replace("a:1", "m/a:1"), id="M-L"
+        ),
+        pytest.param(
+            M,
+            L,
+            "resources/read",
+            '{"code":-32002,"message":"no"}',
+            '{"code":-32602,"message":"no","data":{"uri":"m/a:1"}}',
+            id="M-L: data made",
+        ),
+        pytest.param(
+            M,
+            L,
+            "resources/read",
+            '{"code":-32002,"message":"no","data":null}',
+            '{"code":-32602,"message":"no","data":{"uri":"m/a:1"}}',
+            id="M-L: null data",
+        ),
+        pytest.param(
+            M,
+            L,
+            "resources/read",
+            '{"code":-32002,"message":"no","data":"gone"}',
+            '{"code":-32602,"message":"no","data":{"uri":"m/a:1","detail":"gone"}}',
+            id="M-L: other data kept",
+        ),
+        pytest.param(
+            M, L, "tools/call", '{"code":-32002,"message":"no"}', '{"code":-32602,"message":"no"}', id="M-L: of a tool"
+        ),
+        pytest.param(
+            L, M, "resources/read", MISSING, MISSING.replace("-32602", "-32002").replace("a:1", "m/a:1"), id="L-M"
+        ),
+        pytest.param(L, M, "resources/read", '{"code":-32602,"message":"bad"}', None, id="L-M: other bad params"),
+        pytest.param(L, M, "tools/call", MISSING, None, id="L-M: of a tool"),
+        pytest.param(M, M, "resources/read", MISSING, MISSING.replace("a:1", "m/a:1"), id="M-M"),
+        pytest.param(M, L, "tools/call", '{"code":-32603,"message":"x","data":[1.50]}', None, id="any other error"),
+        pytest.param(M, L, "tools/call", '{"message":"x"}', None, id="no code"),
+    ],
+)
+def test_a_missing_resource_has_the_clients_code_and_uri(
+    client: Era, backend: Era, method: str, raw: str, given_back: str | None
+) -> None:
+    made = error(raw.encode(), method=method, client=client, backend=backend, uri="m/a:1")
+    assert made.decode() == (raw if given_back is None else given_back)
+
+
+def test_without_a_uri_only_the_code_changes() -> None:
+    made = error(NOT_FOUND.encode(), method="resources/read", client=M, backend=L)
+    assert made.decode() == NOT_FOUND.replace("-32002", "-32602")
+    assert error(NOT_FOUND.encode(), method="resources/read", client=L, backend=L).decode() == NOT_FOUND
+
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method, params, asked",
+    [
+        pytest.param("roots/list", None, '{"method":"roots/list","params":{}}', id="no params"),
+        pytest.param(
+            "elicitation/create",
+            '{"mode":"url","url":"https://x","elicitationId":"e","task":{},"n":1.50}',
+            '{"method":"elicitation/create","params":{"mode":"url","url":"https://x","n":1.50}}',
+            id="url",
+        ),
+        pytest.param(
+            "sampling/createMessage",
+            '{"messages":[{"content":{"type":"resource_link","uri":"a:1"}}],'
+            '"_meta":{"progressToken":1,"io.modelcontextprotocol/related-task":{},"a":1}}',
+            '{"method":"sampling/createMessage","params":{"messages":[{"content":{"type":"resource_link","uri":"m/a:1"}}],'
+            '"_meta":{"a":1}}}',
+            id="sampling",
+        ),
+        pytest.param("sampling/createMessage", '{"_meta":{"a":1}}', None, id="nothing to do"),
+    ],
+)
+def test_a_legacy_question_becomes_an_input_request(method: str, params: str | None, asked: str | None) -> None:
+    raw = None if params is None else params.encode()
+    made = input_request(method, raw, uri_map=out)
+    assert made.decode() == (f'{{"method":"{method}","params":{params}}}' if asked is None else asked)
+
+
+@pytest.mark.parametrize(
+    "method, client, params, sent",
+    [
+        pytest.param(
+            "elicitation/create",
+            L,
+            '{"mode":"url","url":"https://x"}',
+            '{"mode":"url","url":"https://x","elicitationId":"e1"}',
+            id="url gets an id",
+        ),
+        pytest.param("elicitation/create", L, '{"mode":"form","n":1.50}', None, id="a form does not"),
+        pytest.param(
+            "elicitation/create", V2025_06_18, '{"mode":"form","n":1.50}', '{"n":1.50}', id="no word for forms"
+        ),
+        pytest.param("elicitation/create", V2025_06_18, '{"n":1.50}', None, id="no mode"),
+        pytest.param("roots/list", L, f'{{"_meta":{{{VERSION},"a":1}}}}', '{"_meta":{"a":1}}', id="per-hop keys"),
+        pytest.param("sampling/createMessage", L, '{"messages":[{"uri":1}]}', None, id="nothing to map"),
+        pytest.param(
+            "sampling/createMessage",
+            V2024_11_05,
+            '{"messages":[{"content":{"type":"audio","mimeType":"a/b"}}]}',
+            '{"messages":[{"content":{"type":"text","text":"[audio, a/b: protocol version 2024-11-05 has none]"}}]}',
+            id="audio",
+        ),
+        pytest.param("roots/list", L, None, "{}", id="no params"),
+    ],
+)
+def test_a_question_fits_the_legacy_client(method: str, client: Era, params: str | None, sent: str | None) -> None:
+    raw = None if params is None else params.encode()
+    made = server_request_params(method, raw, client=client, elicitation_id="e1", uri_map=out)
+    assert made.decode() == (params if sent is None else sent)
+
+
+def test_a_legacy_backends_own_elicitation_id_stays() -> None:
+    raw = b'{"mode":"url","elicitationId":"theirs"}'
+    assert server_request_params("elicitation/create", raw, client=L) == raw
+
+
+def test_params_that_are_no_object_are_malformed() -> None:
+    values: list[JsonValue] = [[], "uri", 7]
+    for value in values:
+        with pytest.raises(MalformedMessage):
+            input_request("sampling/createMessage", jsonrpc.dumps(value), uri_map=out)
