@@ -70,12 +70,15 @@ class StatusSource(Protocol):
     @property
     def metrics(self) -> Metrics:
         """The metrics of the process."""
+        ...
 
     def status(self) -> JsonObject:
         """The state of everything, now; no secrets, no tool arguments."""
+        ...
 
     def ready(self) -> tuple[bool, str]:
         """Whether traffic should come here, and if not, why: one constant sentence."""
+        ...
 
 
 def public_pages(source: StatusSource) -> QuartTrio:

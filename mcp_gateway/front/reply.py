@@ -33,11 +33,11 @@ _SSE_NAMES: Final = frozenset(name for name, _ in _SSE_HEAD)
 class AsgiReply:
     """The one answer to one ASGI request; see ``gateway.entrance.Reply``."""
 
-    _send: ASGISendCallable
-    _metrics: Metrics
-    _extra: tuple[Header, ...] = ()
+    _send: ASGISendCallable = attrs.field(alias="send")
+    _metrics: Metrics = attrs.field(alias="metrics")
+    _extra: tuple[Header, ...] = attrs.field(default=(), alias="extra")
     """Headers of every answer (CORS)."""
-    _stall_s: float = SEND_STALL_S
+    _stall_s: float = attrs.field(default=SEND_STALL_S, alias="stall_s")
     begun: bool = attrs.field(default=False, init=False)
     done: bool = attrs.field(default=False, init=False)
     gone: bool = attrs.field(default=False, init=False)

@@ -77,7 +77,8 @@ class Tracer(Protocol):
     def span(
         self, name: str, *, parent: TraceParent | None, fields: Mapping[str, str]
     ) -> AbstractContextManager[TraceParent | None]:
-        """A span around the block; gives the ``traceparent`` to send onwards, None to pass the parent through."""
+        """A span around the block; gives the ``traceparent`` to send onwards, None if there is none."""
+        ...
 
 
 class NoTracer:
