@@ -33,6 +33,7 @@ class Status:
     _gateway: Gateway | None = None
     _draining: Callable[[], bool] = lambda: False
     _admission: Admission | None = None
+    _was_ready: bool = False
 
     def attach(self, fleet: Fleet, gateway: Gateway, draining: Callable[[], bool]) -> None:
         """The parts that come up after the admin listener are there."""
@@ -48,13 +49,19 @@ class Status:
         self.metrics.readings.connections_refused = lambda: admission.refused
 
     def ready(self) -> tuple[bool, str]:
-        """Whether traffic should come here (design section 5)."""
+        """Whether traffic should come here (design section 5); once so, only the drain ends it.
+
+        A server that is added later must not take a gateway that serves out of rotation.
+        """
         if self._draining():
             return False, "draining"
+        if self._was_ready:
+            return True, ""
         if self._fleet is None or self._gateway is None:
             return False, "starting"
-        if not self._fleet.first_discovery_done():
+        if not self._fleet.first_discovery_done() or not self._gateway.table_is_built:
             return False, "first discovery is under way"
+        self._was_ready = True
         return True, ""
 
     def status(self) -> JsonObject:

@@ -57,6 +57,8 @@ class Gateway:
     core: Core
     dispatch: Dispatch
     listening: Listening
+    built: Cell[tuple[int, int]]
+    """Which versions of spec and snapshots the route table is made of."""
     refusing: bool = False
     """True once new requests are refused (drain phase 2)."""
 
@@ -68,6 +70,18 @@ class Gateway:
     def streams(self) -> int:
         """Open event streams outside calls."""
         return sum(len(session.streams) for session in self.core.sessions) + len(self.listening.streams)
+
+    async def table_built(self) -> None:
+        """Wait until requests are routed by what is configured and was observed when this was called."""
+        spec_version, observed_version = self.core.spec.version, self.core.runner.fleet.snapshots.version
+        version, built = self.built.version, self.built.value
+        while built[0] < spec_version or built[1] < observed_version:
+            version, built = await self.built.changed(version)
+
+    @property
+    def table_is_built(self) -> bool:
+        """Whether requests are routed by what is configured and was observed up to now."""
+        return self.built.value == (self.core.spec.version, self.core.runner.fleet.snapshots.version)
 
     def end_streams(self) -> None:
         """End every GET and listen stream in its era's way."""
@@ -85,7 +99,7 @@ async def open_gateway(
     table = Cell(build(spec.value, fleet.snapshots.value, None, server_info=SERVER_INFO))
     async with trio.open_nursery() as nursery:
         gateway = _assemble(spec, table, fleet, metrics, wall_clock, signer, nursery)
-        nursery.start_soon(keep_table, spec, fleet, table, name="table builder")
+        nursery.start_soon(keep_table, spec, fleet, table, gateway.built, name="table builder")
         nursery.start_soon(follow_settings, spec, gateway, signer, name="follow settings")
         nursery.start_soon(gateway.core.hub.run, name="hub")
         nursery.start_soon(gateway.core.runner.pacer.run, name="pacer")
@@ -157,7 +171,7 @@ def _assemble(
         modern=ModernFace(core=core, listening=listening),
         sse=SseFace(core=core, face=legacy, streams=streams),
     )
-    gateway = Gateway(core=core, dispatch=dispatch, listening=listening)
+    gateway = Gateway(core=core, dispatch=dispatch, listening=listening, built=Cell((-1, -1)))
     return gateway
 
 
@@ -174,11 +188,14 @@ async def follow_settings(spec: Cell[GatewaySpec], gateway: Gateway, signer: Cel
             sessions.forget_keys()
 
 
-async def keep_table(spec: Cell[GatewaySpec], fleet: Fleet, table: Cell[RouteTable]) -> None:
+async def keep_table(
+    spec: Cell[GatewaySpec], fleet: Fleet, table: Cell[RouteTable], built: Cell[tuple[int, int]]
+) -> None:
     """Build a new table whenever spec or snapshots have changed, until cancelled."""
     while True:
         versions = (spec.version, fleet.snapshots.version)
         table.set(await _built(spec.value, fleet, table.value))
+        built.set(versions)
         await _either_changed(spec, fleet, versions)
         await trio.sleep(GATHER_S)
 

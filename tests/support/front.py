@@ -148,12 +148,16 @@ class Wire:
         """The next answer with a Content-Length (or without a body)."""
         status, headers = await self.head()
         size = int(headers.get("content-length", "0"))
+        await self.receive(size)
+        body, self.rest = self.rest[:size], self.rest[size:]
+        return status, headers, body
+
+    async def receive(self, size: int) -> None:
+        """Wait until at least ``size`` bytes are in ``rest``."""
         while len(self.rest) < size:
             chunk = await self.stream.receive_some(65536)
             assert chunk, "closed inside a body"
             self.rest += chunk
-        body, self.rest = self.rest[:size], self.rest[size:]
-        return status, headers, body
 
     async def chunk(self) -> bytes:
         """The next chunk of a chunked body; empty at its end."""
