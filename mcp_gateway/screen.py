@@ -89,17 +89,21 @@ def _content_line(item: JsonObject) -> str:
 
 
 def status_table(status: JsonObject) -> Table:
-    """One line per server of ``/status`` (its shape: ``front.pages.StatusSource``); what is missing stays empty."""
+    """One line per server of ``/status``; what is missing stays empty."""
     table = _table("SERVER", "STATE", "PROTOCOL", "TOOLS", "PROMPTS", "RESOURCES", "LAST ERROR")
     servers = status.get("servers")
     for entry in servers if isinstance(servers, list) else []:
         if not isinstance(entry, dict):
             continue
-        state = plain(entry.get("state"))
+        state, counts = plain(entry.get("state")), entry.get("counts")
+        numbers = counts if isinstance(counts, dict) else {}
+        error = entry.get("lastError")
         table.add_row(
             Text(plain(entry.get("name")), style="cyan"),
             Text(state, style=_STATE_STYLES.get(state, "")),
-            *(Text(plain(entry.get(key))) for key in ("protocol", "tools", "prompts", "resources", "last_error")),
+            Text(plain(entry.get("protocol"))),
+            *(Text(plain(numbers.get(kind))) for kind in ("tools", "prompts", "resources")),
+            Text(plain(error.get("message") if isinstance(error, dict) else error)),
         )
     return table
 

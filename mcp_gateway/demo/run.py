@@ -6,6 +6,7 @@ nor processes nor ports; however the demo ends.
 """
 
 import json
+import secrets
 import socket
 import sys
 import tempfile
@@ -31,6 +32,7 @@ servers:
     url: {url}
   - name: clock
     command: {command}
+sessions: {{signingKeys: [{{value: {key}}}]}}
 drain: {{grace: 1s}}
 """
 
@@ -100,7 +102,7 @@ async def run(bind: str, admin_bind: str) -> None:
 def configuration(calc_url: str) -> str:
     """The configuration file of the demo."""
     command = [sys.executable, "-m", "mcp_gateway.demo.stdio_server"]
-    return CONFIGURATION.format(url=calc_url, command=json.dumps(command))
+    return CONFIGURATION.format(url=calc_url, command=json.dumps(command), key=secrets.token_hex())
 
 
 def free_bind(bind: str, besides: str = "") -> str:
