@@ -46,6 +46,7 @@ META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 # Tasks are never relayed; the other two exist only between modern peers, and the gateway gives its own.
 _ONE_FAMILY_PARAMS: Final = ("task", "inputResponses", "requestState")
+_LOOKED_FOR: Final = tuple(key.encode() for key in ("_meta", *_ONE_FAMILY_PARAMS))
 
 
 @attrs.frozen(kw_only=True)
@@ -71,14 +72,14 @@ def request_params(params_raw: bytes | None, *, client: Era, backend: Era, edits
         MalformedMessage: a member to be changed occurs twice.
     """
     raw = b"{}" if params_raw is None else params_raw
-    found = splice.members(raw)
-    present = {member.key for member in found}
     changes: Changes = {}
-    if not (client.modern and backend.modern):
-        changes.update({key: REMOVE for key in _ONE_FAMILY_PARAMS if key in present})
+    meta_raw = None
+    if content.mentions(raw, *_LOOKED_FOR):  # most calls have none of them, and need no scan
+        found = splice.members(raw)
+        meta_raw = _text(raw, found.find("_meta"))
+        if not (client.modern and backend.modern):
+            changes.update({key: REMOVE for key in _ONE_FAMILY_PARAMS if found.find(key) is not None})
     changes.update(edits)
-    held = found.find("_meta")
-    meta_raw = None if held is None else raw[held.value_start : held.value_end]
     meta_edit = _meta_edit(meta_raw, _hop_meta(backend, meta))
     if meta_edit is not None:
         changes["_meta"] = meta_edit
@@ -269,7 +270,7 @@ def server_request_params(
             changes["mode"] = REMOVE  # 2025-06-18 has forms only, and no word for them
         elif elicitation_id is not None and _text(raw, found.find("mode")) == b'"url"':
             changes["elicitationId"] = splice.quoted(elicitation_id)
-    hop = dict.fromkeys((META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL))
+    hop: dict[str, bytes | None] = dict.fromkeys((META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL))
     gone = _meta_edit(_text(raw, found.find("_meta")), hop)
     if gone is not None:
         changes["_meta"] = gone

@@ -48,6 +48,15 @@ class Entry:
     """Of ``raw``."""
     linked: str | None = None
     """The federated URI of the page that shows this tool (MCP Apps), which whoever sees the tool may read."""
+    _shaped: dict[str, bytes] = attrs.field(init=False, factory=dict, eq=False, repr=False)
+    """By version, filled on first use: another backend's change must not cost this one's work again."""
+
+    def shaped(self, kind: Kind, era: Era) -> bytes:
+        """The item as clients of this era see it; ``raw`` itself where they see everything."""
+        made = self._shaped.get(era.version)
+        if made is None:
+            made = self._shaped[era.version] = shape.shape_item(kind.value, self.raw, era)
+        return made
 
 
 @attrs.frozen(kw_only=True)
@@ -119,7 +128,7 @@ class ListingView:
         items: list[bytes] = []
         size = 0
         for entry in self.entries[offset : offset + PAGE_ITEMS]:
-            item = shape.shape_item(self.kind.value, entry.raw, era)
+            item = entry.shaped(self.kind, era)
             size += len(item) + 1
             if items and size > PAGE_BYTES:
                 break

@@ -111,3 +111,9 @@ def test_the_fingerprint_shows_every_visible_change() -> None:
     assert view(entry("a"), entry("b"), private=True).fingerprint == base
     changed = [view(entry("b"), entry("a")), view(entry("a")), view(entry("a", ',"description":"new"'), entry("b"))]
     assert base not in {one.fingerprint for one in changed}
+
+
+def test_an_item_is_shaped_once_whatever_list_it_stands_in() -> None:
+    shared = entry("a", ',"title":"A"')
+    assert shared.shaped(Kind.TOOLS, V2024_11_05) is shared.shaped(Kind.TOOLS, V2024_11_05)
+    assert shared.shaped(Kind.TOOLS, V2026_07_28) is shared.raw
