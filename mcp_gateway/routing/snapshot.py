@@ -39,7 +39,7 @@ class Item:
     """Tool or prompt name; the URI of a resource; the uriTemplate of a template."""
     raw: bytes = attrs.field(repr=False)
     headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Tools: (Mcp-Param name as annotated, property path in the arguments) from x-mcp-header, whatever the backend's era."""
+    """Tools: (Mcp-Param name as annotated, property path in the arguments) from x-mcp-header, in any era."""
 
 
 @attrs.frozen(kw_only=True)
