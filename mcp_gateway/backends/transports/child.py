@@ -35,7 +35,8 @@ LEAVE_S: Final = 0.5
 """For leaving by itself once its input is closed (MCP basic/transports/stdio, Shutdown)."""
 TERM_S: Final = 1.0
 KILL_S: Final = 0.4
-"""For the kernel, which reaps a killed process at once unless it hangs in a driver."""
+"""For the kernel, which ends a killed process at once unless it hangs in a driver; for process 1 to reap orphans."""
+POLL_S: Final = 0.005
 STOP_S: Final = LEAVE_S + TERM_S + KILL_S
 
 STDERR_LINE_BYTES: Final = 2000
@@ -120,16 +121,31 @@ class Child:
         with trio.move_on_after(LEAVE_S, shield=True):
             await self.stdin.aclose()
             await self.ended()
-        for number, within_s in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
-            if self.process.returncode is None:
-                self._signal_group(number)
-                with trio.move_on_after(within_s, shield=True):
-                    await self.ended()
         if self.process.returncode is None:
+            self._signal_group(signal.SIGTERM)
+            with trio.move_on_after(TERM_S, shield=True):
+                await self.ended()
+        with trio.move_on_after(KILL_S, shield=True) as killing:
+            self._signal_group(signal.SIGKILL)
+            await self.ended()
+            while not self._group_is_empty():  # noqa: ASYNC110  # the end of a group gives no event
+                await trio.sleep(POLL_S)
+        if killing.cancelled_caught:
             logger.warning("child does not die", extra={"backend": self.key, "pid": self.process.pid})
-        with trio.move_on_after(KILL_S, shield=True):
+        with trio.move_on_after(KILL_S, shield=True):  # closing does not wait, Trio's checkpoint after it might
             await self.stdout.aclose()
             await self.stderr.aclose()
+
+    def _group_is_empty(self) -> bool:
+        """Whether nothing of the group is left; asked once the leader is reaped."""
+        with contextlib.suppress(ChildProcessError):
+            # As process 1 of a container we inherit orphans, and nobody else would reap them.
+            os.waitpid(-self.process.pid, os.WNOHANG)
+        try:
+            os.killpg(self.process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return True
+        return False
 
     def _signal_group(self, number: signal.Signals) -> None:
         if self._group_ended:

@@ -74,14 +74,14 @@ async def linked(
 class Asked:
     """One exchange in a task of its own: its answer or its error, and the scope to cancel it."""
 
-    def __init__(self, nursery: trio.Nursery, link: PipeLink, ear: Ear | None = None, **how: bool) -> None:
+    def __init__(self, nursery: trio.Nursery, link: PipeLink, ear: Ear | None = None, *, control: bool = False) -> None:
         self.answer: Answer | None = None
         self.error: BackendError | None = None
         self.scope = trio.CancelScope()
         self.done = trio.Event()
         self.ear = ear or Ear()
         self.id = 0
-        nursery.start_soon(self._run, link, attrs.evolve(outgoing(**how), render=self._render))
+        nursery.start_soon(self._run, link, attrs.evolve(outgoing(control=control), render=self._render))
 
     def _render(self, upstream_id: int) -> bytes:
         self.id = upstream_id
@@ -269,7 +269,9 @@ async def test_calls_wait_for_a_place_and_control_messages_do_not(
 ) -> None:
     pipe = ScriptedPipe()
     async with linked(pipe) as link:
-        asked = [Asked(nursery, link) for _ in range(LIMITS.concurrency + 1)]
+        asked = [Asked(nursery, link) for _ in range(LIMITS.concurrency)]
+        await settled()
+        Asked(nursery, link)
         await settled()
         assert len(pipe.sent) == LIMITS.concurrency
         Asked(nursery, link, control=True)
@@ -571,7 +573,7 @@ async def test_a_link_is_of_no_use_before_its_greeting(autojump_clock: MockClock
     pipe, lost = ScriptedPipe(), list[str]()
     async with open_pipe(pipe, key=KEY, limits=LIMITS, shared=False, unattributed=Ear(), on_lost=lost.append) as link:
         with pytest.raises(LocalFault):
-            assert link.era
+            link.era  # noqa: B018  # reading it is the test
         pipe.end("gone")
         await link.gone()
     assert lost == []  # whoever greets is told by its exchange
