@@ -278,14 +278,16 @@ class Backend:
         self._check_circuit()
         self.in_flight += 1
         try:
+            upstream = await self._upstream_for(caller)
             try:
-                return await self._attempt(caller, outgoing, hear, queued)
+                return await self._attempt(upstream, outgoing, hear, queued)
             except BackendSessionLost:
                 pass
             except BackendGone as gone:
                 if gone.executed is not Executed.NO or not self._lives_on_pipe():
                     raise
-            return await self._attempt(caller, outgoing, hear, queued)
+            upstream = await self._upstream_for(caller)
+            return await self._attempt(upstream, outgoing, hear, queued)
         finally:
             self.in_flight -= 1
             self._maybe_quiet()
@@ -325,9 +327,8 @@ class Backend:
         return scope
 
     async def _attempt(
-        self, caller: Caller, outgoing: Outgoing, hear: Hear, queued: Callable[[], None] | None
+        self, upstream: Upstream, outgoing: Outgoing, hear: Hear, queued: Callable[[], None] | None
     ) -> Answer:
-        upstream = await self._upstream_for(caller)
         slot = not outgoing.control
         if slot and not self._slots.enter_now():
             if queued is not None:

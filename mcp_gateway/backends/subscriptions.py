@@ -172,16 +172,17 @@ class Subscriptions:
             self._told.add(uri)
 
     async def _subscribe_again(self) -> None:
-        """A new session knows nothing of what the last one had subscribed."""
-        for uri in tuple(self._counts):
-            try:
-                async with self._lock:
-                    if uri in self._counts and uri not in self._told:
-                        await self._tell("resources/subscribe", uri)
-            except BackendRefused as refused:
-                logger.warning("subscribe refused", extra={"backend": self.backend, "why": str(refused)})
-            except UPSTREAM_FAULTS as error:
-                logger.debug("subscribe failed", extra={"backend": self.backend, "why": str(error)})
+        """A new session knows nothing of what the last one had subscribed, nor a new generation."""
+        while True:
+            self._changed = trio.Event()
+            for uri in tuple(self._counts):
+                try:
+                    async with self._lock:
+                        if uri in self._counts and uri not in self._told:
+                            await self._tell("resources/subscribe", uri)
+                except UPSTREAM_FAULTS as error:
+                    logger.warning("subscription lost", extra={"backend": self.backend, "why": str(error)})
+            await self._changed.wait()
 
     async def _hold_stream(self, connection: Connection, settled: trio.Event) -> None:
         wanted = any(offers(connection, capability, "listChanged") for capability in _FILTERS)

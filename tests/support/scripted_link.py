@@ -1,0 +1,446 @@
+"""An honest fake of one backend behind the connector seam.
+
+It keeps sessions, answers JSON-RPC, can be down, slow, silent or forgetful, and
+logs what it was asked. No sockets and no real time: waits are Trio's.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import attrs
+import orjson
+import trio
+
+from mcp_gateway.auth.principal import Principal
+from mcp_gateway.backends.backend import Backend, Caller
+from mcp_gateway.backends.connector import Connection, Verdict
+from mcp_gateway.backends.observer import Silent
+from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Outgoing
+from mcp_gateway.config.spec import BackendLimits, HealthSpec, HttpTarget, ServerSpec, StdioTarget, Timeouts
+from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed
+from mcp_gateway.protocol.eras import V2025_11_25, Era
+from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
+from mcp_gateway.values import BackendKey, JsonObject, JsonValue
+
+Handler: TypeAlias = Callable[["ScriptedLink", JsonObject, Hear], Awaitable[JsonObject]]
+
+
+class Refusal(Exception):
+    """Raised by a handler: answer with this JSON-RPC error."""
+
+    def __init__(self, code: int, message: str = "no") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def tool(name: str, description: str = "") -> JsonObject:
+    return {"name": name, "description": description, "inputSchema": {"type": "object"}}
+
+
+def notice(method: str, **params: JsonValue) -> Inbound:
+    raw = orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})
+    return Inbound(method=method, params=dict(params), raw=raw)
+
+
+def question(method: str, id_raw: bytes = b'"q1"') -> Inbound:
+    raw = b'{"jsonrpc":"2.0","id":%b,"method":"%b"}' % (id_raw, method.encode())
+    return Inbound(method=method, params={}, raw=raw, id_raw=id_raw)
+
+
+@attrs.define(eq=False, kw_only=True)
+class ScriptedBackend:
+    """What the backend is; a ``Connector`` to it."""
+
+    key: BackendKey = BackendKey("files")
+    transport: str = "streamable-http"
+    era: Era = V2025_11_25
+    capabilities: JsonObject = attrs.field(factory=lambda: {"tools": {"listChanged": True}})
+    tools: list[JsonObject] = attrs.field(factory=lambda: [tool("read")])
+    up: bool = True
+    """False: connections are refused."""
+    connect_s: float = 0.0
+    silent: bool = False
+    """Requests are taken and never answered."""
+    sessionless: bool = False
+    streams: bool = True
+    """A standalone stream exists."""
+    ttl_ms: int = 0
+    page: int = 1000
+    handlers: dict[str, Handler] = attrs.field(factory=dict)
+    links: list["ScriptedLink"] = attrs.field(factory=list)
+    """Every link ever opened."""
+    log: list[tuple[float, str]] = attrs.field(factory=list)
+    """(time, method) of every exchange that reached the backend."""
+    attempts: list[float] = attrs.field(factory=list)
+    """When somebody tried to connect."""
+    detections: int = 0
+    closed: bool = False
+    goodbye_s: float = 0.0
+
+    @property
+    def pipe(self) -> bool:
+        return self.transport != "streamable-http"
+
+    @property
+    def open_links(self) -> list["ScriptedLink"]:
+        return [link for link in self.links if not link.closed]
+
+    def asked(self, method: str) -> int:
+        return sum(1 for _, asked in self.log if asked == method)
+
+    def times(self, method: str) -> list[float]:
+        return [at for at, asked in self.log if asked == method]
+
+    # --- Connector ---
+
+    async def detect(self) -> Verdict:
+        self.detections += 1
+        if self.pipe:
+            await trio.lowlevel.checkpoint()
+            return Verdict(transport=self.transport)
+        await self._reach()
+        if self.era.modern:
+            return Verdict(transport=self.transport, modern=True, hello=self.hello())
+        return Verdict(transport=self.transport, modern=False)
+
+    @asynccontextmanager
+    async def link(self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+        if self.pipe or not verdict.modern:
+            await self._reach()
+            if self.era.modern and not self.pipe:
+                raise BackendProtocol(backend=self.key, why="initialize is unknown here", status=400)
+        link = ScriptedLink(backend=self, identity=identity, unattributed=unattributed)
+        self.links.append(link)
+        try:
+            yield Connection(
+                link=link,
+                hello=self.hello(),
+                listen=None if self.pipe or self.era.modern else link.listen,
+                gone=link.gone if self.pipe else trio.sleep_forever,
+            )
+        finally:
+            await link.aclose()
+
+    def tidy(self) -> None:
+        """Nothing to free."""
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await trio.lowlevel.checkpoint()
+
+    def hello(self) -> Hello:
+        return Hello(era=self.era, capabilities=self.capabilities, server_info={"name": "scripted", "version": "1"})
+
+    async def _reach(self) -> None:
+        self.attempts.append(trio.current_time())
+        await trio.sleep(self.connect_s)
+        if not self.up:
+            raise BackendGone(backend=self.key, executed=Executed.NO, why="connection refused")
+
+    # --- what happens to it ---
+
+    def forget_sessions(self) -> None:
+        """Like a restart behind a load balancer: every session id is unknown from now on."""
+        for link in self.links:
+            link.forgotten = True
+
+    def break_streams(self) -> None:
+        for link in self.open_links:
+            if link.stream is not None:
+                link.stream.close()
+
+    async def shout(self, inbound: Inbound) -> None:
+        """Say something unasked on every link that can hear it."""
+        for link in self.open_links:
+            await link.say(inbound)
+
+    async def answer(self, link: "ScriptedLink", method: str, params: JsonObject, hear: Hear) -> JsonObject:
+        handler = self.handlers.get(method)
+        if handler is not None:
+            return await handler(link, params, hear)
+        await trio.lowlevel.checkpoint()
+        match method:
+            case "ping" | "resources/subscribe" | "resources/unsubscribe":
+                return {}
+            case "server/discover":
+                if not self.era.modern:
+                    raise Refusal(-32601)
+                meta: JsonObject = {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}}
+                versions: list[JsonValue] = [self.era.version]
+                return {"supportedVersions": versions, "capabilities": self.capabilities, "_meta": meta}
+            case "tools/list":
+                return self._list(params)
+            case "subscriptions/listen":
+                return await link.listen_modern(params, hear)
+            case "tools/call":
+                return {"content": []}
+            case _:
+                raise Refusal(-32601)
+
+    def _list(self, params: JsonObject) -> JsonObject:
+        cursor = params.get("cursor")
+        start = int(cursor) if isinstance(cursor, str) else 0
+        some: list[JsonValue] = list(self.tools[start : start + self.page])
+        result: JsonObject = {"tools": some}
+        if start + self.page < len(self.tools):
+            result["nextCursor"] = str(start + self.page)
+        if self.era.modern:
+            result |= {"resultType": "complete", "ttlMs": self.ttl_ms, "cacheScope": "public"}
+        return result
+
+
+@attrs.define(eq=False, kw_only=True)
+class ScriptedLink:
+    """One conversation; a ``Link``."""
+
+    backend: ScriptedBackend
+    identity: ClientIdentity
+    unattributed: Hear
+    forgotten: bool = False
+    closed: bool = False
+    dead: str = ""
+    asked: list[tuple[str, JsonObject]] = attrs.field(factory=list)
+    said: list[bytes] = attrs.field(factory=list)
+    """Notifications and responses of the gateway."""
+    cancelled: int = 0
+    in_flight: int = 0
+    stream: trio.MemorySendChannel[Inbound] | None = None
+    _ids: int = 0
+    _died: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def era(self) -> Era:
+        return self.backend.era
+
+    @property
+    def shared(self) -> bool:
+        if self.backend.pipe:
+            return self.identity.capabilities == b"{}"
+        return self.backend.sessionless or self.era.modern
+
+    @property
+    def lost(self) -> bool:
+        return bool(self.dead) or self.closed
+
+    def methods(self) -> list[str]:
+        return [method for method, _ in self.asked]
+
+    async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
+        self._check()
+        self._ids += 1
+        upstream_id = self._ids
+        message = orjson.loads(outgoing.render(upstream_id))
+        self.backend.log.append((trio.current_time(), outgoing.method))
+        self.asked.append((outgoing.method, message.get("params", {})))
+        self.in_flight += 1
+        done = False
+        try:
+            answer = await self._answer(outgoing.method, message.get("params", {}), hear)
+            done = True
+        except BackendError:
+            done = True
+            raise
+        finally:
+            self.in_flight -= 1
+            self.cancelled += not done
+        return Answer(raw=orjson.dumps({"jsonrpc": "2.0", "id": upstream_id, **answer}))
+
+    async def _answer(self, method: str, params: JsonObject, hear: Hear) -> JsonObject:
+        answer: JsonObject | None = None
+        failure: BackendError | None = None
+
+        async def work() -> None:
+            nonlocal answer, failure
+            try:
+                if self.backend.silent:
+                    await trio.sleep_forever()
+                answer = {"result": await self.backend.answer(self, method, params, hear)}
+            except Refusal as refusal:
+                answer = {"error": {"code": refusal.code, "message": refusal.message}}
+            except BackendError as error:
+                failure = error
+            nursery.cancel_scope.cancel("answered")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await self._died.wait()
+            nursery.cancel_scope.cancel("link died")
+        if failure is not None:
+            raise failure
+        if answer is None:
+            raise BackendGone(backend=self.backend.key, why=self.dead or "closed")
+        return answer
+
+    async def notify(self, message: bytes) -> None:
+        self._check()
+        await trio.lowlevel.checkpoint()
+        self.said.append(message)
+
+    async def aclose(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._died.set()
+        with trio.move_on_after(2.0, shield=True):
+            await trio.sleep(self.backend.goodbye_s)
+
+    def _check(self) -> None:
+        if self.dead or self.closed:
+            raise BackendGone(backend=self.backend.key, executed=Executed.NO, why=self.dead or "closed")
+        if not self.backend.up:
+            raise BackendGone(backend=self.backend.key, executed=Executed.NO, why="connection refused")
+        if self.forgotten:
+            raise BackendSessionLost(backend=self.backend.key)
+
+    def die(self, why: str) -> None:
+        """The process exits."""
+        self.dead = why
+        self._died.set()
+
+    async def gone(self) -> str:
+        while not self.dead:
+            await self._died.wait()
+            if self.closed:
+                await trio.sleep_forever()
+        return self.dead
+
+    async def say(self, inbound: Inbound) -> None:
+        """Say something outside any exchange, where there is a way to."""
+        if self.backend.pipe:
+            await self.unattributed(inbound)
+        elif self.stream is not None:
+            await self.stream.send(inbound)
+
+    async def listen(self, hear: Hear, opened: Callable[[], None]) -> bool:
+        self._check()
+        if not self.backend.streams:
+            await trio.lowlevel.checkpoint()
+            return False
+        self.backend.log.append((trio.current_time(), "GET"))
+        self.stream, receive = trio.open_memory_channel[Inbound](0)
+        opened()
+        try:
+            async for inbound in receive:
+                await hear(inbound)
+        finally:
+            self.stream = None
+            receive.close()
+        return True
+
+    async def listen_modern(self, params: JsonObject, hear: Hear) -> JsonObject:
+        await hear(notice("notifications/subscriptions/acknowledged", notifications=params["notifications"]))
+        self.stream, receive = trio.open_memory_channel[Inbound](0)
+        mine = self.stream
+        try:
+            async for inbound in receive:
+                await hear(inbound)
+        finally:
+            receive.close()
+            if self.stream is mine:
+                self.stream = None
+        return {"resultType": "complete"}
+
+
+CALL = Outgoing(
+    method="tools/call",
+    render=lambda upstream_id: orjson.dumps(
+        {"jsonrpc": "2.0", "id": upstream_id, "method": "tools/call", "params": {"name": "read"}}
+    ),
+)
+ASKABLE = ClientIdentity(capabilities=b'{"sampling":{}}')
+"""A client that a backend may ask something."""
+
+
+HEALTH = HealthSpec()
+TIMEOUTS = Timeouts()
+LIMITS = BackendLimits()
+
+
+def server(
+    backend: ScriptedBackend,
+    *,
+    health: HealthSpec = HEALTH,
+    timeouts: Timeouts = TIMEOUTS,
+    limits: BackendLimits = LIMITS,
+) -> ServerSpec:
+    """A spec for a scripted backend; HTTP or stdio as it is."""
+    target = StdioTarget(command=("serve",)) if backend.pipe else HttpTarget(url="http://127.0.0.1:9/mcp")
+    return ServerSpec(key=backend.key, target=target, health=health, timeouts=timeouts, limits=limits)
+
+
+def same_pause(delay_s: float) -> float:
+    """No jitter."""
+    return delay_s
+
+
+def caller(session: str | None = None, identity: ClientIdentity | None = None, subject: str = "anonymous") -> Caller:
+    principal = Principal(subject=subject, digest=subject.encode()[:8].ljust(8, b"\0"))
+    return Caller(session=session, principal=principal, identity=identity or ClientIdentity())
+
+
+async def deaf(inbound: Inbound) -> None:
+    """Hear nothing."""
+
+
+@attrs.define(eq=False)
+class Published:
+    """What a Backend made known, in order."""
+
+    shots: list[Snapshot] = attrs.field(factory=list)
+
+    def __call__(self, backend: Backend, snapshot: Snapshot) -> None:
+        self.shots.append(snapshot)
+
+    def healths(self) -> list[Health]:
+        """Each change of health."""
+        healths: list[Health] = []
+        for shot in self.shots:
+            if not healths or healths[-1] is not shot.health:
+                healths.append(shot.health)
+        return healths
+
+    def lists(self) -> list[tuple[str, ...] | None]:
+        """Each change of what is served."""
+        lists: list[tuple[str, ...] | None] = []
+        for shot in self.shots:
+            names = None if shot.listings is None else tuple(i.name for i in shot.listings[Kind.TOOLS].items)
+            if not lists or lists[-1] != names:
+                lists.append(names)
+        return lists
+
+
+@asynccontextmanager
+async def running(
+    scripted: ScriptedBackend,
+    published: Published | None = None,
+    *,
+    health: HealthSpec = HEALTH,
+    timeouts: Timeouts = TIMEOUTS,
+    limits: BackendLimits = LIMITS,
+) -> AsyncIterator[Backend]:
+    """A Backend in front of a scripted one, closed at the end."""
+    backend = Backend(
+        spec=server(scripted, health=health, timeouts=timeouts, limits=limits),
+        connector=scripted,
+        publish=published or Published(),
+        observer=Silent(),
+        jitter=same_pause,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(backend.run)
+        try:
+            yield backend
+        finally:
+            backend.close("test over")
+            with trio.move_on_after(10, shield=True):
+                await backend.gone.wait()
+            assert scripted.open_links == []
+            assert scripted.closed
+
+
+async def ready(backend: Backend) -> None:
+    """Wait for the first discovery."""
+    while backend.snapshot.health is not Health.READY:  # noqa: ASYNC110  # the clock is virtual, and events are many
+        await trio.sleep(0.01)
