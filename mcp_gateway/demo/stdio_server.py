@@ -71,7 +71,7 @@ RUN: Final[Mapping[str, Callable[[Mapping[str, object]], str]]] = {"now": now, "
 
 def call(params: Mapping[str, object]) -> tuple[str, JsonObject]:
     """The result of ``tools/call``, or an error: ("result" | "error", value)."""
-    run, arguments = RUN.get(str(params.get("name"))), params.get("arguments") or {}
+    run, arguments = RUN.get(str(params.get("name"))), params.get("arguments", {})
     if run is None or not isinstance(arguments, dict):
         return "error", {"code": -32602, "message": "unknown tool" if run is None else "arguments must be an object"}
     try:
