@@ -61,6 +61,9 @@ _TAIL_VERSION_ID: Final = re.compile(_COMMA + _VERSION + _COMMA + _ID + _W + rb"
 _TAIL_BYTES: Final = 128
 """How far from the end an id is looked for."""
 
+_MAX_SHORT_BYTES: Final = 8192
+"""An id or version in an answer; the longest integer that Python holds fits."""
+
 
 @attrs.frozen
 class RpcRequest:
@@ -395,7 +398,7 @@ def _scanned_answer(raw: bytes) -> AnswerParts:
         raise RemoteFault(what="more than one JSON text in an answer")
     _check_once(found, _GUARDED)
     version, result, error, id_at = (found.find(key) for key in ("jsonrpc", "result", "error", "id"))
-    if version is None or raw[version.value_start : version.value_end] != b'"2.0"':
+    if version is None or _short_value(raw, version) != "2.0":
         raise RemoteFault(what='an answer without "jsonrpc": "2.0"')
     body = error or result
     if body is None or (error is not None and result is not None) or found.find("method") is not None:
@@ -403,8 +406,15 @@ def _scanned_answer(raw: bytes) -> AnswerParts:
     value = raw[body.value_start : body.value_end]
     if error is not None and value[:1] != b"{":
         raise RemoteFault(what="an answer whose error is not an object")
-    answer_id = None if id_at is None else _id_of({"id": parse(raw[id_at.value_start : id_at.value_end])})
+    answer_id = None if id_at is None else _id_of({"id": _short_value(raw, id_at)})
     return AnswerParts(answer_id, error is not None, value)
+
+
+def _short_value(raw: bytes, member: splice.Member) -> JsonValue:
+    """A value that is parsed even in an answer too large for that, so it must be short."""
+    if member.value_end - member.value_start > _MAX_SHORT_BYTES:
+        raise RemoteFault(what=f"an answer whose {member.key!r} has more than {_MAX_SHORT_BYTES} bytes")
+    return parse(raw[member.value_start : member.value_end])
 
 
 def _validate(raw: bytes) -> None:
