@@ -38,7 +38,6 @@ class LegacyStream:
             await self._resume(reply, session, last.decode("latin-1"))
             return
         async with self._open(reply, session):
-            await reply.open(200, SSE_HEAD)
             log = session.replay.open() if session.era.resumable else None
             if log is not None and session.era.priming_event:
                 await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
@@ -50,6 +49,7 @@ class LegacyStream:
         bound = self.core.spec.value.limits.streams_per_session
         while len(session.streams) >= bound:
             session.streams.pop(0).cancel(reason="a newer stream took its place")
+        await reply.open(200, SSE_HEAD)
         with trio.CancelScope() as scope:
             first = not session.streams
             session.streams.append(scope)
@@ -62,6 +62,8 @@ class LegacyStream:
                 if scope in session.streams:
                     session.streams.remove(scope)
                 session.touch()
+        if scope.cancelled_caught:
+            await reply.close()
         if not session.streams and not session.ended:
             await self.connect(session, opened=False)
 
@@ -84,6 +86,8 @@ class LegacyStream:
             if quiet.cancelled_caught and not await reply.comment():
                 return
         if log is not None:
+            # A client that resumes soon finds the next replica, or this session's end.
+            await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
             log.end()
         await reply.close()
 
@@ -95,7 +99,6 @@ class LegacyStream:
             return
         log, seq = found
         async with self._open(reply, session):
-            await reply.open(200, SSE_HEAD)
             await self._replay(reply, log, seq)
 
     async def _replay(self, reply: Reply, log: StreamLog, seq: int) -> None:
