@@ -1,4 +1,6 @@
-"""The server face for 2024-11-05 clients, who speak HTTP+SSE.
+"""The server face for clients that speak HTTP+SSE, the transport of 2024-11-05.
+
+The transport is the oldest, the revision spoken over it need not be: the SDKs negotiate any.
 
 Owns ``/sse`` (the one stream everything comes back on) and ``/messages`` (where
 messages are posted). Deliberately serves messages like any 2025 session.
@@ -24,10 +26,11 @@ from mcp_gateway.gateway.http_answers import is_json, refusal, refuse
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.legacy_stream import LegacyStream
 from mcp_gateway.gateway.outlet import JSON_HEAD, SSE_HEAD
+from mcp_gateway.gateway.own_answers import negotiate
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO
-from mcp_gateway.protocol.eras import V2024_11_05
+from mcp_gateway.protocol.eras import V2024_11_05, Era
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
 from mcp_gateway.values import Header
 
@@ -170,6 +173,7 @@ class SseFace:
             text = "initialize must come first"
             await client.reply.event(jsonrpc.render_error(message.id_raw, INVALID_REQUEST, text))
             return
+        session.era = over_sse(negotiate(message.params.get("protocolVersion")))
         capabilities = message.params.get("capabilities")
         session.capabilities = capabilities if isinstance(capabilities, dict) else {}
         session.identity = ClientIdentity(
@@ -179,3 +183,8 @@ class SseFace:
         )
         result = self.core.own.initialized(session.era, place.view)
         await client.reply.event(jsonrpc.render_result(message.id_raw, result))
+
+
+def over_sse(era: Era) -> Era:
+    """A revision without what belongs to Streamable HTTP: its one stream cannot be resumed, and no POST is a batch."""
+    return attrs.evolve(era, resumable=False, priming_event=False, batches=False, version_header=False)

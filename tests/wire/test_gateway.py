@@ -2,6 +2,8 @@
 
 import pytest
 import trio
+from mcp.client.client import Client
+from mcp.client.sse import sse_client
 
 from tests.support import peers
 from tests.support.gateway import gateway_process, running_gateway
@@ -44,3 +46,8 @@ async def test_the_program_serves_and_ends_with_code_zero() -> None:
         await client.initialize()
         assert await client.list() == []
         assert await process.stop() == 0
+
+
+async def test_a_client_of_the_oldest_transport_may_speak_a_newer_revision() -> None:
+    async with running_gateway([]) as running, Client(sse_client(running.sse_url), mode="legacy") as client:
+        assert client.protocol_version == "2025-11-25"
