@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any, Final, TypeAlias
@@ -177,6 +177,33 @@ async def everything_server(transport: str = "streamableHttp") -> AsyncIterator[
     path = "/sse" if transport == "sse" else "/mcp"
     async with start("everything", everything_command(transport), path=path, environment=environment) as peer:
         yield peer
+
+
+@asynccontextmanager
+async def together(*starters: AbstractAsyncContextManager[Peer]) -> AsyncIterator[list[Peer]]:
+    """Start several servers at the same time, which on two cores takes half as long; gives them in the same order."""
+    found: dict[int, Peer] = {}
+    over = trio.Event()
+
+    async def hold(
+        starter: AbstractAsyncContextManager[Peer], task_status: trio.TaskStatus[Peer] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with starter as peer:
+            task_status.started(peer)
+            await over.wait()
+
+    async with trio.open_nursery() as nursery:
+
+        async def begin(place: int, starter: AbstractAsyncContextManager[Peer]) -> None:
+            found[place] = await nursery.start(hold, starter)
+
+        async with trio.open_nursery() as beginning:
+            for place, starter in enumerate(starters):
+                beginning.start_soon(begin, place, starter)
+        try:
+            yield [found[place] for place in range(len(starters))]
+        finally:
+            over.set()
 
 
 def _path(flags: Sequence[str]) -> str:
