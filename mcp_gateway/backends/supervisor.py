@@ -355,7 +355,13 @@ class Supervisor:
         return math.inf if ttl_s is None else self._discovered_at + max(ttl_s, MIN_TTL_S)
 
     def _hears_of_changes(self, connection: Connection) -> bool:
-        """Whether every list would be announced if it changed; otherwise it has to be read again."""
+        """Whether every list would be announced to us if it changed; otherwise it has to be read again.
+
+        A legacy server with sessions announces a change to the session whose call
+        caused it, and often to no other: what our own one hears is not all.
+        """
+        if connection.listen is not None:
+            return False
         advertised = (name for name in ("tools", "prompts", "resources") if name in connection.hello.capabilities)
         return self.subscriptions.live and all(offers(connection, name, "listChanged") for name in advertised)
 

@@ -207,10 +207,16 @@ async def test_a_changed_list_is_published_and_an_equal_one_is_not(autojump_cloc
         assert len(published.shots) == shots + 1
 
 
-async def test_a_list_that_nobody_would_announce_is_read_again_at_each_health_period(
-    autojump_clock: MockClock,
+@pytest.mark.parametrize(
+    "scripted",
+    [
+        pytest.param(ScriptedBackend(transport="stdio", capabilities={"tools": {}}), id="announces nothing"),
+        pytest.param(ScriptedBackend(), id="may announce to the caller's session only"),
+    ],
+)
+async def test_a_list_whose_change_we_may_not_hear_of_is_read_again_at_each_health_period(
+    autojump_clock: MockClock, scripted: ScriptedBackend
 ) -> None:
-    scripted = ScriptedBackend(capabilities={"tools": {}})
     async with running(scripted) as backend:
         await ready(backend)
         scripted.tools = [tool("new")]
@@ -219,8 +225,8 @@ async def test_a_list_that_nobody_would_announce_is_read_again_at_each_health_pe
         assert [item.name for listing in backend.snapshot.listings.values() for item in listing.items] == ["new"]
 
 
-async def test_an_announcing_backend_is_only_pinged(autojump_clock: MockClock) -> None:
-    scripted = ScriptedBackend()
+async def test_an_announcing_process_is_only_pinged(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend(transport="stdio")
     async with running(scripted) as backend:
         await ready(backend)
         await trio.sleep(100)
