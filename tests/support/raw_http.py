@@ -125,6 +125,7 @@ class RawServer:
     open: int = 0
     requests: list[RawRequest] = attrs.field(factory=list)
     heard: trio.Event = attrs.field(factory=trio.Event)
+    left: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def url(self) -> str:
@@ -138,7 +139,7 @@ class RawServer:
     async def all_closed(self) -> None:
         """Wait until no connection is open on this side."""
         while self.open:
-            await trio.sleep(0.001)  # real sockets: there is no event for "the other process's kernel has told us"
+            await self.left.wait()
 
     @property
     def bodies(self) -> Sequence[JsonObject]:
@@ -183,6 +184,8 @@ async def serve_raw(script: Script, context: ssl.SSLContext | None = None) -> As
             pass
         finally:
             server.open -= 1
+            server.left.set()
+            server.left = trio.Event()
             socket.socket.close()
 
     async with trio.open_nursery() as nursery:

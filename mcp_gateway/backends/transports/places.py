@@ -1,7 +1,7 @@
 """Places: how many may be inside at once, first come first served.
 
 Owns a counter and a queue. Deliberately no deadline: the caller's scope is the
-limit of the wait. Invariant: ``taken`` never exceeds ``limit``, and who leaves the
+limit of the wait. Invariant: ``taken`` never exceeds ``limit`` (until it is closed), and who leaves the
 queue early leaves no trace.
 
 A counter with a FIFO costs 0.05 us when there is room, ``trio.CapacityLimiter`` 4-7 us.
@@ -24,6 +24,7 @@ class Places:
     limit: int
     taken: int = 0
     _queue: dict[_Waiter, None] = attrs.field(init=False, factory=dict)  # a dict: leaving from the middle is O(1)
+    _closed: bool = attrs.field(init=False, default=False)
 
     @property
     def waiting(self) -> int:
@@ -31,13 +32,14 @@ class Places:
 
     def enter_now(self) -> bool:
         """Take a place if one is free and nobody waits."""
-        if self.taken >= self.limit or self._queue:
+        if (self.taken >= self.limit or self._queue) and not self._closed:
             return False
         self.taken += 1
         return True
 
     def close(self) -> None:
-        """Let all who wait in at once, whatever the limit: they find what they wait for closed."""
+        """Let all in at once from now on, whatever the limit: they find what they wait for closed."""
+        self._closed = True
         while self._queue:
             self.taken += 1
             self.leave()
