@@ -5,7 +5,6 @@ each command loads the module that does. Invariant: a user's mistake is one line
 per mistake on standard error and an exit code, never a traceback.
 """
 
-import errno
 import importlib
 import json
 import os
@@ -190,7 +189,7 @@ def serve(config: Path, bind: str, admin_bind: str, log_format: str, log_level: 
     _load(config)
     app = optional("app")
     options = app.Options(config=config, bind=bind, admin_bind=admin_bind, log_format=log_format, log_level=log_level)
-    with _user_errors():
+    with user_errors():
         code = trio.run(app.serve, options)
     sys.exit(code)
 
@@ -221,7 +220,7 @@ def demo(bind: str, admin_bind: str) -> None:
     """Run two example servers and a gateway in front of them; on the next free ports if those are taken."""
     module = optional("demo")
     try:
-        with _user_errors():
+        with user_errors():
             trio.run(partial(module.run, bind, admin_bind))
     except click.exceptions.Exit as left:
         sys.exit(OK if left.exit_code == INTERRUPTED else left.exit_code)
@@ -388,7 +387,7 @@ def _ask(ask: Callable[[], Awaitable[T]], url: str, timeout_s: float) -> T:
             nursery.cancel_scope.cancel("answered")
         return answer
 
-    with _user_errors():
+    with user_errors():
         answer = trio.run(run)
     if answer is None:
         sys.exit(INTERRUPTED)
@@ -396,17 +395,18 @@ def _ask(ask: Callable[[], Awaitable[T]], url: str, timeout_s: float) -> T:
 
 
 @contextmanager
-def _user_errors() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Turn what users can cause into one line and an exit code; anything else is our bug and keeps its traceback."""
     try:
         yield
     except (KeyboardInterrupt, Exception, BaseExceptionGroup) as error:  # what is not the user's is raised again
         leaves = list(_leaves(error))
         failures = [failure for leaf in leaves if (failure := _failure(leaf)) is not None]
-        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
-            raise click.exceptions.Exit(INTERRUPTED) from None
-        if len(failures) < len(leaves):
+        interrupts = [leaf for leaf in leaves if isinstance(leaf, KeyboardInterrupt)]
+        if len(failures) + len(interrupts) < len(leaves):
             raise
+        if interrupts:
+            raise click.exceptions.Exit(INTERRUPTED) from None
         told = dict.fromkeys(str(failure) for failure in failures)
         raise type(max(failures, key=lambda failure: failure.exit_code))("\n".join(told)) from None
 
@@ -421,8 +421,6 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _failure(error: BaseException) -> Failed | None:
     """What to tell of one error; None if it is not the user's."""
-    if isinstance(error, Failed):
-        return error
     if isinstance(error, ConfigError):
         return BadConfiguration(str(error))
     # by name: their modules are loaded only by the commands that need them
@@ -432,10 +430,7 @@ def _failure(error: BaseException) -> Failed | None:
         case "mcp_gateway.client.Refused" | "mcp_gateway.client.BadAnswer":
             return Failed(str(error))
         case _:
-            pass
-    if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-        return Unreached(f"cannot listen: {error.strerror}")
-    return None
+            return None
 
 
 def _print(renderable: object) -> None:

@@ -92,7 +92,8 @@ async def open_client(url: str, headers: tuple[Header, ...] = ()) -> "AsyncItera
             await client.greet()
             yield client
         finally:
-            await client.goodbye()
+            with trio.move_on_after(GOODBYE_S, shield=True):
+                await client.goodbye()
 
 
 @attrs.define(eq=False)
@@ -193,12 +194,14 @@ class Client:
             headers = ((b"Mcp-Method", method.encode()), *headers)
             params = {**params, "_meta": _modern_meta(params.get("_meta"))}
         message: JsonObject = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-        answer: JsonObject | None = None
+        answered = False
         try:
             answer = await self._exchange(message, headers, hear)
+            answered = True
         finally:
-            if answer is None and method == "tools/call" and not self.era.modern and _cancelled():
-                await self._give_up(request_id)
+            if not answered and method == "tools/call" and not self.era.modern and _cancelled():
+                with trio.move_on_after(GOODBYE_S, shield=True):
+                    await self._give_up(request_id)
         error = answer.get("error")
         if isinstance(error, dict):
             code, why = error.get("code"), error.get("message")
@@ -268,22 +271,20 @@ class Client:
     async def _give_up(self, request_id: int) -> None:
         params: JsonObject = {"requestId": request_id, "reason": "cancelled by the user"}
         notice: JsonObject = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
-        with trio.move_on_after(GOODBYE_S, shield=True):
-            try:
-                await self._post(notice)
-            except Unreachable:
-                return  # it cannot be told, and nobody is left to complain to
+        try:
+            await self._post(notice)
+        except Unreachable:
+            return  # it cannot be told, and nobody is left to complain to
 
     async def goodbye(self) -> None:
         """End the session, if there is one. "Clients ... SHOULD send an HTTP DELETE" -- 2025-11-25, transports"""
         if self._session is None:
             return
-        with trio.move_on_after(GOODBYE_S, shield=True):
-            try:
-                async with self._stream("DELETE", (), b""):
-                    self._session = None
-            except Unreachable:
-                return
+        try:
+            async with self._stream("DELETE", (), b""):
+                self._session = None
+        except Unreachable:
+            return
 
     async def _post(self, message: JsonObject) -> None:
         """Send what has no answer."""

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from mcp_gateway import __version__
-from mcp_gateway.cli import main
+from mcp_gateway.cli import main, user_errors
+from mcp_gateway.errors import ConfigError, ConfigMistake
+from mcp_gateway.front.server import BindError
 from mcp_gateway.values import JsonObject
 
 
@@ -137,6 +140,51 @@ def test_serve_refuses_a_taken_port_in_one_line(tmp_path: Path) -> None:
         result = run("serve", "--config", str(file), "--bind", bind, "--admin-bind", "127.0.0.1:0")
     assert result.exit_code == 3
     assert result.stderr == f"cannot listen on {bind}: the address is in use\n"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.mark.wire
+def test_serve_runs_until_it_is_told_to_stop(tmp_path: Path, calc: str) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f"servers: [{{name: calc, url: '{calc}'}}]\ndrain: {{grace: 1s}}\n")
+    bind, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    options = ["--config", str(file), "--bind", bind, "--admin-bind", admin, "--log-format", "json"]
+    command = [sys.executable, "-m", "mcp_gateway.cli", "serve", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "Discovered tools" not in (line := process.stderr.readline()):
+            assert line, "it ended"
+        answer = run(
+            "call", f"http://{bind}/mcp", "calc_add", "--arg", "a=1", "--arg", "b=2", "--header", "X-Team: red"
+        )
+        assert (answer.exit_code, answer.stdout, answer.stderr) == (0, "3\n", "")
+        status = run("status", f"http://{admin}")
+        assert status.stdout.splitlines()[1].split()[:4] == ["calc", "ready", "2026-07-28", "3"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=5)
+        assert process.returncode == 0
+
+
+def test_errors_in_groups_are_told_once_each_with_the_gravest_code() -> None:
+    mistake = ConfigError(source="x.yaml", mistakes=(ConfigMistake(path="a", line=1, what="unknown key"),))
+    taken = BindError(address="127.0.0.1:1", why="the address is in use")
+    with pytest.raises(click.ClickException) as failed, user_errors():
+        raise ExceptionGroup("outer", [mistake, ExceptionGroup("inner", [taken, mistake])])
+    assert failed.value.exit_code == 3
+    assert failed.value.message.splitlines() == [str(mistake), str(taken)]
+
+
+def test_an_interrupt_in_a_group_is_an_exit_and_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(click.exceptions.Exit) as left, user_errors():
+        raise BaseExceptionGroup("", [KeyboardInterrupt()])
+    assert left.value.exit_code == 130
+    with pytest.raises(BaseExceptionGroup), user_errors():
+        raise BaseExceptionGroup("", [KeyboardInterrupt(), TypeError("a bug")])
 
 
 def test_the_gateway_and_the_command_line_load_nothing_optional() -> None:

@@ -417,22 +417,23 @@ async def serve(bind: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STAT
 def main(bind: str) -> None:
     """Run the example server until Ctrl-C."""
 
-    async def run() -> int:
+    async def run() -> None:
         async with trio.open_nursery() as nursery:
             try:
                 url = await nursery.start(serve, bind)
             except OSError as error:
-                click.echo(f"cannot listen on {bind}: {os.strerror(error.errno or 0)}", err=True)
-                return 3
-            click.echo(f"listening on {url}")
-        return 0
+                refused.append(f"cannot listen on {bind}: {os.strerror(error.errno or 0)}")
+            else:
+                click.echo(f"listening on {url}")
 
-    code = 0
+    refused: list[str] = []
     try:
-        code = trio.run(run)
+        trio.run(run)
     except* KeyboardInterrupt:
         pass
-    sys.exit(code)
+    if refused:
+        click.echo(refused[0], err=True)
+        sys.exit(3)
 
 
 if __name__ == "__main__":
