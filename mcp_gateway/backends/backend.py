@@ -6,21 +6,21 @@ and how it all ends. Deliberately neither discovers (``supervisor``) nor opens l
 because its backend was removed; never because discovery failed.
 """
 
-import functools
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import attrs
-import orjson
 import trio
 
-from mcp_gateway.auth.principal import Principal
+from mcp_gateway.backends.caller import Caller, may_be_asked
 from mcp_gateway.backends.connector import Connector
 from mcp_gateway.backends.observer import Observer
+from mcp_gateway.backends.own_requests import pong
+from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.subscriptions import LIST_CHANGED, Subscriptions
-from mcp_gateway.backends.supervisor import Supervisor, pong
+from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import (
     GOODBYE_S,
     Answer,
@@ -32,7 +32,7 @@ from mcp_gateway.backends.transports.base import (
 )
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.backends.upstream import Jitter, Upstream
-from mcp_gateway.backends.upstream_sessions import EVERYBODY, Bound, SessionKey, UpstreamSessions
+from mcp_gateway.backends.upstream_sessions import EVERYBODY, Bound, UpstreamSessions
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import (
     BackendDown,
@@ -51,30 +51,8 @@ from mcp_gateway.values import BackendKey
 REMOVED: Final = "backend removed"
 """The reason with which the calls of a removed backend are cancelled."""
 REMOVAL_GRACE_S: Final = 10.0
-_INPUT: Final = ("sampling", "elicitation", "roots")
 
-
-@attrs.frozen(kw_only=True)
-class Caller:
-    """Whose upstream session a call uses."""
-
-    session: str | None = None
-    """The client session's key on the 2025 face; None for modern clients."""
-    principal: Principal
-    identity: ClientIdentity
-    """The caller's own capabilities, info and version, never the gateway's."""
-    wants_stream: bool = False
-    """Its GET stream is open: a new upstream session's first call waits shortly for the upstream one."""
-
-
-@functools.lru_cache(maxsize=256)
-def may_be_asked(capabilities: bytes) -> bool:
-    """Whether a client with these capabilities (raw JSON) could be asked something by a backend."""
-    try:
-        declared = orjson.loads(capabilities)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(declared, dict) and any(name in declared for name in _INPUT)
+__all__ = ["REMOVAL_GRACE_S", "REMOVED", "Backend", "Caller"]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -112,9 +90,8 @@ class Backend:
         self.supervisor = Supervisor(
             spec=self.spec,
             connector=self._connector,
-            publish=self._published,
+            portrait=Portrait(backend=self.spec.key, publish=self._published, observer=self._observer),
             era_changed=self._era_changed,
-            observer=self._observer,
             jitter=self._jitter,
         )
 
@@ -125,7 +102,7 @@ class Backend:
     @property
     def snapshot(self) -> Snapshot:
         """The latest."""
-        return self.supervisor.snapshot
+        return self.supervisor.portrait.snapshot
 
     @property
     def subscriptions(self) -> Subscriptions:
@@ -376,14 +353,6 @@ class Backend:
         verdict = self.supervisor.verdict
         return verdict is not None and verdict.pipe
 
-    def _key_of(self, caller: Caller) -> SessionKey:
-        if caller.session is not None:
-            return SessionKey(session=caller.session)
-        identity = caller.identity
-        return SessionKey(
-            subject=caller.principal.subject, capabilities=identity.capabilities, version=identity.version
-        )
-
     async def _upstream_for(self, caller: Caller) -> Upstream:
         """Design section 8, "Upstream sessions"."""
         sessions = self._sessions
@@ -394,7 +363,7 @@ class Backend:
             return await self._upstream_on_pipe(sessions, caller)
         if verdict.modern or self.supervisor.sessionless:
             return await sessions.get(EVERYBODY, ClientIdentity(), self._bound)
-        upstream = await sessions.get(self._key_of(caller), caller.identity, self._bound)
+        upstream = await sessions.get(caller.key, caller.identity, self._bound)
         if caller.wants_stream and caller.session is not None:
             await sessions.stream_settled(caller.session, upstream)
         return upstream
@@ -404,7 +373,7 @@ class Backend:
         if shared.connection.hello.era.modern or not may_be_asked(caller.identity.capabilities):
             return shared
         try:
-            return await sessions.get(self._key_of(caller), caller.identity, self._process_bound)
+            return await sessions.get(caller.key, caller.identity, self._process_bound)
         except Overload:
             self.shared_for_lack += 1
             return shared
@@ -414,7 +383,7 @@ class Backend:
         sessions, verdict = self._sessions, self.supervisor.verdict
         if sessions is None or verdict is None:
             return None
-        own = sessions.find(self._key_of(caller))
+        own = sessions.find(caller.key)
         if own is not None:
             return own
         return self.supervisor.shared_now() if verdict.pipe else sessions.find(EVERYBODY)

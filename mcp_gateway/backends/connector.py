@@ -99,6 +99,13 @@ class Connector(Protocol):
 ConnectorFactory: TypeAlias = Callable[[ServerSpec], Connector]
 
 
+def leading(error: BaseException) -> BaseException:
+    """The first error of a group, however deep; of several it is the one that ended the others."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 @asynccontextmanager
 async def connect_within(
     opening: AbstractAsyncContextManager[Connection], backend: BackendKey, connect_s: float

@@ -11,7 +11,7 @@ import orjson
 import trio
 
 from mcp_gateway import __version__
-from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Link, Outgoing
+from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
 from mcp_gateway.errors import BackendProtocol, BackendRefused, BackendTimeout, Limit, MalformedMessage
 from mcp_gateway.protocol import splice
 from mcp_gateway.protocol.eras import Era
@@ -111,3 +111,17 @@ def answer_to(id_raw: bytes, *, result: bytes | None = None) -> bytes:
     """The response to a request of the backend: ``result``, or "method not found" without one."""
     body = b'"result":' + result if result is not None else b'"error":{"code":-32601,"message":"Method not found"}'
     return b'{"jsonrpc":"2.0","id":' + id_raw + b"," + body + b"}"
+
+
+async def pong(link: Link, inbound: Inbound) -> bool:
+    """Answer a ping at once; True if it was one."""
+    if inbound.method != "ping" or inbound.id_raw is None:
+        return False
+    await link.notify(answer_to(inbound.id_raw, result=b"{}"))
+    return True
+
+
+async def answer_alone(link: Link, inbound: Inbound) -> None:
+    """Answer a request that no client is there for: a ping with a pong, anything else with a refusal."""
+    if not await pong(link, inbound) and inbound.id_raw is not None:
+        await link.notify(answer_to(inbound.id_raw))

@@ -17,13 +17,13 @@ from typing import Final, NoReturn
 import attrs
 import trio
 
-from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, connect_within
-from mcp_gateway.backends.discovery import Catalogue, Discovery
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, connect_within, leading
+from mcp_gateway.backends.discovery import Discovery
 from mcp_gateway.backends.health import Backoff, HealthMachine
-from mcp_gateway.backends.observer import Observer
-from mcp_gateway.backends.own_requests import GATEWAY, answer_to, ask, read_hello, request
+from mcp_gateway.backends.own_requests import GATEWAY, answer_alone, ask, read_hello, request
+from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.subscriptions import Subscriptions, offers
-from mcp_gateway.backends.transports.base import Hear, Hello, Inbound, Link
+from mcp_gateway.backends.transports.base import Hear, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import (
@@ -39,7 +39,6 @@ from mcp_gateway.errors import (
     LocalFault,
     RemoteFault,
 )
-from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -56,35 +55,18 @@ REPROBE_GAP_S: Final = 10.0
 """The least time between two re-probes of the era that calls cause."""
 
 
-def leading(error: BaseException) -> BaseException:
-    """The first error of a group, however deep; of several it is the one that ended the others."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-async def pong(link: Link, inbound: Inbound) -> bool:
-    """Answer a ping at once; True if it was one."""
-    if inbound.method != "ping" or inbound.id_raw is None:
-        return False
-    await link.notify(answer_to(inbound.id_raw, result=b"{}"))
-    return True
-
-
 @attrs.define(eq=False, kw_only=True)
 class Supervisor:
     """Discovery and health of one backend."""
 
     spec: ServerSpec
     connector: Connector
-    publish: Callable[[Snapshot], None]
+    portrait: Portrait
     era_changed: Callable[[], None]
     """Links of the old era are of no use any more."""
-    observer: Observer
     jitter: Jitter
     subscriptions: Subscriptions = attrs.field(init=False)
     machine: HealthMachine = attrs.field(init=False)
-    snapshot: Snapshot = attrs.field(init=False)
     verdict: Verdict | None = None
     sessionless: bool = False
     """The backend gives no session ids: one link serves everybody."""
@@ -95,8 +77,6 @@ class Supervisor:
     """The first attempt has succeeded or failed."""
     settled: trio.Event = attrs.field(factory=trio.Event)
     """The first success, or the circuit has opened: there is no point in waiting longer."""
-    _hello: Hello | None = None
-    _catalogue: Catalogue | None = None
     _upstream: Upstream | None = None
     _connections: int = 0
     _attempts_failed: int = 0
@@ -111,7 +91,6 @@ class Supervisor:
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _turn: trio.Event = attrs.field(factory=trio.Event)
     _downfall: trio.Event = attrs.field(factory=trio.Event)
-    _retired: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.machine = HealthMachine(
@@ -119,7 +98,6 @@ class Supervisor:
             grace_when_down_s=self.spec.health.grace_when_down_s,
             since_at=trio.current_time(),
         )
-        self.snapshot = Snapshot(backend=self.key)
         self.subscriptions = Subscriptions(
             backend=self.key,
             list_s=self.spec.timeouts.list_s,
@@ -132,11 +110,6 @@ class Supervisor:
     @property
     def key(self) -> BackendKey:
         return self.spec.key
-
-    @property
-    def catalogue(self) -> Catalogue | None:
-        """The last good lists, while they may be served."""
-        return self._catalogue
 
     # --- what others ask for; plain functions ---
 
@@ -191,7 +164,7 @@ class Supervisor:
 
     def retire(self) -> None:
         """Say nothing more, and connect no more once this connection has ended."""
-        self._retired = True
+        self.portrait.retired = True
         self._turned()
 
     # --- what callers wait for; the caller holds the deadline ---
@@ -216,7 +189,7 @@ class Supervisor:
 
     async def _await_turn(self, failed_before: int) -> None:
         pause_s = 0.0 if self.retry_at is None else max(self.retry_at - trio.current_time(), 0.0)
-        if self._retired or self._attempts_failed > failed_before or pause_s > self.spec.timeouts.connect_s:
+        if self.portrait.retired or self._attempts_failed > failed_before or pause_s > self.spec.timeouts.connect_s:
             raise BackendGone(
                 backend=self.key,
                 executed=Executed.NO,
@@ -235,7 +208,7 @@ class Supervisor:
         """Connect again and again until cancelled, or retired and disconnected."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._let_list_expire, name=f"grace:{self.key}")
-            while not self._retired:
+            while not self.portrait.retired:
                 connected_before, began_at = self._connections, trio.current_time()
                 try:
                     await self._connect_and_attend()
@@ -252,7 +225,7 @@ class Supervisor:
         self._busy_s = 0.0
         self.retry_at = now_at + delay_s
         self._turned()
-        if not self._retired:
+        if not self.portrait.retired:
             await trio.sleep(delay_s)
         self.retry_at = None
 
@@ -288,13 +261,13 @@ class Supervisor:
 
     def _connected(self, upstream: Upstream, verdict: Verdict) -> None:
         hello = upstream.connection.hello
-        if self._hello is not None and self._hello.era.family is not hello.era.family:
+        if self.portrait.hello is not None and self.portrait.hello.era.family is not hello.era.family:
             self.era_changed()
         if verdict.pipe and self._connections:
             self.restarts += 1
         if self._connections:
-            self.observer.reconnected(self.key)
-        self._hello = hello
+            self.portrait.observer.reconnected(self.key)
+        self.portrait.hello = hello
         self.sessionless = not verdict.pipe and upstream.link.shared
         self._connections += 1
         self._upstream = upstream
@@ -318,7 +291,7 @@ class Supervisor:
         settled.set()
         if asks_first and upstream.connection.hello.era.modern:
             await self._probe(upstream)
-        await self._discover(upstream, began_at)
+        await self._discover(upstream, began_at, loud=True)
 
     async def _attend(self, upstream: Upstream, verdict: Verdict) -> NoReturn:
         """Probe and refresh until the connection fails."""
@@ -351,7 +324,7 @@ class Supervisor:
         return periodic
 
     def _stale_at(self) -> float:
-        ttl_s = self._catalogue.ttl_s if self._catalogue is not None else None
+        ttl_s = self.portrait.catalogue.ttl_s if self.portrait.catalogue is not None else None
         return math.inf if ttl_s is None else self._discovered_at + max(ttl_s, MIN_TTL_S)
 
     def _hears_of_changes(self, connection: Connection) -> bool:
@@ -393,16 +366,16 @@ class Supervisor:
         else:
             result = await ask(upstream.link, self.key, request("server/discover", {}, era), hear, list_s)
             hello = read_hello(result, era, self.key)
-            if self._hello is not None and hello.capabilities != self._hello.capabilities:
+            if self.portrait.hello is not None and hello.capabilities != self.portrait.hello.capabilities:
                 self.refresh()
-            self._hello = hello
+            self.portrait.hello = hello
         self.machine.probed(trio.current_time())
         self._announce()
 
-    async def _discover(self, upstream: Upstream, began_at: float) -> None:
+    async def _discover(self, upstream: Upstream, began_at: float, *, loud: bool = False) -> None:
         self._list_wanted = False
         self._discovered_at = trio.current_time()
-        hello = self._hello or upstream.connection.hello
+        hello = self.portrait.hello or upstream.connection.hello
         discovery = Discovery(
             link=upstream.link,
             backend=self.key,
@@ -410,49 +383,28 @@ class Supervisor:
             over_http=self.verdict is None or self.verdict.transport != "stdio",
             hear=self._hear_on(upstream.link),
         )
-        last, self._catalogue = self._catalogue, await discovery.run(hello, self._catalogue)
+        found = await discovery.run(hello, self.portrait.catalogue)
         self._discovered_at = trio.current_time()
         self.machine.discovered(self._discovered_at)
         duration_s = self._discovered_at - began_at
-        self._tell_discovery(self._catalogue, hello, duration_s, news=self._catalogue != last)
+        self.portrait.discovered(found, hello, duration_s, loud=loud)
         self.first_answer.set()
         self.settled.set()
         self._announce()
-
-    def _tell_discovery(self, found: Catalogue, hello: Hello, duration_s: float, *, news: bool) -> None:
-        counts = {kind.value: len(found.listings[kind].items) if kind in found.listings else 0 for kind in Kind}
-        self.observer.discovery(self.key, duration_s, ok=True)
-        self.observer.items(self.key, tools=counts["tools"], prompts=counts["prompts"], resources=counts["resources"])
-        logger.log(
-            logging.INFO if news or not self.first_answer.is_set() else logging.DEBUG,
-            "Discovered tools",
-            extra={
-                "server": self.key,
-                "tools": counts["tools"],
-                "prompts": counts["prompts"],
-                "resources": counts["resources"],
-                "protocol": hello.era.version,
-                "duration_s": round(duration_s, 3),
-            },
-        )
 
     # --- messages on the discovery connection ---
 
     async def _hear(self, inbound: Inbound) -> None:
         """What belongs to no exchange: notices for us; a request cannot be attributed to any client."""
-        if self.subscriptions.heard(inbound) or self._upstream is None:
-            return
-        link = self._upstream.link
-        if not await pong(link, inbound) and inbound.id_raw is not None:
-            await link.notify(answer_to(inbound.id_raw))
+        if not self.subscriptions.heard(inbound) and self._upstream is not None:
+            await answer_alone(self._upstream.link, inbound)
 
     def _hear_on(self, link: Link) -> Hear:
         """What comes with an exchange of our own: the same, on a link that is known."""
 
         async def hear(inbound: Inbound) -> None:
-            if not self.subscriptions.heard(inbound) and inbound.id_raw is not None:
-                if not await pong(link, inbound):
-                    await link.notify(answer_to(inbound.id_raw))
+            if not self.subscriptions.heard(inbound):
+                await answer_alone(link, inbound)
 
         return hear
 
@@ -470,7 +422,7 @@ class Supervisor:
                 return  # it lives, it only forgot us
         if isinstance(error, GatewayError):
             self._count(error)
-            self.observer.discovery(self.key, trio.current_time() - began_at, ok=False)
+            self.portrait.observer.discovery(self.key, trio.current_time() - began_at, ok=False)
 
     def _count(self, error: GatewayError) -> None:
         opened = self.machine.failed(trio.current_time(), str(error))
@@ -482,32 +434,7 @@ class Supervisor:
         self._announce()
 
     def _announce(self) -> None:
-        """Publish the Snapshot, if anything in it became different."""
-        if self._retired:
-            return
-        hello, found, before = self._hello, self._catalogue, self.snapshot
-        info = hello.server_info if hello is not None else None
-        name = info.get("name") if isinstance(info, dict) else None
-        snapshot = Snapshot(
-            backend=self.key,
-            health=self.machine.health,
-            era=hello.era if hello is not None else None,
-            transport=self.verdict.transport if self.verdict is not None else before.transport,
-            capabilities=hello.capabilities if hello is not None else {},
-            server_name=name if isinstance(name, str) else "",
-            instructions=hello.instructions if hello is not None else "",
-            listings=found.listings if found is not None else None,
-            problems=found.problems if found is not None else (),
-        )
-        if snapshot == before:
-            return
-        self.snapshot = snapshot
-        if snapshot.health is not before.health:
-            self.observer.server_state(self.key, snapshot.health.value)
-            change = {"backend": self.key, "from": before.health.value, "to": snapshot.health.value}
-            level = logging.INFO if snapshot.health is Health.READY else logging.DEBUG
-            logger.log(level, "backend health", extra=change)
-        self.publish(snapshot)
+        self.portrait.announce(self.machine.health, None if self.verdict is None else self.verdict.transport)
 
     async def _let_list_expire(self) -> None:
         """Withdraw the last good list once the backend has been down for its grace."""
@@ -517,6 +444,6 @@ class Supervisor:
             while (expires_at := self.machine.list_expires_at) is not None:
                 await trio.sleep_until(expires_at)
                 if self.machine.expire(trio.current_time()):
-                    self._catalogue = None
+                    self.portrait.catalogue = None
                     logger.warning("list withdrawn", extra={"backend": self.key})
                     self._announce()

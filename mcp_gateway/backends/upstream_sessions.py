@@ -14,9 +14,8 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, connect_within
-from mcp_gateway.backends.own_requests import answer_to
-from mcp_gateway.backends.supervisor import leading, pong
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, connect_within, leading
+from mcp_gateway.backends.own_requests import answer_to, pong
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream, keep_listening
 from mcp_gateway.errors import (

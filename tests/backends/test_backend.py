@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcp_gateway.backends.backend import REMOVED, Backend, may_be_asked
+from mcp_gateway.backends.backend import REMOVED, Backend
+from mcp_gateway.backends.caller import may_be_asked
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Inbound
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, Timeouts
 from mcp_gateway.errors import (

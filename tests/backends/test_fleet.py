@@ -295,6 +295,7 @@ async def test_resource_updates_name_their_backend(autojump_clock: MockClock) ->
     told: list[tuple[str, str]] = []
     async with fleet_of(world, world.http(A, "one")) as fleet:
         await world.places["one"].shout(notice("notifications/resources/updated", uri="file:///early"))
+        await trio.testing.wait_all_tasks_blocked()
         fleet.updated = lambda key, uri: told.append((key, uri))
         await world.places["one"].shout(notice("notifications/resources/updated", uri="file:///a"))
         await trio.testing.wait_all_tasks_blocked()

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from mcp_gateway.backends.backend import Backend
-from mcp_gateway.backends.supervisor import leading
+from mcp_gateway.backends.connector import leading
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import HealthSpec, Timeouts
 from mcp_gateway.errors import BackendBusy, BackendGone

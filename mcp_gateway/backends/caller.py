@@ -1,0 +1,52 @@
+"""Whose call it is, as far as a backend is concerned.
+
+Owns ``Caller`` and the key of the upstream session that it uses (design section 8,
+"Upstream sessions"). Deliberately pure. Invariant: callers with equal keys may
+share a session because nothing that the backend can see tells them apart.
+"""
+
+import functools
+from typing import Final
+
+import attrs
+import orjson
+
+from mcp_gateway.auth.principal import Principal
+from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.backends.upstream_sessions import SessionKey
+
+_INPUT: Final = ("sampling", "elicitation", "roots")
+
+
+@attrs.frozen(kw_only=True)
+class Caller:
+    """Whose upstream session a call uses."""
+
+    session: str | None = None
+    """The client session's key on the 2025 face; None for modern clients."""
+    principal: Principal
+    identity: ClientIdentity
+    """The caller's own capabilities, info and version, never the gateway's."""
+    wants_stream: bool = False
+    """Its GET stream is open: a new upstream session's first call waits shortly for the upstream one."""
+
+    @property
+    def key(self) -> SessionKey:
+        """The client session, or what makes modern callers alike; the credential is the backend's own."""
+        if self.session is not None:
+            return SessionKey(session=self.session)
+        return SessionKey(
+            subject=self.principal.subject,
+            capabilities=self.identity.capabilities,
+            version=self.identity.version,
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def may_be_asked(capabilities: bytes) -> bool:
+    """Whether a client with these capabilities (raw JSON) could be asked something by a backend."""
+    try:
+        declared = orjson.loads(capabilities)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(declared, dict) and any(name in declared for name in _INPUT)

@@ -1,0 +1,85 @@
+"""What is known of one backend, and how it is made known.
+
+Owns the last greeting, the last good lists, the Snapshot made of them, and the
+words in the log. Deliberately decides neither health nor when to look.
+Invariant: a Snapshot is published exactly when something in it became different,
+and none after ``retire``.
+"""
+
+import logging
+from collections.abc import Callable
+
+import attrs
+
+from mcp_gateway.backends.discovery import Catalogue
+from mcp_gateway.backends.observer import Observer
+from mcp_gateway.backends.transports.base import Hello
+from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
+from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Portrait:
+    """One backend as the rest of the gateway sees it."""
+
+    backend: BackendKey
+    publish: Callable[[Snapshot], None]
+    observer: Observer
+    hello: Hello | None = None
+    catalogue: Catalogue | None = None
+    """The last good lists, while they may be served."""
+    snapshot: Snapshot = attrs.field(init=False)
+    retired: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.snapshot = Snapshot(backend=self.backend)
+
+    def discovered(self, found: Catalogue, hello: Hello, duration_s: float, *, loud: bool) -> None:
+        """Keep what a discovery found and say so; ``loud``: even if nothing is new."""
+        news = found != self.catalogue
+        self.catalogue = found
+        counts = {kind.value: len(found.listings[kind].items) if kind in found.listings else 0 for kind in Kind}
+        tools, prompts, resources = counts["tools"], counts["prompts"], counts["resources"]
+        self.observer.discovery(self.backend, duration_s, ok=True)
+        self.observer.items(self.backend, tools=tools, prompts=prompts, resources=resources)
+        logger.log(
+            logging.INFO if news or loud else logging.DEBUG,
+            "Discovered tools",
+            extra={
+                "server": self.backend,
+                "tools": tools,
+                "prompts": prompts,
+                "resources": resources,
+                "protocol": hello.era.version,
+                "duration_s": round(duration_s, 3),
+            },
+        )
+
+    def announce(self, health: Health, transport: str | None) -> None:
+        """Publish the Snapshot, if anything in it became different; ``transport`` None: not known now."""
+        if self.retired:
+            return
+        hello, found, before = self.hello, self.catalogue, self.snapshot
+        info = hello.server_info if hello is not None else None
+        name = info.get("name") if isinstance(info, dict) else None
+        snapshot = Snapshot(
+            backend=self.backend,
+            health=health,
+            era=hello.era if hello is not None else None,
+            transport=before.transport if transport is None else transport,
+            capabilities=hello.capabilities if hello is not None else {},
+            server_name=name if isinstance(name, str) else "",
+            instructions=hello.instructions if hello is not None else "",
+            listings=found.listings if found is not None else None,
+            problems=found.problems if found is not None else (),
+        )
+        if snapshot == before:
+            return
+        self.snapshot = snapshot
+        if health is not before.health:
+            self.observer.server_state(self.backend, health.value)
+            change = {"backend": self.backend, "from": before.health.value, "to": health.value}
+            logger.log(logging.INFO if health is Health.READY else logging.DEBUG, "backend health", extra=change)
+        self.publish(snapshot)
