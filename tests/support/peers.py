@@ -261,7 +261,7 @@ async def _watch(
 
 @attrs.frozen(kw_only=True)
 class Heard:
-    """What a client of another maker got; a result is the peer's JSON, or ``{"error": {"code", "message"}}``."""
+    """What a client of another maker got; a result is its JSON, or ``{"error": {"code", "message", "data"}}``."""
 
     version: str | None
     tools: list[str]

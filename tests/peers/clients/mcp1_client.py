@@ -64,7 +64,8 @@ async def main() -> None:
                 result = await session.call_tool(name, json.loads(arguments), patience, on_progress)
                 results.append(result.model_dump(mode="json", by_alias=True, exclude_none=True))
             except McpError as error:
-                results.append({"error": {"code": error.error.code, "message": error.error.message}})
+                said = error.error
+                results.append({"error": {"code": said.code, "message": said.message, "data": said.data}})
     said = {"version": hello.protocolVersion, "tools": tools, "results": results, "progress": progress, "logs": logs}
     print(json.dumps(said))
 

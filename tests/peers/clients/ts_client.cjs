@@ -2,7 +2,8 @@
 //
 // Usage: node ts_client.cjs v1|v2 URL MODE [TOOL ARGUMENTS]...
 // MODE: auto, legacy or a modern revision (v1 knows legacy only). Calls the tools one after the other and prints one
-// JSON object: {version, tools, results, progress, logs}. A result is {content, ...} or {error: {code, message}}.
+// JSON object: {version, tools, results, progress, logs}. A result is {content, ...} or
+// {error: {code, message, data}}.
 // With MCP_CANCEL_AFTER_MS set, each call is cancelled after that time.
 'use strict';
 const { createRequire } = require('node:module');
@@ -58,7 +59,8 @@ async function main() {
     try {
       results.push(sdk === 'v1' ? await client.callTool(call, undefined, options) : await client.callTool(call, options));
     } catch (error) {
-      results.push({ error: { code: error.code ?? null, message: String(error.message ?? error) } });
+      const { code = null, message = error, data = null } = error;
+      results.push({ error: { code, message: String(message), data } });
     }
   }
   process.stdout.write(JSON.stringify({ version: version() ?? null, tools, results, progress, logs }) + '\n');
