@@ -1,5 +1,6 @@
 """Starting the little stdio servers, and looking for what they left behind."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -37,3 +38,32 @@ def is_zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return False
+
+
+def running_with(marker: str | Path) -> list[int]:
+    """The pids of processes that have ``marker`` among their words: children before they are known, grandchildren."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:  # gone meanwhile
+                continue
+            if str(marker).encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+def unreaped() -> list[int]:
+    """The pids of our own children that have ended and were not asked how."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:  # gone meanwhile
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if state == "Z" and int(parent) == os.getpid():
+                found.append(int(entry.name))
+    return found

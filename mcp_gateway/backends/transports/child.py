@@ -125,19 +125,22 @@ class Child:
             self._signal_group(signal.SIGTERM)
             with trio.move_on_after(TERM_S, shield=True):
                 await self.ended()
-        with trio.move_on_after(KILL_S, shield=True) as killing:
+        with trio.move_on_after(KILL_S, shield=True):
             self._signal_group(signal.SIGKILL)
             await self.ended()
             while not self._group_is_empty():  # noqa: ASYNC110  # the end of a group gives no event
                 await trio.sleep(POLL_S)
-        if killing.cancelled_caught:
+        if self.process.returncode is None:
             logger.warning("child does not die", extra={"backend": self.key, "pid": self.process.pid})
         with trio.move_on_after(KILL_S, shield=True):  # closing does not wait, Trio's checkpoint after it might
             await self.stdout.aclose()
             await self.stderr.aclose()
 
     def _group_is_empty(self) -> bool:
-        """Whether nothing of the group is left; asked once the leader is reaped."""
+        """Whether nothing of the group is left, not even a zombie that process 1 has yet to reap.
+
+        Asked once the leader is reaped.
+        """
         with contextlib.suppress(ChildProcessError):
             # As process 1 of a container we inherit orphans, and nobody else would reap them.
             os.waitpid(-self.process.pid, os.WNOHANG)
