@@ -7,8 +7,8 @@ resume gives only later events of the stream its id names, or nothing at all.
 Spec: MCP 2025-11-25 basic/transports, Listening for Messages and Resumability.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 import trio
@@ -37,27 +37,28 @@ class LegacyStream:
         if last and session.era.resumable:
             await self._resume(reply, session, last.decode("latin-1"))
             return
-        async with self._open(reply, session):
-            log = session.replay.open() if session.era.resumable else None
-            if log is not None and session.era.priming_event:
-                await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
-            await self.pump(reply, session, log)
+        await self._hold(reply, session, partial(self._standalone, reply, session))
 
-    @asynccontextmanager
-    async def _open(self, reply: Reply, session: Session) -> AsyncIterator[None]:
+    async def _standalone(self, reply: Reply, session: Session) -> None:
+        log = session.replay.open() if session.era.resumable else None
+        if log is not None and session.era.priming_event:
+            await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
+        await self.pump(reply, session, log)
+
+    async def _hold(self, reply: Reply, session: Session, say: Callable[[], Awaitable[None]]) -> None:
         """The life of one stream: bounded, replaced by newer ones, ended when its client leaves."""
         bound = self.core.spec.value.limits.streams_per_session
         while len(session.streams) >= bound:
             session.streams.pop(0).cancel(reason="a newer stream took its place")
-        await reply.open(200, SSE_HEAD)
         with trio.CancelScope() as scope:
             first = not session.streams
             session.streams.append(scope)
             reply.on_gone(lambda: scope.cancel(reason="client left"))
             try:
+                await reply.open(200, SSE_HEAD)
                 if first:
                     await self.connect(session, opened=True)
-                yield
+                await say()
             finally:
                 if scope in session.streams:
                     session.streams.remove(scope)
@@ -98,8 +99,7 @@ class LegacyStream:
             await refuse(reply, refusal(400, text))
             return
         log, seq = found
-        async with self._open(reply, session):
-            await self._replay(reply, log, seq)
+        await self._hold(reply, session, partial(self._replay, reply, log, seq))
 
     async def _replay(self, reply: Reply, log: StreamLog, seq: int) -> None:
         """Send what the client missed, then what still comes, until that stream ends."""

@@ -37,7 +37,7 @@ from mcp_gateway.values import JsonObject
 
 logger = logging.getLogger(__name__)
 
-GATHER_S: Final = 0.01
+GATHER_S: Final = 0.03
 """How long further questions may follow the first before the client is answered."""
 MAX_PARKED: Final = 1000
 """Parked calls per process; above that new ones are refused."""

@@ -115,12 +115,12 @@ class SseFace:
         with trio.CancelScope() as scope:
             session.streams.append(scope)
             reply.on_gone(lambda: scope.cancel(reason="client left"))
-            await reply.open(200, SSE_HEAD)
-            await reply.event(f"/messages?sessionId={session_id}".encode(), name="endpoint")
             async with trio.open_nursery() as nursery:
                 stream = StreamReply(reply, trio.Lock())
                 self._clients[session.key] = OldClient(session=session, reply=stream, nursery=nursery)
                 try:
+                    await reply.open(200, SSE_HEAD)
+                    await reply.event(f"/messages?sessionId={session_id}".encode(), name="endpoint")
                     await self.streams.pump(stream, session, None)
                 finally:
                     del self._clients[session.key]

@@ -114,10 +114,9 @@ async def test_a_client_is_never_asked_what_it_did_not_declare(
     autojump_clock: MockClock, method: str, params: JsonObject, capabilities: JsonObject
 ) -> None:
     async with scripted_gateway(asking(question(method, params, 9))) as where:
-        session = await where.session(**capabilities)
+        session = await where.session("2025-11-25", **capabilities)  # type: ignore[arg-type]  # its keys are names
         reply = await session.call("read")
-        (answer,) = reply.result["answers"]  # type: ignore[misc]  # raw JSON
-        assert answer["error"]["code"] == -32601  # type: ignore[index,call-overload]  # raw JSON
+        assert "-32601" in str(reply.result["answers"])
 
 
 async def test_a_question_to_a_client_that_takes_json_only_goes_to_its_stream(autojump_clock: MockClock) -> None:
@@ -314,7 +313,6 @@ async def test_an_abandoned_call_is_declined_cancelled_and_freed(autojump_clock:
 async def test_a_client_that_leaves_while_it_waits_cancels_the_parked_call(autojump_clock: MockClock) -> None:
     async def hang(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         await trio.sleep_forever()
-        return {}
 
     backend = ScriptedBackend(handlers={"tools/call": hang})
     async with scripted_gateway(backend) as where:
@@ -344,7 +342,6 @@ async def test_an_answer_that_comes_while_nobody_waits_is_kept_for_the_retry(aut
 async def test_a_parked_call_has_its_deadline_and_its_errors(autojump_clock: MockClock) -> None:
     async def hang(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         await trio.sleep_forever()
-        return {}
 
     async def refuse(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         raise Refusal(-32000, "odd")

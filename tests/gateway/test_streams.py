@@ -98,9 +98,10 @@ async def test_what_a_backend_says_outside_calls_reaches_one_stream_once(autojum
         await own.say(question("roots/list", b'"r"'))
         await own.say(question("sampling/createMessage", b'"s"'))
         await trio.sleep(1)
-        messages = [one for stream in streams for one in stream.messages]
-        assert [one["method"] for one in messages] == ["notifications/message", "roots/list"]
-        await session.respond(messages[1]["id"], result={"roots": []})
+        messages = {one["method"]: one for stream in streams for one in stream.messages}
+        assert sum(len(stream.messages) for stream in streams) == 2
+        assert messages.keys() == {"notifications/message", "roots/list"}
+        await session.respond(messages["roots/list"]["id"], result={"roots": []})
         answers = {orjson.loads(raw)["id"]: orjson.loads(raw) for raw in own.said}
         assert answers["p"]["result"] == {}
         assert answers["r"]["result"] == {"roots": []}
