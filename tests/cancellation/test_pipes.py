@@ -117,6 +117,7 @@ async def test_a_cancelled_exchange_is_over_within_the_goodbye(
             for _ in range(LIMITS.concurrency):
                 nursery.start_soon(occupy, link)
             await trio.testing.wait_all_tasks_blocked()
+        began_at = trio.current_time()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as calling:
                 calling.start_soon(link.exchange, call("mine"), hear)
@@ -126,7 +127,6 @@ async def test_a_cancelled_exchange_is_over_within_the_goodbye(
                     await trio.testing.wait_all_tasks_blocked()
                 pipe.sends = False
                 scope.cancel("test")
-                began_at = trio.current_time()
         told_s = 0.0 if held in ("writing", "waiting for a place") else GOODBYE_S
         assert trio.current_time() - began_at == pytest.approx(told_s)
         assert link.in_flight == (LIMITS.concurrency if held == "waiting for a place" else 0)
@@ -167,12 +167,11 @@ async def test_a_cancelled_owner_stops_a_stubborn_child_within_the_goodbye(tmp_p
             opened.set()
             await trio.sleep_forever()
 
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(own)
-            await opened.wait()
-            scope.cancel("test")
-            began_at = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(own)
+        await opened.wait()
+        nursery.cancel_scope.cancel("test")
+        began_at = trio.current_time()
     assert trio.current_time() - began_at <= GOODBYE_S + 0.2
     assert running_with(marker) == []
     assert unreaped() == []

@@ -52,9 +52,9 @@ class SsePipe:
     pool: HttpPool
     path: bytes
     """Where to POST: path and query of the endpoint."""
-    _decoder: SseDecoder = attrs.field(repr=False)
-    _response: HttpResponse = attrs.field(repr=False)
-    _ready: deque[SseEvent] = attrs.field(repr=False)
+    _decoder: SseDecoder = attrs.field(alias="decoder", repr=False)
+    _response: HttpResponse = attrs.field(alias="response", repr=False)
+    _ready: deque[SseEvent] = attrs.field(alias="ready", repr=False)
 
     async def send(self, frame: bytes, handed: Callable[[], None], *, control: bool = False) -> None:
         """POST one message and wait until it is accepted; see ``pipe.Pipe``."""

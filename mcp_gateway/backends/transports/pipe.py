@@ -83,6 +83,7 @@ class Pipe(Protocol):
         Raises:
             BackendError: the pipe has ended, and why.
         """
+        ...
 
     async def aclose(self) -> None:
         """End the pipe within ``GOODBYE_S`` and free everything; idempotent, finishes even when cancelled."""
@@ -94,9 +95,9 @@ class PipeLink:
 
     key: BackendKey
     shared: bool
-    _pipe: Pipe = attrs.field(repr=False)
-    _limits: BackendLimits = attrs.field(repr=False)
-    _on_lost: Callable[[str], None] = attrs.field(repr=False)
+    _pipe: Pipe = attrs.field(alias="pipe", repr=False)
+    _limits: BackendLimits = attrs.field(alias="limits", repr=False)
+    _on_lost: Callable[[str], None] = attrs.field(alias="on_lost", repr=False)
     junk: int = attrs.field(default=0, init=False)
     """Frames that are no JSON-RPC message, or one that the era does not have."""
     unanswered: int = attrs.field(default=0, init=False)
