@@ -51,8 +51,8 @@ class CallClock:
     scope: trio.CancelScope
     timeouts: Timeouts
     started_at: float = attrs.field(factory=trio.current_time)
-    queued: bool = True
-    """Whether the call still waits for a place (then the limit that fires is ``queue``)."""
+    stage: Limit = Limit.CONNECT
+    """How far the call has got: its link is being opened, it waits for a place, or it is on its way."""
     _waiting: int = 0
     _call_left_s: float = 0.0
     _call_at: float = 0.0
@@ -63,9 +63,18 @@ class CallClock:
         self._call_at = self.started_at + self.timeouts.call_s
         self._apply()
 
+    def queue(self) -> None:
+        """The link is there, but no place is free."""
+        self.stage = Limit.QUEUE
+
     def begin(self) -> None:
-        """The call has its place: what fires from now on is not the queue."""
-        self.queued = False
+        """The call has its place and goes out now."""
+        self.stage = Limit.CALL
+
+    @property
+    def sent(self) -> bool:
+        """Whether the backend may have seen the call."""
+        return self.stage is Limit.CALL
 
     def progress(self) -> None:
         """The backend showed that it works: the call deadline starts anew."""
@@ -103,7 +112,7 @@ class CallClock:
             return Limit.MAX, self.timeouts.max_s
         if self._waiting:
             return Limit.INPUT, self.timeouts.input_s
-        return (Limit.QUEUE if self.queued else Limit.CALL), self.timeouts.call_s
+        return self.stage, self.timeouts.call_s
 
 
 @attrs.define(eq=False)
@@ -123,7 +132,7 @@ class Call:
 
 def why_ended(call: Call, clock: CallClock, backend: BackendKey) -> GatewayError:
     """What a call whose scope was cancelled died of; no cause means that its deadline passed."""
-    executed = Executed.NO if clock.queued else Executed.UNKNOWN
+    executed = Executed.UNKNOWN if clock.sent else Executed.NO
     match call.cause:
         case None | Cause.DEADLINE:
             limit, after_s = clock.fired()

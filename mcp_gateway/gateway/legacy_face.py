@@ -156,7 +156,8 @@ class LegacyFace:
         session.backends.add(key)
         backend = self.core.runner.fleet.get(key)
         if session.streams and backend is not None:
-            ear = SessionEar(session=session, backend=backend, caller=errand.caller)
+            fleet = self.core.runner.fleet
+            ear = SessionEar(session=session, fleet=fleet, key=key, caller=errand.caller)
             await backend.set_stream(session.key, ear.hear)
 
     def _list(self, place: Place, session: Session, message: jsonrpc.RpcRequest, wanted: ListOf) -> Outcome:

@@ -124,8 +124,9 @@ class LegacyStream:
     async def connect(self, session: Session, *, opened: bool) -> None:
         """The session got its first stream or lost its last: backends' own streams follow."""
         caller = self.face.caller(session)
+        fleet = self.core.runner.fleet
         for key in tuple(session.backends):
-            backend = self.core.runner.fleet.get(BackendKey(key))
+            backend = fleet.get(BackendKey(key))
             if backend is not None:
-                ear = SessionEar(session=session, backend=backend, caller=caller)
+                ear = SessionEar(session=session, fleet=fleet, key=backend.key, caller=caller)
                 await backend.set_stream(session.key, ear.hear if opened else None)

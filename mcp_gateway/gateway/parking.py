@@ -75,7 +75,7 @@ class ParkedCall:
         try:
             with self.call.scope:
                 self.clock.start()
-                answer = await self.relay.fetch(self.errand, self.backend, self.hear, self.clock.begin)
+                answer = await self.relay.fetch(self.errand, self.backend, self.hear, self.clock)
                 era = self.backend.snapshot.era or self.errand.client
                 self.outcome = await self.relay.outcome(self.errand, era, answer)
                 self._answered = self.errand.message.id_raw

@@ -17,6 +17,7 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, Executed
+from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.ear import Ear, progress_token
 from mcp_gateway.gateway.errand import Errand, Outcome, error_response
 from mcp_gateway.gateway.log_levels import LogLevels
@@ -57,20 +58,20 @@ class Relay:
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(THREADS))
 
     async def fetch(
-        self, errand: Errand, backend: Backend, hear: Hear, begun: Callable[[], None], extra: "Edits | None" = None
+        self, errand: Errand, backend: Backend, hear: Hear, clock: CallClock, extra: "Edits | None" = None
     ) -> Answer:
         """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer.
 
-        ``begun`` is called when the request has its place and is about to be written.
+        ``clock`` is told how far it gets.
         """
         era = self._era(backend)
         await self.levels.ensure(backend, errand.caller, errand.log_level)
         outgoing = Outgoing(
             method=errand.method,
-            render=Rendering(errand=errand, era=era, extra=extra or {}, begun=begun).render,
+            render=Rendering(errand=errand, era=era, extra=extra or {}, begun=clock.begin).render,
             headers=self._headers(errand, backend, era),
         )
-        return await backend.exchange(errand.caller, outgoing, hear)
+        return await backend.exchange(errand.caller, outgoing, hear, clock.queue)
 
     async def run(self, errand: Errand, backend: Backend, ear: Ear) -> Outcome:
         """Carry one errand to its end.
@@ -82,7 +83,7 @@ class Relay:
         extra: Edits = {}
         pause_s = FIRST_PAUSE_S
         for _ in range(MAX_ROUNDS):
-            answer = await self.fetch(errand, backend, ear.hear, ear.clock.begin, extra)
+            answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra)
             parts = jsonrpc.answer_parts(answer.raw)
             if errand.client.modern or not era.modern or parts.is_error or not wants_input(parts.result):
                 return await self.outcome(errand, era, answer)

@@ -136,7 +136,7 @@ class Runner:
         error = why_ended(call, clock, key)
         if isinstance(error, BackendTimeout):
             self.metrics.deadline(error.limit.value, key)
-        self.metrics.cancelled((call.cause or Cause.DEADLINE).name.lower(), "queued" if clock.queued else "sent")
+        self.metrics.cancelled((call.cause or Cause.DEADLINE).name.lower(), "sent" if clock.sent else "queued")
         return failure(errand.message.id_raw, error, key)
 
     def _may_be_asked(self, errand: Errand, backend: Backend) -> bool:

@@ -8,7 +8,8 @@ the client has a stream to be asked on.
 
 import attrs
 
-from mcp_gateway.backends.backend import Backend, Caller
+from mcp_gateway.backends.backend import Caller
+from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import Overload
 from mcp_gateway.gateway.server_requests import allowed, answer_for
@@ -16,6 +17,7 @@ from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
+from mcp_gateway.values import BackendKey
 
 
 @attrs.frozen(kw_only=True)
@@ -23,7 +25,9 @@ class SessionEar:
     """Hears one backend on behalf of one session."""
 
     session: Session
-    backend: Backend
+    fleet: Fleet
+    key: BackendKey
+    """Whose words these are; its present generation is looked up for each answer."""
     caller: Caller
 
     async def hear(self, inbound: Inbound) -> None:
@@ -38,11 +42,11 @@ class SessionEar:
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         session = self.session
         if inbound.method == "ping":
-            await self.backend.respond(self.caller, jsonrpc.render_result(id_raw, b"{}"))
+            await self._respond(jsonrpc.render_result(id_raw, b"{}"))
             return
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
-            await self.backend.respond(self.caller, answer_for(id_raw, response))
+            await self._respond(answer_for(id_raw, response))
 
         why = f"the client cannot do {inbound.method}"
         if session.streams and allowed(inbound.method, inbound.params, session.capabilities):
@@ -53,4 +57,9 @@ class SessionEar:
             else:
                 session.mailbox.post(splice.rewrite(inbound.raw, {"id": jsonrpc.dumps(asked)}))
                 return
-        await self.backend.respond(self.caller, jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
+        await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
+
+    async def _respond(self, message: bytes) -> None:
+        backend = self.fleet.get(self.key)
+        if backend is not None:
+            await backend.respond(self.caller, message)

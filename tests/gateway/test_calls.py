@@ -196,7 +196,7 @@ async def test_invariant_8_hidden_and_unknown_tools_are_the_same(autojump_clock:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "executed"),
+    "error, reason, executed",
     [
         (BackendGone(backend=FILES, why="reset"), "backend_gone", "unknown"),
         (BackendGone(backend=FILES, why="refused", executed=Executed.NO), "backend_gone", "no"),
@@ -358,6 +358,8 @@ async def test_the_clock_stands_still_while_the_client_is_asked(autojump_clock: 
         assert scope.deadline == pytest.approx(trio.current_time() + 6)
         clock.progress()
         assert scope.deadline == pytest.approx(trio.current_time() + 10)
+        assert clock.fired()[0].value == "connect"
+        clock.queue()
         assert clock.fired()[0].value == "queue"
         clock.begin()
         assert clock.fired()[0].value == "call"

@@ -34,7 +34,7 @@ def asking(*questions: Inbound) -> ScriptedBackend:
         begin = len(link.said)
         for one in questions:
             await hear(one)
-        while len(link.said) - begin < len(questions):
+        while len(link.said) - begin < len(questions):  # noqa: ASYNC110  # the clock is virtual
             await trio.sleep(0.01)
         return {"answers": [orjson.loads(raw) for raw in link.said[begin:]]}
 
@@ -100,7 +100,7 @@ async def test_invariant_4_an_answer_counts_only_in_the_session_that_was_asked(a
 
 
 @pytest.mark.parametrize(
-    ("method", "params", "capabilities"),
+    "method, params, capabilities",
     [
         ("sampling/createMessage", {"messages": [], "maxTokens": 1}, {}),
         ("sampling/createMessage", {"messages": [], "maxTokens": 1, "tools": []}, {"sampling": {}}),

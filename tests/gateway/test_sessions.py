@@ -16,7 +16,7 @@ from tests.support.scripted_link import ScriptedBackend, tool
 
 
 @pytest.mark.parametrize(
-    ("offered", "agreed"),
+    "offered, agreed",
     [
         ("2024-11-05", "2024-11-05"),
         ("2025-03-26", "2025-03-26"),
@@ -157,7 +157,7 @@ async def test_busy_sessions_are_never_evicted(autojump_clock: MockClock) -> Non
 
 
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    "headers, status",
     [
         ({"MCP-Protocol-Version": "2025-11-25"}, 200),
         ({"MCP-Protocol-Version": "2024-11-05"}, 200),
@@ -181,7 +181,7 @@ async def test_headers_decide_the_status(autojump_clock: MockClock, headers: dic
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    "body, code",
     [
         (b"", -32700),
         (b"{", -32700),
