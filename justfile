@@ -82,9 +82,9 @@ changes:
 peers:
     {{ py }} tests/peers/build.py
 
-# run the official conformance suite against the gateway in front of our fixture server
-conformance *args="--gateway":
-    {{ py }} -m tests.conformance.run_suite "$@"
+# score the gateway with the official conformance suite, in every pair of eras and as a client (arguments: one run only)
+conformance *args:
+    {{ py }} -m tests.conformance.score "$@"
 
 # look for new counterexamples with many more property-test examples
 fuzz-nightly:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
+import anyio
 import attrs
 import mcp_types as types
 from mcp.server import ServerRequestContext
@@ -63,7 +64,7 @@ class Call:
             InputNeeded: modern, and this round's answers are not there yet.
         """
         if self.ctx.protocol_version != MODERN:
-            return {key: await self._ask_now(question) for key, question in questions.items()}
+            return await self._ask_all(questions)
         number, self._round = self._round, self._round + 1
         if number < len(self._answers):
             return self._answers[number]
@@ -81,6 +82,18 @@ class Call:
         if stateful or self._answers:
             result["requestState"] = json.dumps(self._answers)
         raise InputNeeded(result)
+
+    async def _ask_all(self, questions: Mapping[str, Question]) -> Json:
+        """All at once, as a modern round asks."""
+        answers: Json = {}
+
+        async def ask(key: str, question: Question) -> None:
+            answers[key] = await self._ask_now(question)
+
+        async with anyio.create_task_group() as group:
+            for key, question in questions.items():
+                group.start_soon(ask, key, question)
+        return {key: answers[key] for key in questions}
 
     async def _ask_now(self, question: Question) -> Json:
         related = ServerMessageMetadata(related_request_id=self.ctx.request_id)

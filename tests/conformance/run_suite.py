@@ -134,18 +134,21 @@ def _read_folder(folder: Path) -> list[Scenario]:
     found = []
     for file in sorted(folder.glob("server-*/checks.json")):
         name = re.sub(r"^server-|-\d{4}-\d\d-\d\dT[\d-]+Z$", "", file.parent.name)
-        checks: list[dict[str, Any]] = json.loads(file.read_text())
-        failed = [check for check in checks if check["status"] == "FAILURE"]
-        found.append(
-            Scenario(
-                name=name,
-                scored=True,
-                passed=sum(check["status"] == "SUCCESS" for check in checks),
-                failed=len(failed),
-                complaints=tuple(f"{check['id']}: {check.get('errorMessage', '')}" for check in failed),
-            )
-        )
+        found.append(read_checks(name, file.read_text()))
     return found
+
+
+def read_checks(name: str, text: str) -> Scenario:
+    """One scenario from the list of its checks, as JSON."""
+    checks: list[dict[str, Any]] = json.loads(text)
+    failed = [check for check in checks if check["status"] == "FAILURE"]
+    return Scenario(
+        name=name,
+        scored=True,
+        passed=sum(check["status"] == "SUCCESS" for check in checks),
+        failed=len(failed),
+        complaints=tuple(f"{check['id']}: {check.get('errorMessage', '')}" for check in failed),
+    )
 
 
 @asynccontextmanager
