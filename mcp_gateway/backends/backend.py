@@ -60,10 +60,10 @@ class Backend:
     """One generation of one configured server. ``run`` is its life; everything else needs it running."""
 
     spec: ServerSpec
-    _connector: Connector = attrs.field(repr=False)
-    _publish: Callable[["Backend", Snapshot], None] = attrs.field(repr=False)
-    _observer: Observer = attrs.field(repr=False)
-    _jitter: Jitter = attrs.field(repr=False)
+    _connector: Connector = attrs.field(alias="connector", repr=False)
+    _publish: Callable[["Backend", Snapshot], None] = attrs.field(alias="publish", repr=False)
+    _observer: Observer = attrs.field(alias="observer", repr=False)
+    _jitter: Jitter = attrs.field(alias="jitter", repr=False)
     supervisor: Supervisor = attrs.field(init=False, repr=False)
     gone: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Everything of it has ended."""

@@ -75,6 +75,7 @@ class Connector(Protocol):
         Raises:
             BackendGone, BackendAuth, BackendBusy, BackendProtocol.
         """
+        ...
 
     def link(
         self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear
@@ -88,12 +89,15 @@ class Connector(Protocol):
         Raises:
             as ``detect``; BackendRefused: the handshake was answered with an error.
         """
+        ...
 
     def tidy(self) -> None:
         """Free what has become useless (idle connections); called with each probe."""
+        ...
 
     async def aclose(self) -> None:
         """Free what outlives links (the connection pool); idempotent."""
+        ...
 
 
 ConnectorFactory: TypeAlias = Callable[[ServerSpec], Connector]

@@ -82,11 +82,11 @@ class Fleet:
     snapshots: Cell[Mapping[BackendKey, Snapshot]] = attrs.field(factory=lambda: Cell({}))
     updated: Callable[[BackendKey, str], None] = _ignore
     """Told which backend says that which of its resources changed; set by the hub."""
-    _nursery: trio.Nursery
-    _connectors: ConnectorFactory
-    _observer: Observer
-    _jitter: Jitter
-    _wall_clock: Callable[[], float]
+    _nursery: trio.Nursery = attrs.field(alias="nursery")
+    _connectors: ConnectorFactory = attrs.field(alias="connectors")
+    _observer: Observer = attrs.field(alias="observer")
+    _jitter: Jitter = attrs.field(alias="jitter")
+    _wall_clock: Callable[[], float] = attrs.field(alias="wall_clock")
     _seats: dict[BackendKey, _Seat] = attrs.field(factory=dict)
     _leaving: set[Backend] = attrs.field(factory=set)
     _disabled: dict[BackendKey, ServerSpec] = attrs.field(factory=dict)

@@ -46,9 +46,11 @@ class Reply(Protocol):
 
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
         """Send a complete answer."""
+        ...
 
     async def open(self, status: int, headers: Sequence[Header]) -> bool:
         """Send the head of a ``text/event-stream`` answer."""
+        ...
 
     async def event(
         self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
@@ -57,12 +59,16 @@ class Reply(Protocol):
 
         ``name`` is the event's type; None leaves it out (a plain message).
         """
+        ...
 
     async def comment(self) -> bool:
         """Send a comment line, so that nobody between takes the silence for death."""
+        ...
 
     async def close(self) -> None:
         """End the stream."""
+        ...
 
     def on_gone(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the client has left; at once if it already has."""
+        ...

@@ -147,6 +147,7 @@ class Runner:
         """Begin or resume a call that its backend may interrupt with questions, and wait with the client."""
         clock = CallClock(scope=call.scope, timeouts=backend.spec.timeouts)
         parked: ParkedCall | None = None
+        result: Outcome | GatewayError | None = None
         settled = False
         try:
             with call.scope:

@@ -12,6 +12,8 @@ class SessionStore(Protocol):
 
     async def end(self, key: str, until_unix_s: float) -> None:
         """Remember that the session ``key`` was ended; forget it after ``until_unix_s``."""
+        ...
 
     async def ended(self, key: str) -> bool:
         """Whether the session was ended."""
+        ...

@@ -367,8 +367,9 @@ async def test_the_clock_stands_still_while_the_client_is_asked(autojump_clock: 
 
 async def test_the_first_cause_wins(autojump_clock: MockClock) -> None:
     calls = Calls(limit=1)
-    with trio.CancelScope() as scope:
-        call = Call(method="tools/call", scope=scope)
+    scope = trio.CancelScope()
+    call = Call(method="tools/call", scope=scope)
+    with scope:
         with calls.running(call):
             call.cancel(Cause.MESSAGE)
             assert calls.cancel_all(Cause.DRAIN) == 1

@@ -243,7 +243,7 @@ def modern_request(method: str, params: JsonObject | None = None, **more: JsonVa
         meta["io.modelcontextprotocol/logLevel"] = level
     if "token" in more:
         meta["progressToken"] = more["token"]
-    whole = dict(params or {}) | {"_meta": meta}
+    whole: JsonObject = {**(params or {}), "_meta": meta}
     headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method, "Accept": "application/json, text/event-stream"}
     name = whole.get({"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}.get(method, ""))
     if isinstance(name, str):

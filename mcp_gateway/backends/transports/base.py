@@ -80,10 +80,12 @@ class Link(Protocol):
     @property
     def shared(self) -> bool:
         """True when messages of several clients travel on it (pipes without an owner, sessionless backends)."""
+        ...
 
     @property
     def lost(self) -> bool:
         """True once no further exchange can succeed; the owner then opens a new link."""
+        ...
 
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         """Send one request and wait for its answer.
@@ -97,12 +99,15 @@ class Link(Protocol):
             BackendGone: the connection failed or ended; ``executed`` says how far it got.
             BackendSessionLost, BackendAuth, BackendBusy, BackendProtocol, BackendTooLarge.
         """
+        ...
 
     async def notify(self, message: bytes) -> None:
         """Send one notification, or the response to a request of the backend. Same errors."""
+        ...
 
     async def aclose(self) -> None:
         """Say goodbye (DELETE, end of stdin) within ``GOODBYE_S`` and free everything; idempotent."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
