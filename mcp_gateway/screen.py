@@ -97,7 +97,7 @@ def status_table(status: JsonObject) -> Table:
             continue
         state, counts = plain(entry.get("state")), entry.get("counts")
         numbers = counts if isinstance(counts, dict) else {}
-        error = entry.get("lastError")
+        error = entry.get("last_error")
         table.add_row(
             Text(plain(entry.get("name")), style="cyan"),
             Text(state, style=_STATE_STYLES.get(state, "")),

@@ -111,6 +111,6 @@ class Status:
             return []
         table = self._gateway.core.table.value
         return [
-            {"kind": one.kind.value, "name": one.name, "owner": one.owner, "hidden": [one.loser]}
+            {"kind": one.kind.name.lower(), "name": one.name, "owner": one.owner, "hidden": [one.loser]}
             for one in table.collisions
         ]

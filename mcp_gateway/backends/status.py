@@ -33,7 +33,7 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
     if machine.last_error_at is not None:
         error = {"message": machine.last_error, "at_unix_s": unix_s(machine.last_error_at)}
     listings = snapshot.listings or {}
-    counts: JsonObject = {kind.value: len(listings[kind].items) if kind in listings else 0 for kind in Kind}
+    counts: JsonObject = {kind.name.lower(): len(listings[kind].items) if kind in listings else 0 for kind in Kind}
     limits = backend.spec.limits
     return {
         "name": backend.key,
@@ -48,18 +48,18 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
         "counts": counts,
         "listed": snapshot.listings is not None,
         "problems": _problems(backend),
-        "lastError": error,
-        "nextTry_unix_s": None if supervisor.retry_at is None else unix_s(supervisor.retry_at),
+        "last_error": error,
+        "next_try_unix_s": None if supervisor.retry_at is None else unix_s(supervisor.retry_at),
         "restarts": supervisor.restarts,
         "sessions": backend.sessions,
         "links": backend.links,
-        "sharedForLackOfProcesses": backend.shared_for_lack,
+        "shared_for_lack_of_processes": backend.shared_for_lack,
         "subscriptions": len(backend.subscriptions.uris),
-        "inFlight": backend.in_flight,
+        "in_flight": backend.in_flight,
         "queued": backend.queued,
         "limits": {
             "concurrency": limits.concurrency,
-            "upstreamSessions": limits.upstream_sessions,
+            "upstream_sessions": limits.upstream_sessions,
             "processes": limits.processes,
         },
     }
@@ -67,6 +67,6 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
 
 def _problems(backend: Backend) -> list[JsonValue]:
     return [
-        {"kind": problem.kind.value, "name": problem.name, "reason": problem.reason, "hidden": problem.hidden}
+        {"kind": problem.kind.name.lower(), "name": problem.name, "reason": problem.reason, "hidden": problem.hidden}
         for problem in backend.snapshot.problems[:MAX_PROBLEMS]
     ]

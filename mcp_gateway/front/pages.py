@@ -42,28 +42,37 @@ class StatusSource(Protocol):
                 "generation": int,
                 "applied_unix_s": float,
                 "error": str | None,
-                "warnings": [str],
                 "restart_needed": [str],
             },
-            "totals": {"sessions": int, "streams": int, "in_flight": int, "connections": int},
+            "totals": {"connections": int, "sessions": int, "streams": int, "in_flight": int, "parked": int},
             "servers": [
                 {
                     "name": str,
                     "state": "connecting|ready|degraded|down|disabled",
+                    "prefix": str,  # a disabled server has these three only
                     "since_unix_s": float,
-                    "protocol": str,
-                    "transport": str,
-                    "prefix": str,
-                    "tools": int,
-                    "prompts": int,
-                    "resources": int,
+                    "failures": int,  # in a row
+                    "circuit": "open|closed",
+                    "protocol": str | None,
+                    "transport": str | None,
+                    "server": str | None,  # its own name
+                    "counts": {"tools": int, "prompts": int, "resources": int, "templates": int},
+                    "listed": bool,
+                    "problems": [{"kind": str, "name": str, "reason": str, "hidden": bool}],
+                    "last_error": {"message": str, "at_unix_s": float} | None,
+                    "next_try_unix_s": float | None,
+                    "restarts": int,
+                    "sessions": int,
+                    "links": int,
+                    "shared_for_lack_of_processes": int,
+                    "subscriptions": int,
                     "in_flight": int,
-                    "last_error": str,
-                    "last_error_unix_s": float,
-                    "problems": [str],
+                    "queued": int,
+                    "limits": {"concurrency": int, "upstream_sessions": int, "processes": int},
+                    "generations": int,
                 }
             ],
-            "collisions": [{"kind": "tool", "name": str, "owner": str, "hidden": [str]}],
+            "collisions": [{"kind": "tools", "name": str, "owner": str, "hidden": [str]}],
         }
     """
 

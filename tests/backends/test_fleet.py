@@ -310,18 +310,18 @@ async def test_status_tells_what_there_is_to_know(autojump_clock: MockClock) -> 
         await backend.exchange(caller("s"), CALL, deaf)
         status = fleet.status(A)
         assert (status["state"], status["protocol"], status["transport"]) == ("ready", "2025-11-25", "streamable-http")
-        assert status["counts"] == {"tools": 1, "prompts": 0, "resources": 0, "resourceTemplates": 0}
-        assert (status["sessions"], status["inFlight"], status["restarts"]) == (1, 0, 0)
-        assert (status["lastError"], status["nextTry_unix_s"]) == (None, None)
+        assert status["counts"] == {"tools": 1, "prompts": 0, "resources": 0, "templates": 0}
+        assert (status["sessions"], status["in_flight"], status["restarts"]) == (1, 0, 0)
+        assert (status["last_error"], status["next_try_unix_s"]) == (None, None)
         world.places["one"].up = False
         world.places["one"].break_streams()
         await trio.sleep(5)
         status = fleet.status(A)
         assert (status["state"], status["circuit"]) == ("down", "open")
-        assert isinstance(status["nextTry_unix_s"], float)
-        assert status["nextTry_unix_s"] > 1_000_000.0
-        assert isinstance(status["lastError"], dict)
-        assert "connection refused" in str(status["lastError"]["message"])
+        assert isinstance(status["next_try_unix_s"], float)
+        assert status["next_try_unix_s"] > 1_000_000.0
+        assert isinstance(status["last_error"], dict)
+        assert "connection refused" in str(status["last_error"]["message"])
 
 
 async def test_goodbye_says_it_to_all_at_once_within_two_seconds(autojump_clock: MockClock) -> None:

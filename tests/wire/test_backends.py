@@ -228,6 +228,6 @@ async def test_the_listen_stream_of_a_session_brings_its_messages_and_may_be_mis
 async def test_what_cannot_be_reached_is_down_and_says_why(target: Target) -> None:
     async with fleet_of(ServerSpec(key=KEY, target=target)) as (fleet, backend):
         await until(lambda: backend.supervisor.machine.open)
-        error = fleet.status(KEY)["lastError"]
+        error = fleet.status(KEY)["last_error"]
         assert isinstance(error, dict)
         assert error["message"]
