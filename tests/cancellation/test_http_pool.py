@@ -17,6 +17,7 @@ from mcp_gateway.errors import BackendError
 from mcp_gateway.values import BackendKey
 from tests.support.certificates import Authority
 from tests.support.raw_http import RawConnection, Script, response, result, serve_raw
+from tests.support.resolver import Addresses, resolving
 
 pytestmark = pytest.mark.wire
 
@@ -76,21 +77,13 @@ async def cancel_a_post(script: Script, body: bytes = b"{}", *, secure: bool = F
 
 
 async def test_cancelled_while_the_name_is_looked_up() -> None:
-    class Slow(trio.abc.HostnameResolver):
-        async def getaddrinfo(self, *args: object, **more: object) -> list[tuple[object, ...]]:  # type: ignore[override]  # never answers
-            await trio.sleep_forever()
-            raise AssertionError
+    async def never() -> Addresses:
+        await trio.sleep_forever()
 
-        async def getnameinfo(self, *args: object) -> tuple[str, str]:
-            raise NotImplementedError
-
-    before = trio.socket.set_custom_hostname_resolver(Slow())
-    try:
+    with resolving(never):
         pool = pool_for("http://backend.test/mcp")
         async with cancelled_once(stalled) as scope:
             await post(pool)
-    finally:
-        trio.socket.set_custom_hostname_resolver(before)
     assert scope.cancelled_caught
     assert counters(pool) == (0, 0, 0, 0, 0)
 

@@ -191,7 +191,7 @@ async def serve_raw(script: Script, context: ssl.SSLContext | None = None) -> As
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server.port = listeners[0].socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, handle, listeners)
+        await nursery.start(trio.serve_listeners, handle, listeners)
         try:
             yield server
         finally:

@@ -21,6 +21,7 @@ from mcp_gateway.errors import (
 from mcp_gateway.values import BackendKey
 from tests.support.certificates import Authority
 from tests.support.raw_http import RawConnection, RawServer, Script, response, serve_raw
+from tests.support.resolver import Addresses, at, resolving
 
 pytestmark = pytest.mark.wire
 
@@ -499,42 +500,23 @@ async def test_a_refused_connection_executed_nothing() -> None:
 
 
 async def test_a_name_that_does_not_resolve_executed_nothing() -> None:
-    class NoNames(trio.abc.HostnameResolver):
-        async def getaddrinfo(self, *args: object, **more: object) -> list[tuple[object, ...]]:  # type: ignore[override]  # only the failure matters
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    async def no_names() -> Addresses:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        async def getnameinfo(self, *args: object) -> tuple[str, str]:
-            raise NotImplementedError
-
-    before = trio.socket.set_custom_hostname_resolver(NoNames())
-    try:
-        with pytest.raises(BackendGone) as caught:
-            await post(pool_for("http://backend.test/"))
-    finally:
-        trio.socket.set_custom_hostname_resolver(before)
+    with resolving(no_names), pytest.raises(BackendGone) as caught:
+        await post(pool_for("http://backend.test/"))
     assert caught.value.executed is Executed.NO
+    assert "Name or service not known" in str(caught.value)
 
 
 async def test_the_next_address_is_tried_when_one_fails() -> None:
     async with serve_raw(echo) as server:
 
-        class TwoAddresses(trio.abc.HostnameResolver):
-            async def getaddrinfo(self, *args: object, **more: object) -> list[tuple[object, ...]]:  # type: ignore[override]  # what trio uses of it
-                tcp = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
-                return [
-                    (socket.AF_INET6, *tcp, ("::1", server.port, 0, 0)),
-                    (socket.AF_INET, *tcp, ("127.0.0.1", server.port)),
-                ]
+        async def two_addresses() -> Addresses:
+            return at("::1", server.port) + at("127.0.0.1", server.port)
 
-            async def getnameinfo(self, *args: object) -> tuple[str, str]:
-                raise NotImplementedError
-
-        before = trio.socket.set_custom_hostname_resolver(TwoAddresses())
-        try:
-            pool = pool_for(f"http://backend.test:{server.port}/mcp")
-            assert await post(pool) == b"{}"
-        finally:
-            trio.socket.set_custom_hostname_resolver(before)
+        with resolving(two_addresses):
+            assert await post(pool_for(f"http://backend.test:{server.port}/mcp")) == b"{}"
         assert server.requests[0].headers["host"] == f"backend.test:{server.port}"
 
 
@@ -761,3 +743,87 @@ async def test_a_proxy_gets_plain_requests_in_absolute_form() -> None:
         request = proxy.requests[0]
         assert (request.target, request.headers["host"]) == ("http://backend.test/mcp?x=1", "backend.test")
         await pool.aclose()
+
+
+# --- the one retry ---
+
+
+async def test_a_kept_connection_that_dies_before_the_first_byte_is_replaced() -> None:
+    connections: list[RawConnection] = []
+
+    async def script(connection: RawConnection) -> None:
+        connections.append(connection)
+        await echo(connection)
+
+    async with serve_raw(script) as server:
+        pool = pool_for(server.url)
+        await post(pool)
+        made: list[int] = []
+
+        def late() -> bytes:
+            made.append(1)
+            connections[0].reset()  # after the pool has looked, before it writes
+            return b"again"
+
+        async with pool.request(b"POST", b"", late) as response:
+            assert await response.read(10) == b"again"
+        assert (made, pool.dials, [request.body for request in server.requests]) == ([1], 2, [b"{}", b"again"])
+
+
+async def test_a_new_connection_that_dies_before_the_first_byte_executed_nothing() -> None:
+    connected = trio.Event()
+    connections: list[RawConnection] = []
+
+    async def script(connection: RawConnection) -> None:
+        connections.append(connection)
+        connected.set()
+        await echo(connection)
+
+    def late() -> bytes:
+        connections[0].reset()
+        return b"never"
+
+    async with serve_raw(script, AUTHORITY.server_context(TLS_NAME)) as server:
+        pool = tls_pool(server, TlsSpec(ca_pem=AUTHORITY.pem))
+        with pytest.raises(BackendGone) as caught:
+            async with pool.request(b"POST", b"", late):
+                raise AssertionError
+        assert caught.value.executed is Executed.NO
+        assert (pool.dials, server.requests) == (1, [])
+
+
+async def test_a_body_that_cannot_be_made_frees_everything() -> None:
+    class Bug(Exception):
+        pass
+
+    def broken() -> bytes:
+        raise Bug
+
+    async with serve_raw(echo) as server:
+        pool = pool_for(server.url)
+        with pytest.raises(Bug):
+            async with pool.request(b"POST", b"", broken):
+                raise AssertionError
+        assert pool.open == 0
+
+
+async def test_a_pool_closed_while_it_dials_gives_nothing_out() -> None:
+    async with serve_raw(echo) as server:
+        pool = pool_for(f"http://backend.test:{server.port}/mcp")
+
+        async def close_first() -> Addresses:
+            await pool.aclose()
+            return at("127.0.0.1", server.port)
+
+        with resolving(close_first), pytest.raises(BackendGone) as caught:
+            await post(pool)
+        assert (caught.value.executed, pool.open) == (Executed.NO, 0)
+
+
+async def test_another_path_may_be_asked_for() -> None:
+    async with serve_raw(echo) as server:
+        pool = pool_for(server.url)
+        async with pool.request(b"GET", b"", path=b"/other?x=1") as response:
+            assert await response.read(10) == b""
+        assert (server.requests[0].method, server.requests[0].target) == ("GET", "/other?x=1")
+        assert "content-length" not in server.requests[0].headers

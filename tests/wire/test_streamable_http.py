@@ -851,17 +851,14 @@ async def test_a_modern_call_carries_its_headers_and_no_session() -> None:
 
 
 async def test_leaving_a_modern_call_closes_its_connection_and_says_nothing_else() -> None:
-    seen = trio.Event()
-
     async def on_call(connection: RawConnection, request: RawRequest) -> None:
         await connection.begin_events()
         await connection.send_chunk(b": working\n\n")
         await connection.gone()
-        seen.set()
 
     async with modern_link(on_call) as (link, server):
         await cancel_when(link, server, 1, "x")
-        await seen.wait()
+        await server.all_closed()
         assert len(server.requests) == 1
 
 

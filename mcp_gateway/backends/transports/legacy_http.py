@@ -119,7 +119,10 @@ class LegacyHttpLink:
             raise
         finally:
             if trail.written and not trail.over and outgoing.cancellable:
-                await self._say_cancelled(trail.upstream_id, leaving_reason())
+                reason = leaving_reason()
+                with trio.move_on_after(GOODBYE_S, shield=True):
+                    await self._say_cancelled(trail, reason)
+                self.notices_failed += not trail.over
 
     async def notify(self, message: bytes) -> None:
         """See ``base.Link.notify``. Any answer but a lost session counts as taken: there is no way to do better."""
@@ -164,7 +167,10 @@ class LegacyHttpLink:
         self._closed = True
         if self.session_id is None or self._lost:
             return
-        self.goodbyes_failed += not await end_session(self.pool, self._session + render_headers(self.forward))
+        ended = False
+        with trio.move_on_after(GOODBYE_S, shield=True):
+            ended = await end_session(self.pool, self._session + render_headers(self.forward))
+        self.goodbyes_failed += not ended
 
     async def _ask(self, outgoing: Outgoing, hear: Hear, trail: Trail) -> Answer | None:
         headers = self._post + render_headers(outgoing.headers) if outgoing.headers else self._post
@@ -220,18 +226,15 @@ class LegacyHttpLink:
             return self._reader.own_error(error, response, trail)
         raise self._session_lost(Executed.NO)
 
-    async def _say_cancelled(self, upstream_id: int, reason: str) -> None:
+    async def _say_cancelled(self, trail: Trail, reason: str) -> None:
         """Tell the backend to stop, on a control connection, so that a full ``concurrency`` does not matter."""
-        params: JsonObject = {"requestId": upstream_id, "reason": reason}
+        params: JsonObject = {"requestId": trail.upstream_id, "reason": reason}
         message = jsonrpc.render_notification("notifications/cancelled", jsonrpc.dumps(params))
-        said = False
-        with trio.move_on_after(GOODBYE_S, shield=True):
-            try:
-                await self.notify(message)
-                said = True
-            except BackendError as error:
-                logger.debug("cancellation notice failed", extra={"backend": self.pool.key, "why": str(error)})
-        self.notices_failed += not said
+        try:
+            await self.notify(message)
+            trail.over = True
+        except BackendError as error:
+            logger.debug("cancellation notice failed", extra={"backend": self.pool.key, "why": str(error)})
 
     async def _check_stream(self, response: HttpResponse, trail: Trail) -> None:
         if response.status == 200 and response.content_type == EVENT_STREAM:
@@ -274,12 +277,10 @@ class LegacyHttpLink:
 
 
 async def end_session(pool: HttpPool, headers: bytes) -> bool:
-    """Ask the backend to forget a session, within ``GOODBYE_S``; whether it has heard."""
-    heard = False
-    with trio.move_on_after(GOODBYE_S, shield=True):
-        try:
-            async with pool.request(b"DELETE", headers, control=True):
-                heard = True  # 405: "the server does not allow clients to terminate sessions"; also fine
-        except BackendError as error:
-            logger.debug("goodbye failed", extra={"backend": pool.key, "why": str(error)})
-    return heard
+    """Ask the backend to forget a session; whether it has heard. The caller holds the deadline."""
+    try:
+        async with pool.request(b"DELETE", headers, control=True):
+            return True  # 405: "the server does not allow clients to terminate sessions"; also fine
+    except BackendError as error:
+        logger.debug("goodbye failed", extra={"backend": pool.key, "why": str(error)})
+        return False

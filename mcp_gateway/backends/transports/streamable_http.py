@@ -9,7 +9,9 @@ Spec: MCP 2026-07-28 basic/versioning; MCP 2025-11-25 basic/lifecycle.
 
 from typing import Final
 
-from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello, Inbound
+import trio
+
+from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Hello, Inbound
 from mcp_gateway.backends.transports.era_probe import (
     DISCOVER,
     EraKind,
@@ -135,7 +137,8 @@ async def open_legacy(
         return link
     finally:
         if not ready and session_id is not None:
-            await end_session(pool, render_headers([(b"Mcp-Session-Id", session_id), *forward]))
+            with trio.move_on_after(GOODBYE_S, shield=True):
+                await end_session(pool, render_headers([(b"Mcp-Session-Id", session_id), *forward]))
 
 
 async def _initialize(
