@@ -7,6 +7,7 @@ nor processes nor ports; however the demo ends.
 
 import json
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
@@ -45,10 +46,10 @@ mcp-gateway demo
   admin  {admin}
 
 Try it with the client that comes along:
-  mcp-gateway tools {url}
-  mcp-gateway call {url} calc_add --arg a=2 --arg b=3
-  mcp-gateway call {url} calc_countdown --arg from=3
-  mcp-gateway status {admin}
+  {program} tools {url}
+  {program} call {url} calc_add --arg a=2 --arg b=3
+  {program} call {url} calc_countdown --arg from=3
+  {program} status {admin}
 
 or with curl: open a session, list the tools, call one
   SESSION=$(curl -s -D - -o /dev/null {url} \\
@@ -94,9 +95,19 @@ async def run(bind: str, admin_bind: str) -> None:
             await until_ready(url)
             click.echo(
                 TEXT.format(
-                    calc=calc, config=config, url=f"{url}/mcp", admin=admin_url, initialize=json.dumps(_INITIALIZE)
+                    program=program(),
+                    calc=calc,
+                    config=config,
+                    url=f"{url}/mcp",
+                    admin=admin_url,
+                    initialize=json.dumps(_INITIALIZE),
                 )
             )
+
+
+def program() -> str:
+    """How the reader can start this program again: by name if it is found, else as it was started now."""
+    return "mcp-gateway" if shutil.which("mcp-gateway") else sys.argv[0]
 
 
 def configuration(calc_url: str) -> str:
