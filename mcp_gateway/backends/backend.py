@@ -312,6 +312,8 @@ class Backend:
                 queued()
             await self._slots.enter()
         upstream.enter()
+        if upstream.askable:
+            upstream.ears.append(hear)
         began_at = trio.current_time()
         try:
             if not upstream.usable:  # it was lost while we queued
@@ -326,6 +328,8 @@ class Backend:
             raise
         finally:
             upstream.leave()
+            if upstream.askable:
+                upstream.ears.remove(hear)
             if slot:
                 self._slots.leave()
         self.supervisor.call_answered()
@@ -364,7 +368,7 @@ class Backend:
         if verdict.modern or self.supervisor.sessionless:
             return await sessions.get(EVERYBODY, ClientIdentity(), self._bound)
         upstream = await sessions.get(caller.key, caller.identity, self._bound)
-        if caller.wants_stream and caller.session is not None:
+        if upstream.askable if caller.session is None else caller.wants_stream:
             await sessions.stream_settled(caller.session, upstream)
         return upstream
 

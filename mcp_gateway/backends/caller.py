@@ -39,6 +39,7 @@ class Caller:
             subject=self.principal.subject,
             capabilities=self.identity.capabilities,
             version=self.identity.version,
+            askable=may_be_asked(self.identity.capabilities),
         )
 
 

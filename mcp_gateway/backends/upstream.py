@@ -36,6 +36,10 @@ class Upstream:
     stream_settled: trio.Event = attrs.field(factory=trio.Event)
     """The standalone stream is open, or is known not to exist."""
     stream_scope: trio.CancelScope | None = None
+    askable: bool = False
+    """Its modern callers can be asked things; what is asked beside an exchange is for the only one under way."""
+    ears: list[Hear] = attrs.field(factory=list)
+    """Of the exchanges under way, if askable."""
     _unused: trio.Event = attrs.field(factory=trio.Event)
 
     @property
@@ -46,6 +50,11 @@ class Upstream:
     def usable(self) -> bool:
         """Whether a new exchange may begin on it."""
         return not self.ending.is_set() and not self.connection.link.lost
+
+    @property
+    def only_ear(self) -> Hear | None:
+        """Whose exchange an unattributed message belongs to for certain; None: to nobody's, or to one of several."""
+        return self.ears[0] if len(self.ears) == 1 else None
 
     def enter(self) -> None:
         """One more user."""

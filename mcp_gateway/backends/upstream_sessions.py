@@ -45,6 +45,8 @@ class SessionKey:
     subject: str = ""
     capabilities: bytes = b""
     version: str | None = None
+    askable: bool = False
+    """Modern callers who can be asked things; backends do that on the standalone stream too (mcp 1.30 by default)."""
 
 
 EVERYBODY: Final = SessionKey()
@@ -177,9 +179,10 @@ class UpstreamSessions:
         if upstream is not None:
             self._match_stream(session, upstream)
 
-    async def stream_settled(self, session: str, upstream: Upstream) -> None:
-        """Wait shortly until what the backend says unasked can be heard."""
-        if session in self._streams and not upstream.stream_settled.is_set():
+    async def stream_settled(self, session: str | None, upstream: Upstream) -> None:
+        """Wait shortly until what the backend says unasked can be heard; no session: a modern caller's link."""
+        wanted = upstream.askable if session is None else session in self._streams
+        if wanted and not upstream.stream_settled.is_set():
             with trio.move_on_after(STREAM_WAIT_S):
                 await upstream.stream_settled.wait()
             upstream.stream_settled.set()
@@ -196,7 +199,14 @@ class UpstreamSessions:
             upstream.stream_settled = trio.Event()
             upstream.stream_scope = upstream.start("stream", lambda: self._hold_stream(session, upstream))
 
-    async def _hold_stream(self, session: str, upstream: Upstream) -> None:
+    def _hear_askers(self, upstream: Upstream) -> None:
+        """Hold the stream of a link whose modern callers can be asked; it is no user, so an unused link still ends."""
+        if upstream.connection.listen is None:
+            upstream.stream_settled.set()
+        else:
+            upstream.nursery.start_soon(self._hold_stream, None, upstream, name=f"stream:{self.backend}")
+
+    async def _hold_stream(self, session: str | None, upstream: Upstream) -> None:
         settled = upstream.stream_settled
 
         async def hear(inbound: Inbound) -> None:
@@ -210,10 +220,10 @@ class UpstreamSessions:
             settled.set()
 
     async def _hear_unattributed(self, session: str | None, upstream: Upstream, inbound: Inbound) -> None:
-        """Pass on what belongs to no call to the client whose session it is."""
+        """Pass on what belongs to no call to the client whose session it is, or to the only call on the link."""
         if self.heard(inbound) or await pong(upstream.link, inbound):
             return
-        hear = self._streams.get(session) if session is not None else None
+        hear = self._streams.get(session) if session is not None else upstream.only_ear
         if hear is not None:
             await hear(inbound)
         elif inbound.id_raw is not None:
@@ -274,12 +284,16 @@ class UpstreamSessions:
 
         async with connect_within(self.open_link(entry.identity, hear), self.backend, self.connect_s) as connection:
             async with trio.open_nursery() as nursery:
-                upstream = Upstream(connection=connection, nursery=nursery, identity=entry.identity)
+                upstream = Upstream(
+                    connection=connection, nursery=nursery, identity=entry.identity, askable=entry.key.askable
+                )
                 entry.upstream = upstream
                 if not entry.wanted:
                     upstream.end(0.0)
                 elif entry.key.session is not None:
                     self._match_stream(entry.key.session, upstream)
+                elif upstream.askable:
+                    self._hear_askers(upstream)
                 entry.settled.set()
                 nursery.start_soon(self._watch, upstream)
                 await self._until_unwanted(entry, upstream)
