@@ -133,9 +133,21 @@ class Discovery:
         outgoing = request(_METHODS[kind], params, self.link.era)
         result = await ask(self.link, self.backend, outgoing, self.hear, self.list_s)
         try:
-            return listing.read_page(kind, result, self.link.era, over_http=self.over_http), len(result)
+            return await self._read(kind, result), len(result)
         except RemoteFault as fault:
             raise BackendProtocol(backend=self.backend, why=str(fault)) from fault
+
+    async def _read(self, kind: Kind, result: bytes) -> Page:
+        """Others run between the steps: ten thousand tools are most of a second."""
+        await trio.lowlevel.checkpoint()
+        steps = listing.page_steps(kind, result, self.link.era, over_http=self.over_http)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                page: Page = done.value
+                return page
+            await trio.lowlevel.checkpoint()
 
 
 def _why_to_stop(pages: int, size: int, items: int, *, repeated: bool) -> str:

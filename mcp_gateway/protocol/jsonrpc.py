@@ -133,13 +133,18 @@ def parse(raw: bytes) -> JsonValue:
 
 
 def _check_depth(raw: bytes) -> None:
+    if _is_too_deep(raw):
+        raise MalformedMessage(what=f"JSON of more than {MAX_DEPTH} levels", code=_PARSE_ERROR)
+
+
+def _is_too_deep(raw: bytes) -> bool:
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
-        return
+        return False
     # Escaped characters first, so that every quote left is the end of a string; then only brackets and quotes; then
     # no strings. The three steps run at C speed and are exact for valid JSON; what is not valid, the parser refuses.
     bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_BRACKETS).replace(b'""', b"")
-    if max(accumulate(map(_STEP.__getitem__, _IN_QUOTES.sub(b"", bare).replace(b'"', b""))), default=0) > MAX_DEPTH:
-        raise MalformedMessage(what=f"JSON of more than {MAX_DEPTH} levels", code=_PARSE_ERROR)
+    steps = map(_STEP.__getitem__, _IN_QUOTES.sub(b"", bare).replace(b'"', b""))
+    return max(accumulate(steps), default=0) > MAX_DEPTH
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -341,7 +346,8 @@ def answer_parts(raw: bytes) -> AnswerParts:
     """The parts of a backend's response; whether the id is the right one is the caller's business.
 
     The usual orders of members are recognised by their first and last bytes.
-    Up to ``MAX_PARSED_BYTES`` every byte is validated, above only the structure.
+    Up to ``MAX_PARSED_BYTES`` and ``MAX_DEPTH`` every byte is validated, above only the structure: one tool that is
+    too deep must not cost the whole list.
 
     Raises:
         RemoteFault: not exactly one response object.
@@ -349,7 +355,7 @@ def answer_parts(raw: bytes) -> AnswerParts:
     usual = _usual_answer(raw)
     if usual is not None:
         return usual
-    if len(raw) <= MAX_PARSED_BYTES:
+    if _may_be_parsed(raw):
         parse(raw)
     return _scanned_answer(raw)
 
@@ -381,9 +387,13 @@ def _usual_answer(raw: bytes) -> AnswerParts | None:
     return AnswerParts(_id_of({"id": parse(id_raw)}), kind == b"error", value)
 
 
+def _may_be_parsed(raw: bytes) -> bool:
+    return len(raw) <= MAX_PARSED_BYTES and not _is_too_deep(raw)
+
+
 def _is_one_value(raw: bytes) -> bool:
     try:
-        if len(raw) > MAX_PARSED_BYTES:
+        if not _may_be_parsed(raw):
             return splice.skip(raw, 0) == len(raw)
         _validate(raw)
     except MalformedMessage:
@@ -418,8 +428,7 @@ def _short_value(raw: bytes, member: splice.Member) -> JsonValue:
 
 
 def _validate(raw: bytes) -> None:
-    """``parse`` for its errors only: rounding does not matter."""
-    _check_depth(raw)
+    """``parse`` for its errors only, of what ``_may_be_parsed``: rounding does not matter."""
     try:
         orjson.loads(raw)
     except ValueError:

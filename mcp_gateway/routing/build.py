@@ -63,7 +63,7 @@ def build_steps(
     *,
     server_info: bytes = b"",
 ) -> Generator[None, None, RouteTable]:
-    """Build the table, yielding after each backend and each gateway so that the caller can let others run.
+    """Build the table, yielding every few items and after each gateway so that the caller can let others run.
 
     Args:
         spec: the whole configuration.
@@ -77,7 +77,7 @@ def build_steps(
     for server in spec.servers:
         if server.enabled:
             last = previous.parts.get(server.key) if previous is not None else None
-            members[server.key] = _member(server, snapshots.get(server.key), last)
+            members[server.key] = yield from _member(server, snapshots.get(server.key), last)
             yield
     entries = spec.gateways or (_NO_GATEWAY,)
     gateways: dict[GatewayName, GatewayPart] = {}
@@ -96,9 +96,10 @@ def build_steps(
     )
 
 
-def _member(server: ServerSpec, snapshot: Snapshot | None, last: BackendPart | None) -> _Member:
+def _member(server: ServerSpec, snapshot: Snapshot | None, last: BackendPart | None) -> Generator[None, None, _Member]:
+    part = yield from part_for(server, None if snapshot is None else snapshot.listings, last)
     if snapshot is None:
-        return _Member(server=server, part=part_for(server, None, last), live=False, abilities=None)
+        return _Member(server=server, part=part, live=False, abilities=None)
     abilities = None
     if snapshot.era is not None:
         resources = snapshot.capabilities.get("resources")
@@ -112,7 +113,7 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: BackendPart | N
         )
     return _Member(
         server=server,
-        part=part_for(server, snapshot.listings, last),
+        part=part,
         live=snapshot.listings is not None,
         abilities=abilities,
     )

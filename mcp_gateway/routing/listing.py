@@ -7,7 +7,8 @@ never costs another; only a result that is no list at all raises.
 Lives here and not in ``protocol``: its values are those of ``routing.snapshot``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
@@ -21,6 +22,8 @@ from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
 from mcp_gateway.values import JsonObject, JsonValue
 
 MAX_ITEM_BYTES: Final = 256 * 2**10
+MAX_HINT_BYTES: Final = 64 * 2**10
+"""Of a cursor, which is sent back, and of what is said beside the items."""
 MAX_URI: Final = 8192
 """Characters of a resource's URI or a template."""
 MAX_ITEMS: Final = 10_000
@@ -29,6 +32,8 @@ MAX_PROBLEMS: Final = 100
 """Problems kept per list; a broken backend must not fill the status page."""
 MAX_TTL_MS: Final = 24 * 3600 * 1000
 _SHOWN: Final = 128
+_PAUSE_BYTES: Final = 16 * 2**10
+"""Of items between two steps, 2 ms of loop time."""
 
 _NAMED_BY: Final = MappingProxyType(
     {Kind.TOOLS: "name", Kind.PROMPTS: "name", Kind.RESOURCES: "uri", Kind.TEMPLATES: "uriTemplate"}
@@ -61,7 +66,18 @@ class _Unusable(Exception):
 
 
 def read_page(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -> Page:
-    """Read one list result.
+    """``page_steps`` without a pause."""
+    steps = page_steps(kind, result, era, over_http=over_http)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            page: Page = done.value
+            return page
+
+
+def page_steps(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -> Generator[None, None, Page]:
+    """Read one list result, yielding now and then so that the caller can let others run.
 
     Args:
         kind: which list was asked for.
@@ -69,10 +85,11 @@ def read_page(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) ->
         era: the backend's.
         over_http: whether tools' ``x-mcp-header`` matters (a stdio client may ignore it).
     Returns:
-        The usable items in the backend's order, and a ``Problem`` for each other one
-        (``hidden``) and each one with an unusual name (not ``hidden``).
+        (as the generator's value) the usable items in the backend's order, and a
+        ``Problem`` for each other one (``hidden``) and each one with an unusual name
+        (not ``hidden``), at most ``MAX_PROBLEMS``. After ``MAX_ITEMS`` elements none is looked at.
     Raises:
-        RemoteFault: not an object, without the array, or with a cursor that is no string.
+        RemoteFault: not an object, without the array, or with a cursor that is no string or too long.
     Spec: MCP 2026-07-28 server/utilities/pagination and caching; x-mcp-header: basic/transports/streamable-http.
     """
     found = splice.members(result)
@@ -82,20 +99,18 @@ def read_page(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) ->
     items: dict[str, Item] = {}
     problems: list[Problem] = []
     checks_headers = over_http and era.modern
-    for index, (start, end) in enumerate(splice.elements(result, array.value_start)):
-        try:
-            item = _read_item(kind, result[start:end], checks_headers)
-            if item.name in items:
-                raise _Unusable("this name twice")
-        except _Unusable as unusable:
-            shown = _shown_name(kind, result[start:end])
-            where = "" if shown else f"item {index}: "
-            problems.append(Problem(kind=kind, name=shown, reason=f"{where}{unusable}", hidden=True))
-            continue
-        items[item.name] = item
-        odd = names.oddity(item.name) if kind in {Kind.TOOLS, Kind.PROMPTS} else None
-        if odd is not None:
-            problems.append(Problem(kind=kind, name=item.name, reason=odd, hidden=False))
+    seen = splice.each_element(result, array.value_start)
+    paused_at = array.value_start
+    for index, (start, end) in enumerate(islice(seen, MAX_ITEMS)):
+        if start - paused_at > _PAUSE_BYTES:
+            paused_at = start
+            yield
+        problem = _take_item(kind, index, result[start:end], checks_headers, items)
+        if problem is not None and len(problems) < MAX_PROBLEMS:
+            problems.append(problem)
+    if next(seen, None) is not None:
+        reason = f"more than {MAX_ITEMS} items in one page: the rest was not read"
+        problems.insert(0, Problem(kind=kind, name="", reason=reason, hidden=True))
     return Page(
         items=tuple(items.values()),
         problems=tuple(problems),
@@ -103,6 +118,21 @@ def read_page(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) ->
         ttl_ms=_ttl_ms(_value(result, found, "ttlMs")) if era.caching_hints else 0,
         private=era.caching_hints and _value(result, found, "cacheScope") != "public",
     )
+
+
+def _take_item(kind: Kind, index: int, raw: bytes, checks_headers: bool, items: dict[str, Item]) -> Problem | None:
+    """Add one item to ``items``, if it can be used, and say what is wrong with it."""
+    try:
+        item = _read_item(kind, raw, checks_headers)
+        if item.name in items:
+            raise _Unusable("this name twice")
+    except _Unusable as unusable:
+        shown = _shown_name(kind, raw)
+        where = "" if shown else f"item {index}: "
+        return Problem(kind=kind, name=shown, reason=f"{where}{unusable}", hidden=True)
+    items[item.name] = item
+    odd = names.oddity(item.name) if kind in {Kind.TOOLS, Kind.PROMPTS} else None
+    return None if odd is None else Problem(kind=kind, name=item.name, reason=odd, hidden=False)
 
 
 def join(kind: Kind, pages: Sequence[Page]) -> tuple[Listing, tuple[Problem, ...]]:
@@ -127,7 +157,11 @@ def join(kind: Kind, pages: Sequence[Page]) -> tuple[Listing, tuple[Problem, ...
 
 def _value(result: bytes, found: splice.Members, key: str) -> JsonValue:
     member = found.find(key)
-    return None if member is None else jsonrpc.parse(result[member.value_start : member.value_end])
+    if member is None:
+        return None
+    if member.value_end - member.value_start > MAX_HINT_BYTES:
+        raise RemoteFault(what=f"{key} is over {MAX_HINT_BYTES} bytes")
+    return jsonrpc.parse(result[member.value_start : member.value_end])
 
 
 def _cursor(value: JsonValue) -> str | None:

@@ -304,6 +304,7 @@ def test_any_json_can_be_written(value: JsonValue, raw: bytes) -> None:
     assert dumps(value) == raw
 
 
+TOO_DEEP = b"[" * 200 + b"1" + b"]" * 200
 HUGE = b'{"t":"' + b"x" * MAX_PARSED_BYTES + b'"}'
 
 
@@ -318,6 +319,14 @@ HUGE = b'{"t":"' + b"x" * MAX_PARSED_BYTES + b'"}'
         pytest.param(b'{"result":{} , "jsonrpc":"2.0","id":"x"}', AnswerParts("x", False, b"{}"), id="result first"),
         pytest.param(b'{"jsonrpc":"\\u0032.0","id":7,"result":{}}', AnswerParts(7, False, b"{}"), id="escapes"),
         pytest.param(b'{"id":7,"jsonrpc":"2.0","result":{}}', AnswerParts(7, False, b"{}"), id="any order"),
+        pytest.param(
+            b'{"jsonrpc":"2.0","id":7,"result":%b}' % TOO_DEEP, AnswerParts(7, False, TOO_DEEP), id="too deep to parse"
+        ),
+        pytest.param(
+            b'{"id":7,"jsonrpc":"2.0","result":%b}' % TOO_DEEP,
+            AnswerParts(7, False, TOO_DEEP),
+            id="too deep, any order",
+        ),
         pytest.param(b'{"jsonrpc":"2.0","id":7,"result":{},"x":1}', AnswerParts(7, False, b"{}"), id="foreign members"),
         pytest.param(b'{"jsonrpc":"2.0","id":7,"error":{"code":1}}', AnswerParts(7, True, b'{"code":1}'), id="error"),
         pytest.param(

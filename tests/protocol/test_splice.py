@@ -5,7 +5,21 @@ import json
 import pytest
 
 from mcp_gateway.errors import MalformedMessage
-from mcp_gateway.protocol.splice import REMOVE, Edits, elements, members, one_line, quoted, rewrite, skip, value_at
+from mcp_gateway.protocol.splice import (
+    EXACT_BYTES,
+    MAX_MEMBERS,
+    MAX_ODD_BRACKETS,
+    REMOVE,
+    Edits,
+    each_element,
+    elements,
+    members,
+    one_line,
+    quoted,
+    rewrite,
+    skip,
+    value_at,
+)
 
 DEEP = b'{"a":' * 6 + b'["}",{"b":"]\\""}]' + b"}" * 6
 
@@ -138,6 +152,35 @@ def test_asking_for_a_duplicate_is_refused() -> None:
 def test_a_large_value_of_many_levels_is_skipped() -> None:
     raw = b"[" * 5_000 + b'"]"' + b"]" * 5_000
     assert skip(raw, 0) == len(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"[%b]" % b",".join([b'[{"a":[["]"]]}]'] * 10_000), id="of a few levels"),
+        pytest.param(b"[" * 128 + b'"[\\"["' * 20_000 + b"]" * 128, id="of 128 levels"),
+        pytest.param(b"[" * 129 + b"1," * 50_000 + b"1" + b"]" * 129, id="of 129 levels"),
+    ],
+)
+def test_a_value_that_is_large_and_deep_is_skipped(raw: bytes) -> None:
+    assert len(raw) > EXACT_BYTES
+    assert skip(b" " + raw + b"]", 1) == len(raw) + 1
+
+
+def test_what_would_take_long_to_look_through_is_refused() -> None:
+    with pytest.raises(MalformedMessage, match=f"more than {MAX_ODD_BRACKETS} brackets"):
+        skip(b"[" * MAX_ODD_BRACKETS + b"]" * MAX_ODD_BRACKETS, 0)
+    members(b"{%b}" % b",".join([b'"a":1'] * MAX_MEMBERS))
+    with pytest.raises(MalformedMessage, match=f"more than {MAX_MEMBERS} members"):
+        members(b"{%b}" % b",".join([b'"a":1'] * (MAX_MEMBERS + 1)))
+
+
+def test_elements_are_found_as_they_are_asked_for() -> None:
+    found = each_element(b" [1, 22 ] ")
+    assert [next(found), next(found)] == [(2, 3), (5, 7)]
+    assert next(found, None) is None
+    broken = each_element(b"[1,22}")
+    assert next(broken) == (1, 2)
 
 
 @pytest.mark.parametrize(

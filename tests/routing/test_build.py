@@ -438,6 +438,12 @@ def test_building_pauses_after_each_backend_and_each_gateway() -> None:
     assert len(list(steps)) == 3
 
 
+def test_building_pauses_inside_long_lists() -> None:
+    long = lists(f"t{number}" for number in range(200))
+    steps: Iterator[None] = build_steps(spec(server("a")), {A: snapshot("a", long)}, None, server_info=b"{}")
+    assert len(list(steps)) == 2 + 4
+
+
 def test_lists_say_who_we_are() -> None:
     built = build(spec(), {}, None, server_info=b'{"name":"g"}')
     page = whole(built).page(Kind.TOOLS, V2026_07_28)

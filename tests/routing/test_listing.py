@@ -10,7 +10,7 @@ from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28
 from mcp_gateway.routing import listing
-from mcp_gateway.routing.listing import Page, join, read_page
+from mcp_gateway.routing.listing import Page, join, page_steps, read_page
 from mcp_gateway.routing.snapshot import Item, Kind
 from mcp_gateway.values import JsonValue
 
@@ -108,6 +108,15 @@ def test_an_unusual_name_is_exposed_and_reported() -> None:
     assert [(one.name, one.hidden) for one in read.problems] == [("a/b", False)]
 
 
+def test_a_page_is_read_up_to_a_bound_with_pauses() -> None:
+    junk = page(Kind.TOOLS, GOOD, *["1"] * listing.MAX_ITEMS)
+    assert len(list(page_steps(Kind.TOOLS, junk, V2025_11_25))) > 0
+    read = read_page(Kind.TOOLS, junk, V2025_11_25)
+    assert [one.name for one in read.items] == ["good"]
+    assert len(read.problems) == listing.MAX_PROBLEMS + 1
+    assert read.problems[0].reason == f"more than {listing.MAX_ITEMS} items in one page: the rest was not read"
+
+
 def test_resources_may_have_any_uri() -> None:
     read = read_page(Kind.RESOURCES, page(Kind.RESOURCES, '{"name":"r","uri":"test://ä/1?x"}'), V2025_11_25)
     assert [one.name for one in read.items] == ["test://ä/1?x"]
@@ -161,7 +170,15 @@ def test_an_empty_cursor_is_a_cursor(more: str, cursor: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"[]", b"{}", b'{"tools":{}}', b'{"tools":[],"nextCursor":1}', b'{"tools":[],"tools":[]}']
+    "raw",
+    [
+        b"[]",
+        b"{}",
+        b'{"tools":{}}',
+        b'{"tools":[],"nextCursor":1}',
+        b'{"tools":[],"nextCursor":"%b"}' % (b"x" * listing.MAX_HINT_BYTES),
+        b'{"tools":[],"tools":[]}',
+    ],
 )
 def test_what_is_no_list_raises(raw: bytes) -> None:
     with pytest.raises(RemoteFault):
