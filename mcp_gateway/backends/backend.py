@@ -269,6 +269,10 @@ class Backend:
             self.in_flight -= 1
             self._maybe_quiet()
 
+    async def reread(self) -> None:
+        """Have the lists read again; bounded by ``timeouts.list``, and by how often a backend is asked at all."""
+        await self.supervisor.reread()
+
     async def respond(self, caller: Caller, message: bytes) -> None:
         """Send the answer to a request of the backend on the caller's link.
 

@@ -91,6 +91,8 @@ class Supervisor:
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _turn: trio.Event = attrs.field(factory=trio.Event)
     _downfall: trio.Event = attrs.field(factory=trio.Event)
+    _read: trio.Event = attrs.field(factory=trio.Event)
+    """The lists have been read once more."""
 
     def __attrs_post_init__(self) -> None:
         self.machine = HealthMachine(
@@ -186,6 +188,13 @@ class Supervisor:
         while (upstream := self.shared_now()) is None:
             await self._await_turn(failed_before)
         return upstream
+
+    async def reread(self) -> None:
+        """Have the lists read again, and wait for that for at most ``timeouts.list``; the snapshot shows the result."""
+        self.refresh()
+        with trio.move_on_after(self.spec.timeouts.list_s):
+            while self._list_wanted:  # a reading that had begun before does not count
+                await self._read.wait()
 
     async def _await_turn(self, failed_before: int) -> None:
         pause_s = 0.0 if self.retry_at is None else max(self.retry_at - trio.current_time(), 0.0)
@@ -391,6 +400,8 @@ class Supervisor:
         self.first_answer.set()
         self.settled.set()
         self._announce()
+        read, self._read = self._read, trio.Event()
+        read.set()
 
     # --- messages on the discovery connection ---
 

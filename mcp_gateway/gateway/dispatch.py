@@ -26,7 +26,7 @@ from mcp_gateway.gateway.outlet import JSON_HEAD
 from mcp_gateway.gateway.own_answers import negotiate
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.sse_face import SseFace
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO, Rejection, is_modern
 from mcp_gateway.protocol.eras import ERAS, Era
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
@@ -181,7 +181,7 @@ class Dispatch:
 def identity_of(message: jsonrpc.RpcRequest, era: Era) -> ClientIdentity:
     """What backends will be told of a 2025 client: its own words."""
     return ClientIdentity(
-        capabilities=splice.value_at(message.raw, ("params", "capabilities")) or b"{}",
+        capabilities=translate.client_capabilities(splice.value_at(message.raw, ("params", "capabilities"))),
         info=splice.value_at(message.raw, ("params", "clientInfo")) or ANONYMOUS_INFO,
         version=era.version,
     )

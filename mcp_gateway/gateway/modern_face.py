@@ -25,7 +25,7 @@ from mcp_gateway.gateway.own_answers import Invalid
 from mcp_gateway.gateway.relay import status_for
 from mcp_gateway.gateway.runner import failure
 from mcp_gateway.protocol import headers as mcp_headers
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import jsonrpc, translate
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, must_be_request
 from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
@@ -107,7 +107,8 @@ class ModernFace:
             mcp_headers.check_mirrored(decision.target.headers, arguments, request.headers)
         except mcp_headers.HeaderFault as fault:
             return self._error(modern, HEADER_MISMATCH, str(fault))
-        identity = ClientIdentity(capabilities=modern.capabilities, info=modern.client_info)
+        capabilities = translate.client_capabilities(modern.capabilities)
+        identity = ClientIdentity(capabilities=capabilities, info=modern.client_info)
         errand = Errand(
             message=message,
             client=modern.era,

@@ -16,7 +16,7 @@ import trio
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing
 from mcp_gateway.config.spec import HttpTarget
-from mcp_gateway.errors import BackendProtocol, Executed
+from mcp_gateway.errors import BackendProtocol, Executed, RemoteFault
 from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.ear import Ear, progress_token
 from mcp_gateway.gateway.errand import Errand, Outcome, error_response
@@ -28,7 +28,8 @@ from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.methods import named_by
 from mcp_gateway.protocol.splice import Edits, Remove
-from mcp_gateway.protocol.wire_errors import URL_ELICITATION
+from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH, URL_ELICITATION
+from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import Header, JsonObject
 
 LARGE_BYTES: Final = 2**20
@@ -71,7 +72,24 @@ class Relay:
             render=Rendering(errand=errand, era=era, extra=extra or {}, begun=clock.begin).render,
             headers=self._headers(errand, backend, era),
         )
-        return await backend.exchange(errand.caller, outgoing, hear, clock.queue)
+        answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue)
+        if era.modern and errand.method == "tools/call" and mismatches(answer):
+            again = await self._headers_anew(errand, backend, era)
+            if again != outgoing.headers:
+                return await backend.exchange(errand.caller, attrs.evolve(outgoing, headers=again), hear, clock.queue)
+        return answer
+
+    async def _headers_anew(self, errand: Errand, backend: Backend, era: Era) -> tuple[Header, ...]:
+        """The call's headers by what its tool says now.
+
+        On -32020 a client "SHOULD refresh tools/list and retry once" (2026-07-28 basic/transports/streamable-http).
+        """
+        await backend.reread()
+        listing = (backend.snapshot.listings or {}).get(Kind.TOOLS)
+        items = listing.items if listing is not None else ()
+        fresh = next((item.headers for item in items if item.name == errand.target.upstream), errand.target.headers)
+        target = attrs.evolve(errand.target, headers=fresh)
+        return self._headers(attrs.evolve(errand, target=target), backend, era)
 
     async def run(self, errand: Errand, backend: Backend, ear: Ear) -> Outcome:
         """Carry one errand to its end.
@@ -85,7 +103,7 @@ class Relay:
         for _ in range(MAX_ROUNDS):
             answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra)
             parts = jsonrpc.answer_parts(answer.raw)
-            if errand.client.modern or not era.modern or parts.is_error or not wants_input(parts.result):
+            if errand.client.modern or not era.modern or parts.is_error or not wants_input(errand, parts.result):
                 return await self.outcome(errand, era, answer)
             asked = read_input_required(parts.result)
             if asked.requests:
@@ -130,14 +148,17 @@ class Relay:
             code = error_code(error)
             body = error_response(id_raw, error)
             return Outcome(status=status_for(errand.client, code), body=body, label="error")
-        result = translate.result(
-            errand.method,
-            parts.result,
-            client=errand.client,
-            backend=era,
-            server_info=self.server_info,
-            uri_map=errand.target.uri_map.out if errand.target.uri_map is not None else None,
-        )
+        try:
+            result = translate.result(
+                errand.method,
+                parts.result,
+                client=errand.client,
+                backend=era,
+                server_info=self.server_info,
+                uri_map=errand.target.uri_map.out if errand.target.uri_map is not None else None,
+            )
+        except RemoteFault as fault:
+            raise BackendProtocol(backend=errand.target.backend, executed=Executed.YES, why=fault.what) from fault
         label = "tool_error" if b'"isError":true' in parts.result[-64:] else "ok"
         return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label=label)
 
@@ -205,9 +226,21 @@ def forwarded_headers(errand: Errand, backend: Backend) -> tuple[Header, ...]:
     return tuple(header for header in errand.headers if header[0].decode("latin-1") in names) if names else ()
 
 
-def wants_input(result: bytes) -> bool:
+def mismatches(answer: Answer) -> bool:
+    """Whether a modern backend refused the call because of a header, which means that it was not executed."""
+    if answer.status != 400:
+        return False
+    parts = jsonrpc.answer_parts(answer.raw)
+    return parts.is_error and error_code(parts.result) == HEADER_MISMATCH
+
+
+def wants_input(errand: Errand, result: bytes) -> bool:
     """Whether a 2026 result is interim."""
-    return b'"input_required"' in result and splice.value_at(result, ("resultType",)) == b'"input_required"'
+    return (
+        b'"input_required"' in result
+        and errand.method in translate.INTERIM
+        and splice.value_at(result, ("resultType",)) == b'"input_required"'
+    )
 
 
 def url_elicitations(error: bytes) -> bytes:

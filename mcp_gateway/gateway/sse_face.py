@@ -28,7 +28,7 @@ from mcp_gateway.gateway.legacy_stream import LegacyStream
 from mcp_gateway.gateway.outlet import JSON_HEAD, SSE_HEAD
 from mcp_gateway.gateway.own_answers import negotiate
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO
 from mcp_gateway.protocol.eras import V2024_11_05, Era
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
@@ -177,7 +177,7 @@ class SseFace:
         capabilities = message.params.get("capabilities")
         session.capabilities = capabilities if isinstance(capabilities, dict) else {}
         session.identity = ClientIdentity(
-            capabilities=splice.value_at(message.raw, ("params", "capabilities")) or b"{}",
+            capabilities=translate.client_capabilities(splice.value_at(message.raw, ("params", "capabilities"))),
             info=splice.value_at(message.raw, ("params", "clientInfo")) or ANONYMOUS_INFO,
             version=session.era.version,
         )

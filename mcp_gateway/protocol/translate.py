@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol import content, jsonrpc, shape, splice
 from mcp_gateway.protocol.content import Changes, MapUri
 from mcp_gateway.protocol.envelope import (
@@ -41,8 +42,13 @@ CACHED: Final = frozenset(
     }
 )
 """Whose modern results must hold ttlMs and cacheScope."""
+INTERIM: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Whose modern results may be ``input_required`` ("MUST NOT" elsewhere, basic/patterns/mrtr)."""
+EXTENSION_TASKS: Final = "io.modelcontextprotocol/tasks"
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 
+_COMPLETE: Final = b'"complete"'
+_INPUT_REQUIRED: Final = b'"input_required"'
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 # Tasks are never relayed; the other two exist only between modern peers, and the gateway gives its own.
 _ONE_FAMILY_PARAMS: Final = ("task", "inputResponses", "requestState")
@@ -128,13 +134,13 @@ def result(
     Returns:
         The same bytes when nothing needs to change.
     Raises:
-        MalformedMessage: the result is no object, or a member to be changed occurs twice.
+        RemoteFault: the result is no object, of a type that it must not have, or with a member to be changed twice.
     """
     changes = shape.result_changes(method, result, client=client, backend=backend, map_uri=uri_map)
     if client.modern:
         _to_modern(changes, method, result, backend, server_info, hints)
     elif backend.modern:
-        _to_legacy(changes, result)
+        _to_legacy(changes, method, result)
     return splice.rewrite(result, changes) if changes else result
 
 
@@ -144,16 +150,29 @@ def _to_modern(
     found = splice.members(raw)
     kind = found.find("resultType")
     # "Clients MUST treat an absent resultType as "complete"": said for them, and of legacy backends it is always so.
-    complete = kind is None or not backend.modern or raw[kind.value_start : kind.value_end] == b"null"
+    complete = not backend.modern or _check_type(method, _text(raw, kind))
     if complete:
-        changes["resultType"] = b'"complete"'
-    if method in CACHED and (complete or _text(raw, kind) == b'"complete"'):
+        changes["resultType"] = _COMPLETE
+    if method in CACHED and (complete or _text(raw, kind) == _COMPLETE):
         changes.update(_caching(found, backend, hints))
     held = _text(raw, found.find("_meta"))
     wanted = {META_SERVER_INFO: server_info or None}
     meta_edit = _meta_edit(held, wanted)
     if meta_edit is not None:
         _merge_meta(changes, meta_edit)
+
+
+def _check_type(method: str, said: bytes | None) -> bool:
+    """Whether a modern backend left its result's type out.
+
+    Raises:
+        RemoteFault: "a result with an unrecognized resultType is invalid" (basic/index), and only some may be interim.
+    """
+    if said in (None, b"null"):
+        return True
+    if said != _COMPLETE and (said != _INPUT_REQUIRED or method not in INTERIM):
+        raise RemoteFault(what="a result of a type that this request cannot have")
+    return False
 
 
 def _text(raw: bytes, member: splice.Member | None) -> bytes | None:
@@ -169,8 +188,9 @@ def _caching(found: splice.Members, backend: Era, hints: Hints | None) -> Change
     return {key: value for key, value in ours.items() if found.find(str(key)) is None}
 
 
-def _to_legacy(changes: Changes, raw: bytes) -> None:
+def _to_legacy(changes: Changes, method: str, raw: bytes) -> None:
     found = splice.members(raw)
+    _check_type(method, _text(raw, found.find("resultType")))
     for member in ("resultType", "ttlMs", "cacheScope"):
         if found.find(member) is not None:
             changes[member] = REMOVE
@@ -231,6 +251,23 @@ def _with_uri(data: bytes | None, quoted: bytes) -> "bytes | Edits":
     if data.startswith(b"{"):
         return {"uri": quoted}
     return b'{"uri":%b,"detail":%b}' % (quoted, data)
+
+
+def client_capabilities(raw: bytes | None) -> bytes:
+    """A client's capabilities without those that the gateway cannot relay end to end: tasks, of either kind.
+
+    A backend that saw them might answer with a task, which nobody could ask for again. What is no object is none.
+    """
+    if raw is None or not raw.startswith(b"{"):
+        return b"{}"
+    if not content.mentions(raw, b"tasks", EXTENSION_TASKS.encode()):
+        return raw
+    changes: Changes = {}
+    if splice.value_at(raw, ("tasks",)) is not None:
+        changes["tasks"] = REMOVE
+    if splice.value_at(raw, ("extensions", EXTENSION_TASKS)) is not None:
+        changes["extensions"] = {EXTENSION_TASKS: REMOVE}
+    return splice.rewrite(raw, changes)
 
 
 def input_request(method: str, params_raw: bytes | None, *, uri_map: MapUri | None = None) -> bytes:

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.errors import MalformedMessage
+from mcp_gateway.errors import MalformedMessage, RemoteFault
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import ERAS, V2024_11_05, V2025_06_18, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.translate import (
     MetaEdits,
+    client_capabilities,
     error,
     input_request,
     request_params,
@@ -243,6 +244,34 @@ def test_results_are_those_of_the_clients_era(
 ) -> None:
     made = result(method, raw.encode(), client=client, backend=backend, server_info=OURS)
     assert made.decode() == (raw if given_back is None else given_back)
+
+
+@pytest.mark.parametrize("client", [pytest.param(L, id="2025 client"), pytest.param(M, id="2026 client")])
+@pytest.mark.parametrize(
+    "method, kind", [("tools/call", "task"), ("tools/call", 7), ("completion/complete", "input_required")]
+)
+def test_a_result_of_a_type_that_it_cannot_have_is_refused(client: Era, method: str, kind: JsonValue) -> None:
+    raw = json.dumps({"resultType": kind, "content": []}).encode()
+    with pytest.raises(RemoteFault, match="type"):
+        result(method, raw, client=client, backend=M, server_info=OURS)
+
+
+@pytest.mark.parametrize(
+    "raw, sent",
+    [
+        (b'{"roots":{}, "sampling":{"tools":{}}}', b'{"roots":{}, "sampling":{"tools":{}}}'),
+        (b'{"tasks":{"list":{}},"roots":{}}', b'{"roots":{}}'),
+        (
+            b'{"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}',
+            b'{"extensions":{"a/b":{}}}',
+        ),
+        (b'{"extensions":{"x":"tasks"}}', b'{"extensions":{"x":"tasks"}}'),
+        (b'"tasks"', b"{}"),
+        (None, b"{}"),
+    ],
+)
+def test_tasks_are_not_promised_to_backends(raw: bytes | None, sent: bytes) -> None:
+    assert client_capabilities(raw) == sent
 
 
 def test_given_hints_are_what_counts() -> None:
