@@ -74,6 +74,9 @@ class Subscriptions:
     _told: set[str] = attrs.field(factory=set)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _changed: trio.Event = attrs.field(factory=trio.Event)
+    _listening_for: frozenset[str] = frozenset()
+    """Modern: what the present listen stream was opened with, once the backend has acknowledged it."""
+    _renewed: trio.Event = attrs.field(factory=trio.Event)
     _connection: Connection | None = None
 
     @property
@@ -106,6 +109,18 @@ class Subscriptions:
         finally:
             if not done:
                 self._release(uri)
+
+    async def in_force(self, uri: str) -> None:
+        """Wait until the backend would tell of a subscribed URI; the caller holds the deadline.
+
+        A legacy backend does once ``subscribe`` has returned, a modern one from its next stream on.
+        Without a connection there is nothing to wait for.
+        """
+        while self._connection is not None and self._connection.hello.era.modern and uri in self._told:
+            if uri in self._listening_for:
+                return
+            await self._renewed.wait()
+        await trio.lowlevel.checkpoint()
 
     async def unsubscribe(self, uri: str) -> None:
         """Count one subscriber less; the last is told to the backend, whose refusal changes nothing."""
@@ -151,6 +166,7 @@ class Subscriptions:
             settled.set()
             if self._connection is connection:
                 self._connection = None
+            self._renew(frozenset())
 
     def _release(self, uri: str) -> None:
         left = self._counts.get(uri, 0) - 1
@@ -213,16 +229,23 @@ class Subscriptions:
             while True:
                 self._changed = trio.Event()
                 wanted, scope, acknowledged = self._filter(connection), trio.CancelScope(), trio.Event()
+                uris = frozenset(self._told)
                 if wanted:
                     nursery.start_soon(self._hold_listen, connection.link, wanted, scope, acknowledged, settled)
                     with trio.move_on_after(self.list_s):
                         await acknowledged.wait()
                 settled.set()
+                self._renew(uris)
                 if current is not None:
                     current.cancel("listening for another set")
                 current = scope
                 await self._changed.wait()
                 await trio.sleep(GATHER_S)
+
+    def _renew(self, uris: frozenset[str]) -> None:
+        self._listening_for = uris
+        renewed, self._renewed = self._renewed, trio.Event()
+        renewed.set()
 
     def _filter(self, connection: Connection) -> JsonObject:
         wanted: JsonObject = {

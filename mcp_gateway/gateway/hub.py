@@ -80,6 +80,12 @@ class Hub:
                 if not subscribers:
                     self._subscribers.pop(key, None)
 
+    async def in_force(self, target: Target) -> None:
+        """Wait until a subscription counts; the caller holds the deadline."""
+        backend = self.fleet.get(target.backend)
+        if backend is not None:
+            await backend.subscriptions.in_force(target.upstream)
+
     async def unsubscribe(self, mailbox: Mailbox, target: Target) -> None:
         """Stop telling ``mailbox``; an unknown subscription is no error."""
         key = (target.backend, target.upstream)

@@ -196,6 +196,7 @@ class LegacyFace:
                 if message.method == "resources/subscribe":
                     await self.core.hub.subscribe(session.mailbox, target)
                     session.subscriptions.add(target.federated)
+                    await self.core.hub.in_force(target)
                 else:
                     session.subscriptions.discard(target.federated)
                     await self.core.hub.unsubscribe(session.mailbox, target)

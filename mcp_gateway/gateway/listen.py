@@ -99,10 +99,17 @@ class Listening:
     async def _subscribe(self, mailbox: Mailbox, place: Place, uris: JsonValue) -> list[JsonValue]:
         """Subscribe what can be; what cannot is left out of the acknowledgement."""
         honoured: list[JsonValue] = []
+        targets: list[Target] = []
         for uri in uris[:MAX_URIS] if isinstance(uris, list) else ():
             target = place.view.resolve_uri(uri) if isinstance(uri, str) else None
             if target is not None and await self._subscribed(mailbox, target):
                 honoured.append(uri)
+                targets.append(target)
+        # Who has the acknowledgement may change a resource at once and expects to be told.
+        patience_s = [self.core.runner.timeouts(target.backend).list_s for target in targets]
+        with trio.move_on_after(max(patience_s, default=0.0)):
+            for target in targets:
+                await self.core.hub.in_force(target)
         return honoured
 
     async def _subscribed(self, mailbox: Mailbox, target: Target) -> bool:

@@ -1,5 +1,7 @@
 """Resource subscriptions: counted, shared, renewed with every connection."""
 
+import math
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -248,3 +250,36 @@ async def test_a_successor_takes_the_subscribers_over(autojump_clock: MockClock)
         await new.link_for(caller("a"))
         await wait_all_tasks_blocked()
         assert second.links[1].stream is not None
+
+
+async def test_a_modern_subscription_is_in_force_once_the_backend_has_acknowledged_it(
+    autojump_clock: MockClock,
+) -> None:
+    scripted = modern()
+    async with running(scripted, health=HOUR) as backend:
+        await ready(backend)
+        await backend.subscriptions.subscribe(URI)
+        assert wanted(scripted) == [None]
+        await backend.subscriptions.in_force(URI)
+        assert wanted(scripted) == [None, [URI]]
+        await backend.subscriptions.in_force(URI)  # at once
+        await backend.subscriptions.in_force("file:///nobody-subscribed")
+
+
+async def test_nobody_waits_for_a_subscription_whose_connection_is_lost(autojump_clock: MockClock) -> None:
+    scripted = modern()
+
+    async def never(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.sleep(math.inf)
+        return {}
+
+    async with running(scripted, health=HOUR) as backend:
+        await ready(backend)
+        scripted.handlers["subscriptions/listen"] = never
+        await backend.subscriptions.subscribe(URI)
+        with trio.fail_after(subscriptions.GATHER_S + 2.0):  # sooner than the stream is given up for slow
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(backend.subscriptions.in_force, URI)
+                await trio.sleep(subscriptions.GATHER_S + 1.0)
+                assert len(nursery.child_tasks) == 1
+                backend.close("removed")
