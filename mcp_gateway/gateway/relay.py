@@ -190,6 +190,15 @@ class Rendering:
     extra: Edits
     begun: Callable[[], None]
 
+    @property
+    def _log_level(self) -> str | None:
+        """What the client wants to hear; a 2025 client that has not said so gets what the backend would send by itself.
+
+        "If no logging/setLevel request has been received from the client, the server MAY decide which messages to
+        send automatically." -- MCP 2025-11-25 server/utilities/logging; the SDKs send all.
+        """
+        return self.errand.log_level or (None if self.errand.client.modern else "debug")
+
     def render(self, upstream_id: int) -> bytes:
         """The whole JSON-RPC request under ``upstream_id``."""
         self.begun()
@@ -205,7 +214,7 @@ class Rendering:
                 progress_token=id_raw if wants_progress else None,
                 capabilities=identity.capabilities,
                 client_info=identity.info,
-                log_level=self.errand.log_level,
+                log_level=self._log_level,
             ),
         )
         return splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
