@@ -28,7 +28,7 @@ from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO, Rejection, is_modern
-from mcp_gateway.protocol.eras import ERAS, Era
+from mcp_gateway.protocol.eras import ERAS, MODERN_VERSIONS, Era
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 from mcp_gateway.values import JsonObject
 
@@ -163,7 +163,8 @@ class Dispatch:
 
     async def _of_session(self, request: Request, reply: Reply, place: Place) -> None:
         """GET and DELETE belong to 2025 sessions; a 2026 client has neither (T2)."""
-        if _text(request, SESSION_HEADER) is None and request.method == "GET":
+        modern = _text(request, VERSION_HEADER) in MODERN_VERSIONS
+        if modern or (_text(request, SESSION_HEADER) is None and request.method == "GET"):
             await reply.whole(405, (*JSON_HEAD, (b"allow", b"POST")), _no_stream_body())
             return
         session = await self.session_of(request, reply, place)
@@ -194,4 +195,4 @@ def _text(request: Request, name: bytes) -> str | None:
 
 
 def _no_stream_body() -> bytes:
-    return jsonrpc.render_error(None, METHOD_NOT_FOUND, "GET needs the Mcp-Session-Id of a 2025 session")
+    return jsonrpc.render_error(None, METHOD_NOT_FOUND, "GET and DELETE need the Mcp-Session-Id of a 2025 session")
