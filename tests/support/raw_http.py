@@ -167,7 +167,9 @@ def result(rpc_id: int, value: bytes = b"{}") -> bytes:
 
 
 @asynccontextmanager
-async def serve_raw(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+async def serve_raw(
+    script: Script, context: ssl.SSLContext | None = None, *, port: int = 0
+) -> AsyncIterator[RawServer]:
     """Run ``script`` for each connection, until the block ends. A client that leaves ends its script silently."""
     server = RawServer(secure=context is not None)
 
@@ -189,7 +191,7 @@ async def serve_raw(script: Script, context: ssl.SSLContext | None = None) -> As
             socket.socket.close()
 
     async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
         server.port = listeners[0].socket.getsockname()[1]
         await nursery.start(trio.serve_listeners, handle, listeners)
         try:
