@@ -78,9 +78,9 @@ class LegacyFace:
 
     def _outlet(self, request: Request, reply: Reply, session: Session) -> Outlet:
         accepts = accepted(request)
-        log = session.replay.open() if session.era.resumable and accepts.sse else None
+        replay = session.replay if session.era.resumable and accepts.sse else None
         keep_alive_s = self.core.spec.value.http.keep_alive_s
-        outlet = Outlet(reply=reply, era=session.era, accepts=accepts, log=log, keep_alive_s=keep_alive_s)
+        outlet = Outlet(reply=reply, era=session.era, accepts=accepts, replay=replay, keep_alive_s=keep_alive_s)
         # "Disconnection SHOULD NOT be interpreted as the client cancelling its request." -- 2025-11-25 transports
         reply.on_gone(outlet.leave)
         return outlet

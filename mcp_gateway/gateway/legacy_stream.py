@@ -37,22 +37,28 @@ class LegacyStream:
         if last and session.era.resumable:
             await self._resume(reply, session, last.decode("latin-1"))
             return
-        await self._hold(reply, session, partial(self._standalone, reply, session))
+        log = session.replay.open(standalone=True) if session.era.resumable else None
+        await self._hold(reply, session, log, partial(self._standalone, reply, session, log))
 
-    async def _standalone(self, reply: Reply, session: Session) -> None:
-        log = session.replay.open() if session.era.resumable else None
+    async def _standalone(self, reply: Reply, session: Session, log: StreamLog | None) -> None:
         if log is not None and session.era.priming_event:
             await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
         await self.pump(reply, session, log)
 
-    async def _hold(self, reply: Reply, session: Session, say: Callable[[], Awaitable[None]]) -> None:
+    async def _hold(
+        self, reply: Reply, session: Session, log: StreamLog | None, say: Callable[[], Awaitable[None]]
+    ) -> None:
         """The life of one stream: bounded, replaced by newer ones, ended when its client leaves."""
+        if log is not None and log.holder is not None:
+            log.holder.cancel(reason="its client has resumed it")
         bound = self.core.spec.value.limits.streams_per_session
         while len(session.streams) >= bound:
             session.streams.pop(0).cancel(reason="a newer stream took its place")
         with trio.CancelScope() as scope:
             first = not session.streams
             session.streams.append(scope)
+            if log is not None:
+                log.holder = scope
             reply.on_gone(lambda: scope.cancel(reason="client left"))
             try:
                 await reply.open(200, SSE_HEAD)
@@ -62,6 +68,8 @@ class LegacyStream:
             finally:
                 if scope in session.streams:
                     session.streams.remove(scope)
+                if log is not None and log.holder is scope:
+                    log.holder = None
                 session.touch()
         if scope.cancelled_caught:
             await reply.close()
@@ -99,9 +107,9 @@ class LegacyStream:
             await refuse(reply, refusal(400, text))
             return
         log, seq = found
-        await self._hold(reply, session, partial(self._replay, reply, log, seq))
+        await self._hold(reply, session, log, partial(self._replay, reply, session, log, seq))
 
-    async def _replay(self, reply: Reply, log: StreamLog, seq: int) -> None:
+    async def _replay(self, reply: Reply, session: Session, log: StreamLog, seq: int) -> None:
         """Send what the client missed, then what still comes, until that stream ends."""
         keep_alive_s = self.core.spec.value.http.keep_alive_s
         while True:
@@ -112,11 +120,15 @@ class LegacyStream:
                 if not await reply.event(data, event_id=f"{log.name}-{number}"):
                     return
                 seq = number
-            if log.ended and log.next_seq - 1 == seq:
+            if log.next_seq - 1 > seq:
+                continue
+            if log.standalone and not log.ended:
+                await self.pump(reply, session, log)
+                return
+            if log.ended:
                 break
             with trio.move_on_after(keep_alive_s) as quiet:
-                if log.next_seq - 1 == seq and not log.ended:
-                    await log.grown()
+                await log.grown()
             if quiet.cancelled_caught and not await reply.comment():
                 return
         await reply.close()

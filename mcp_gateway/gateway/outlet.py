@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from mcp_gateway.gateway.entrance import Reply
-from mcp_gateway.gateway.replay import StreamLog
+from mcp_gateway.gateway.replay import Replay, StreamLog
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import Header
 
@@ -56,14 +56,16 @@ class Outlet:
     reply: Reply
     era: Era
     accepts: Accepts = Accepts()
-    log: StreamLog | None = None
-    """Where events are kept for a resume; None when the era or the client cannot resume."""
+    replay: Replay | None = None
+    """Keeps the events of a stream for a resume; None when the era or the client cannot resume."""
     keep_alive_s: float = 15.0
     headers: Sequence[Header] = ()
     phase: Phase = Phase.SILENT
     gone: bool = False
     due_at: float = attrs.field(init=False)
     bytes_out: int = 0
+    _log: StreamLog | None = attrs.field(default=None, init=False)
+    """Of this stream; a call that is answered at once never has one."""
     _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -72,7 +74,7 @@ class Outlet:
 
     @property
     def _primes(self) -> bool:
-        return self.era.priming_event and self.log is not None
+        return self.era.priming_event and self.replay is not None
 
     def leave(self) -> None:
         """The client went away; what comes is kept for a resume or dropped."""
@@ -129,10 +131,12 @@ class Outlet:
         if self.phase is not Phase.SILENT:
             return
         self.phase = Phase.STREAMING
+        if self.replay is not None:
+            self._log = self.replay.open()
         if not self.gone:
             await self.reply.open(200, (*SSE_HEAD, *self.headers))
-        if self._primes and self.log is not None:
-            event_id = self.log.append(b"")
+        if self._primes and self._log is not None:
+            event_id = self._log.append(b"")
             if not self.gone:
                 await self.reply.event(b"", event_id=event_id, retry_ms=RETRY_MS)
 
@@ -141,7 +145,7 @@ class Outlet:
             return False
         self.due_at = trio.current_time() + self.keep_alive_s
         self.bytes_out += len(message)
-        event_id = self.log.append(message) if self.log is not None else None
+        event_id = self._log.append(message) if self._log is not None else None
         if self.gone:
             return event_id is not None
         sent = await self.reply.event(message, event_id=event_id)
@@ -151,7 +155,7 @@ class Outlet:
         if self.phase is not Phase.STREAMING:
             return
         self.phase = Phase.FINISHED
-        if self.log is not None:
-            self.log.end()
+        if self._log is not None:
+            self._log.end()
         if not self.gone:
             await self.reply.close()

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 KEPT_STREAMS = 64
-"""Streams remembered per session; the oldest ended one goes first."""
+"""Streams remembered per session; the oldest one that nothing is added to goes first."""
 
 
 @attrs.define(eq=False)
@@ -34,6 +34,10 @@ class StreamLog:
     events: deque[tuple[int, bytes, float]] = attrs.field(factory=deque)
     next_seq: int = 0
     ended: bool = False
+    standalone: bool = False
+    """Not of a call: it ends with the session, but grows only while a client holds it."""
+    holder: trio.CancelScope | None = None
+    """The GET stream that serves it now; a newer one takes its place."""
     _grown: trio.Event = attrs.field(factory=trio.Event)
 
     def append(self, data: bytes) -> str:
@@ -54,6 +58,11 @@ class StreamLog:
         """Events later than ``seq``; None when one of them is no longer kept."""
         kept = [(number, data) for number, data, _ in self.events if number > seq]
         return kept if len(kept) == self.next_seq - 1 - seq else None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing will be added, unless its client comes back."""
+        return self.ended or (self.standalone and self.holder is None)
 
     async def grown(self) -> None:
         """Wait until something was added or the stream ended."""
@@ -77,13 +86,17 @@ class Replay:
     _next: int = 0
     used_bytes: int = 0
 
-    def open(self) -> StreamLog:
+    def __len__(self) -> int:
+        """Streams remembered."""
+        return len(self._streams)
+
+    def open(self, *, standalone: bool = False) -> StreamLog:
         """Begin the log of a new stream."""
-        log = StreamLog(name=f"{self._tag}-{self._next}", owner=self)
+        while len(self._streams) >= KEPT_STREAMS and self._drop_idle():
+            pass
+        log = StreamLog(name=f"{self._tag}-{self._next}", owner=self, standalone=standalone)
         self._next += 1
         self._streams[log.name] = log
-        while len(self._streams) > KEPT_STREAMS and self._drop_ended():
-            pass
         return log
 
     def find(self, event_id: str) -> tuple[StreamLog, int] | None:
@@ -116,8 +129,8 @@ class Replay:
         self.charge(-self.used_bytes)
         self._streams.clear()
 
-    def _drop_ended(self) -> bool:
-        oldest = next((log for log in self._streams.values() if log.ended), None)
+    def _drop_idle(self) -> bool:
+        oldest = next((log for log in self._streams.values() if log.idle), None)
         if oldest is None:
             return False
         self.charge(-sum(len(data) for _, data, _ in oldest.events))

@@ -4,7 +4,7 @@ import attrs
 import orjson
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import GatewayLimits, GatewaySpec, HttpSpec
@@ -203,6 +203,47 @@ async def test_a_resume_that_cannot_be_complete_is_refused(autojump_clock: MockC
         assert (await session.ask("ping")).status == 200
 
 
+async def test_a_standalone_stream_that_was_resumed_goes_on(autojump_clock: MockClock) -> None:
+    async with scripted_gateway(ScriptedBackend()) as where:
+        session = await where.session()
+        mailbox = next(iter(where.gateway.core.sessions)).mailbox
+        stream = session.stream()
+        await stream.until(lambda: stream.events)
+        last = stream.events[-1].event_id
+        assert last is not None
+        for leaves in (True, False):  # the other time its client is faster than we notice
+            if leaves:
+                stream.leave()
+                await trio.sleep(0.1)
+            mailbox.post(message("notifications/one"))
+            resumed = session.stream(Last_Event_ID=last)
+            await resumed.until(lambda resumed=resumed: resumed.messages)  # type: ignore[misc]  # bound now
+            mailbox.post(message("notifications/two"))
+            await resumed.until(lambda resumed=resumed: len(resumed.messages) == 2)  # type: ignore[misc]  # bound now
+            assert [one["method"] for one in resumed.messages] == ["notifications/one", "notifications/two"]
+            assert where.gateway.streams == 1
+            assert stream.closed or leaves
+            last, stream = str(resumed.events[-1].event_id), resumed
+        where.gateway.end_streams()
+        await stream.until(lambda: stream.closed)
+        assert stream.events[-1].retry_ms == 1000
+
+
+async def test_invariant_7_what_is_remembered_of_streams_is_bounded(autojump_clock: MockClock) -> None:
+    async with scripted_gateway(ScriptedBackend()) as where:
+        session = await where.session()
+        replay = next(iter(where.gateway.core.sessions)).replay
+        for _ in range(3):
+            await session.call("read")
+        assert len(replay) == 0  # answered at once: there was no stream
+        for _ in range(KEPT_STREAMS + 5):
+            stream = session.stream()
+            await stream.until(lambda stream=stream: stream.events)  # type: ignore[misc]  # bound now
+            stream.leave()
+            await wait_all_tasks_blocked()
+        assert len(replay) == KEPT_STREAMS
+
+
 async def test_invariant_7_replay_memory_is_bounded(autojump_clock: MockClock) -> None:
     budget = ReplayBudget(total_bytes=100)
     first = Replay(budget=budget, session_bytes=80, age_s=10)
@@ -361,7 +402,7 @@ async def test_an_old_client_is_served_over_one_stream(autojump_clock: MockClock
         assert (await where.send("PUT", path="/sse")).status == 405
         assert (await where.send("GET", path="/messages")).status == 405
         stream.leave()
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert await post(message("ping", None, 3)) == 404
         assert len(where.gateway.core.sessions) == 0
 
