@@ -67,10 +67,6 @@ class QueueHandler(logging.Handler):
         super().__init__()
         self._drain = drain
 
-    def createLock(self) -> None:  # logging's name
-        """No lock: the queue has its own."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         """Take what only this thread knows (arguments, context), then put without waiting."""
         if record.args:
