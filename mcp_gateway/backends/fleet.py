@@ -24,7 +24,7 @@ from mcp_gateway.backends.status import disabled_status, status_of
 from mcp_gateway.backends.upstream import Jitter
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewaySpec, ServerSpec, StdioTarget
-from mcp_gateway.routing.snapshot import Snapshot
+from mcp_gateway.routing.snapshot import Health, Snapshot
 from mcp_gateway.values import BackendKey, JsonObject
 
 logger = logging.getLogger(__name__)
@@ -114,9 +114,12 @@ class Fleet:
         self._disabled = {server.key: server for server in spec.servers if not server.enabled}
         for key in [key for key in self._seats if key not in enabled]:
             self._remove(key)
+        for key in self._disabled:
+            self._observer.server_state(key, "disabled")
         for key, server in enabled.items():
             seat = self._seats.get(key)
             if seat is None:
+                self._observer.server_state(key, Health.CONNECTING.value)
                 backend = await self._start(server)
                 self._seats[key] = _Seat(current=backend, wanted=server)
                 self._published(backend, backend.snapshot)

@@ -22,6 +22,7 @@ from mcp_gateway.gateway.calls import Calls
 from mcp_gateway.gateway.core import Core
 from mcp_gateway.gateway.dispatch import Dispatch
 from mcp_gateway.gateway.hub import Hub
+from mcp_gateway.gateway.ledger import Ledger
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.legacy_stream import LegacyStream
 from mcp_gateway.gateway.listen import Listening
@@ -148,7 +149,7 @@ def _assemble(
         parking=Parking(signer=signer, wall_clock=wall_clock),
         calls=Calls(limits.in_flight),
         pacer=Pacer(),
-        metrics=metrics,
+        ledger=Ledger(metrics=metrics),
     )
     core = Core(
         spec=spec,
@@ -158,7 +159,6 @@ def _assemble(
         hub=hub,
         own=OwnAnswers(server_info=SERVER_INFO, signer=signer),
         post=post,
-        metrics=metrics,
         draining=lambda: gateway.refusing,
     )
     legacy = LegacyFace(core=core)

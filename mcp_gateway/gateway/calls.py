@@ -53,6 +53,9 @@ class CallClock:
     started_at: float = attrs.field(factory=trio.current_time)
     stage: Limit = Limit.CONNECT
     """How far the call has got: its link is being opened, it waits for a place, or it is on its way."""
+    queued_s: float | None = None
+    """How long it waited for its place; None while it has none."""
+    _queued_at: float | None = None
     _waiting: int = 0
     _call_left_s: float = 0.0
     _call_at: float = 0.0
@@ -66,10 +69,13 @@ class CallClock:
     def queue(self) -> None:
         """The link is there, but no place is free."""
         self.stage = Limit.QUEUE
+        self._queued_at = trio.current_time()
 
     def begin(self) -> None:
         """The call has its place and goes out now."""
         self.stage = Limit.CALL
+        if self.queued_s is None:
+            self.queued_s = 0.0 if self._queued_at is None else trio.current_time() - self._queued_at
 
     @property
     def sent(self) -> bool:
@@ -117,11 +123,16 @@ class CallClock:
 
 @attrs.define(eq=False)
 class Call:
-    """One request on its way to a backend."""
+    """One request of a client, from its beginning to its answer."""
 
     method: str
     scope: trio.CancelScope
     cause: Cause | None = None
+    server: str = ""
+    """Who serves it; "" for the gateway itself."""
+    target: str = ""
+    """Its federated name."""
+    began_at: float = attrs.field(factory=trio.current_time)
 
     def cancel(self, cause: Cause) -> None:
         """Cancel for ``cause``; later causes change nothing."""

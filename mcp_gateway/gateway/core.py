@@ -17,7 +17,6 @@ from mcp_gateway.gateway.runner import Runner
 from mcp_gateway.gateway.session_table import SessionTable
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.routing.table import RouteTable, View
-from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import GatewayName
 
 
@@ -46,7 +45,6 @@ class Core:
     hub: Hub
     own: OwnAnswers
     post: Post[jsonrpc.RpcResponse]
-    metrics: Metrics
     draining: Callable[[], bool]
     """True once new requests are refused (drain phase 2 and later)."""
 

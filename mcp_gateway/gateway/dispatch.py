@@ -15,7 +15,7 @@ import attrs
 from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.batch import Batch
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.http_answers import SESSION_HEADER, VERSION_HEADER, accepted, is_json, refusal, refuse
@@ -102,6 +102,7 @@ class Dispatch:
             return
         declared: JsonObject = capabilities if isinstance(capabilities, dict) else {}
         era = negotiate(message.params.get("protocolVersion"))
+        call, ledger = Call(method="initialize", scope=request.scope), self.core.runner.ledger
         try:
             session_id, session = self.core.sessions.mint(
                 era=era,
@@ -113,8 +114,10 @@ class Dispatch:
                 capabilities=declared,
             )
         except Overload as full:
+            ledger.answered(call, "overload", era=era)
             await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
             return
+        ledger.answered(call, "ok", era=era, session=session.tag)
         body = jsonrpc.render_result(message.id_raw, self.core.own.initialized(session.era, place.view))
         await reply.whole(200, (*JSON_HEAD, (b"mcp-session-id", session_id.encode())), body)
 
@@ -146,6 +149,8 @@ class Dispatch:
         session = await self.session_of(request, reply, place)
         if session is not None:
             await self.legacy.take(request, reply, place, session, message)
+        elif isinstance(message, jsonrpc.RpcRequest):
+            self.core.runner.ledger.answered(Call(method=message.method, scope=request.scope), "refused")
 
     async def _batch(self, request: Request, reply: Reply, place: Place, version: str | None) -> None:
         """JSON-RPC arrays exist in 2025-03-26 only."""

@@ -29,6 +29,7 @@ from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
+from mcp_gateway.telemetry.trace import note_trace
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -59,11 +60,14 @@ class LegacyFace:
     async def _request(
         self, request: Request, reply: Reply, place: Place, session: Session, message: jsonrpc.RpcRequest
     ) -> None:
+        call = Call(method=message.method, scope=request.scope)
+        note_trace(message.params)
+        ledger = self.core.runner.ledger
         if message.id in session.calls:
             text = f"request id {message.id!r} is in flight already: ids must be unique within a session"
+            ledger.answered(call, "refused", era=session.era, session=session.tag)
             await reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, INVALID_REQUEST, text))
             return
-        call = Call(method=message.method, scope=request.scope)
         outlet = self._outlet(request, reply, session)
         session.calls[message.id] = call
         try:
@@ -71,6 +75,7 @@ class LegacyFace:
         finally:
             session.calls.pop(message.id, None)
             session.touch()
+        ledger.answered(call, outcome.label, era=session.era, session=session.tag, size=len(outcome.body))
         if call.cause is Cause.MESSAGE and request.scope.cancelled_caught:
             await outlet.abandon(outcome.status, outcome.body)
         else:
@@ -242,9 +247,9 @@ class LegacyFace:
     async def _response(self, session: Session, message: jsonrpc.RpcResponse) -> None:
         try:
             if not await self.core.post.deliver(f"session:{session.key}", message):
-                logger.debug("answer to no open question", extra={"session": session.key[:8]})
+                logger.debug("answer to no open question", extra={"session": session.tag})
         except GatewayError as gone:
-            logger.debug("answer not delivered", extra={"session": session.key[:8], "why": str(gone)})
+            logger.debug("answer not delivered", extra={"session": session.tag, "why": str(gone)})
 
     def _result(self, message: jsonrpc.RpcRequest, result: bytes) -> Outcome:
         return Outcome(status=200, body=jsonrpc.render_result(message.id_raw, result))

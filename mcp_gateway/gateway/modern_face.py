@@ -29,6 +29,7 @@ from mcp_gateway.protocol import jsonrpc, translate
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, must_be_request
 from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
+from mcp_gateway.telemetry.trace import note_trace
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -48,8 +49,10 @@ class ModernFace:
             # No client notification is defined over HTTP in this revision (T7): accepted and dropped.
             await reply.whole(202, (), b"")
             return
+        note_trace(message.params)
         climbed = climb(message, request.headers)
         if isinstance(climbed, Rejection):
+            self.core.runner.ledger.answered(Call(method=message.method, scope=request.scope), "refused")
             await refuse(reply, climbed)
             return
         await self._request(request, reply, place, climbed)
@@ -58,10 +61,11 @@ class ModernFace:
         message = modern.message
         keep_alive_s = self.core.spec.value.http.keep_alive_s
         outlet = Outlet(reply=reply, era=modern.era, accepts=accepted(request), keep_alive_s=keep_alive_s)
+        call, ledger = Call(method=message.method, scope=request.scope), self.core.runner.ledger
         if message.method == "subscriptions/listen":
             await self.listening.serve(reply, place, modern)
+            ledger.answered(call, "ok", era=modern.era)
             return
-        call = Call(method=message.method, scope=request.scope)
 
         def gone() -> None:
             outlet.leave()
@@ -69,6 +73,7 @@ class ModernFace:
 
         reply.on_gone(gone)
         outcome = await self._outcome(request, place, modern, call, outlet)
+        ledger.answered(call, outcome.label, era=modern.era, size=len(outcome.body))
         await outlet.finish(outcome.status, outcome.body)
 
     async def _outcome(self, request: Request, place: Place, modern: ModernCall, call: Call, outlet: Outlet) -> Outcome:

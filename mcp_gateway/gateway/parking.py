@@ -26,6 +26,7 @@ from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, CallClock, why_ended
 from mcp_gateway.gateway.ear import Ear, say
 from mcp_gateway.gateway.errand import Errand, Outcome
+from mcp_gateway.gateway.ledger import Ledger
 from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.relay import Relay
 from mcp_gateway.gateway.server_requests import CAPABILITY, allowed
@@ -59,6 +60,7 @@ class ParkedCall:
     ear: Ear
     binding: bytes
     """Digest of principal, method and arguments."""
+    ledger: Ledger
     round: int = 0
     attached: bool = True
     """Whether a request of the client waits for this call right now."""
@@ -80,12 +82,20 @@ class ParkedCall:
                 self.outcome = await self.relay.outcome(self.errand, era, answer)
                 self._answered = self.errand.message.id_raw
         except GatewayError as error:
+            self.ledger.failed(error, self.backend.key)
             self.outcome = error
         finally:
+            self.ledger.placed(self.clock, self.backend.key)
             if self.outcome is None:
-                self.outcome = why_ended(self.call, self.clock, self.backend.key)
+                self.outcome = self._cut()
             self._signal()
             await self._decline()
+
+    def _cut(self) -> GatewayError:
+        error = why_ended(self.call, self.clock, self.backend.key)
+        self.ledger.failed(error, self.backend.key)
+        self.ledger.cut(self.call, error, closes=False)  # only 2025 backends ask, and they get a notice
+        return error
 
     async def hear(self, inbound: Inbound) -> None:
         """Like any call's ear, but a question waits here for the client's retry."""

@@ -6,7 +6,6 @@ Deliberately writes nothing to the client (the faces do) and translates nothing
 or lets ``Cancelled`` of an outer scope through (design, invariant 1).
 """
 
-import logging
 import math
 from typing import Final
 
@@ -20,6 +19,7 @@ from mcp_gateway.errors import BackendGone, BackendTimeout, CallCancelled, Execu
 from mcp_gateway.gateway.calls import Call, CallClock, Calls, Cause, why_ended
 from mcp_gateway.gateway.ear import Ear
 from mcp_gateway.gateway.errand import Errand, Outcome
+from mcp_gateway.gateway.ledger import Ledger
 from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.pacer import Pacer
 from mcp_gateway.gateway.parking import STATE_REFUSED, ParkedCall, Parking, binding_of, new_park_id
@@ -27,10 +27,7 @@ from mcp_gateway.gateway.relay import Relay
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.wire_errors import CANCELLED, cancelled_data, error_data, wire_for
-from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import BackendKey
-
-logger = logging.getLogger(__name__)
 
 ASKABLE: Final = ("sampling", "elicitation", "roots")
 """Client capabilities for which a 2025 backend may ask something mid-call."""
@@ -46,6 +43,12 @@ def failure(id_raw: bytes, error: GatewayError, backend: BackendKey | None) -> O
     return Outcome(status=200, body=body, label=wire.reason)
 
 
+def closes_stream(backend: Backend) -> bool:
+    """Whether the end of its stream is how this backend hears of a cancellation (2026-07-28 over HTTP)."""
+    era = backend.snapshot.era
+    return era is not None and era.modern and backend.snapshot.transport == "streamable-http"
+
+
 @attrs.define(eq=False, kw_only=True)
 class Runner:
     """Runs calls; one per process."""
@@ -55,7 +58,7 @@ class Runner:
     parking: Parking
     calls: Calls
     pacer: Pacer
-    metrics: Metrics
+    ledger: Ledger
 
     def timeouts(self, key: BackendKey) -> Timeouts:
         """The limits of calls to one backend."""
@@ -78,29 +81,14 @@ class Runner:
         Raises:
             Overload: no place is free.
         """
-        started_at, server = trio.current_time(), errand.target.backend
-        self.metrics.began(server)
+        call.server, call.target = errand.target.backend, errand.target.federated
+        self.ledger.metrics.began(call.server)
         try:
             with self.calls.running(call), self.pacer.pacing(outlet):
                 outcome = await self._run(errand, call, outlet, session, realm)
         finally:
-            self.metrics.ended(server)
-        self._note(errand, outcome, trio.current_time() - started_at)
+            self.ledger.metrics.ended(call.server)
         return outcome
-
-    def _note(self, errand: Errand, outcome: Outcome, duration_s: float) -> None:
-        """One finished call, for the metrics and the access log."""
-        self.metrics.request(errand.method, errand.target.backend, outcome.label, duration_s)
-        if logger.isEnabledFor(logging.DEBUG):
-            fields = {
-                "method": errand.method,
-                "server": errand.target.backend,
-                "target": errand.target.federated,
-                "era": errand.client.version,
-                "outcome": outcome.label,
-                "duration_s": round(duration_s, 4),
-            }
-            logger.debug("call", extra=fields)
 
     async def _run(self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str) -> Outcome:
         key, id_raw = errand.target.backend, errand.message.id_raw
@@ -113,6 +101,7 @@ class Runner:
                 return await self._parked(errand, call, outlet, backend, realm)
             return await self._direct(errand, call, outlet, session, backend)
         except GatewayError as error:
+            self.ledger.failed(error, key)
             return failure(id_raw, error, key)
 
     async def _direct(
@@ -129,15 +118,15 @@ class Runner:
                 call.cause = Cause.REMOVED
         finally:
             ear.close()
-        return self._ended(errand, call, clock)
+            self.ledger.placed(clock, backend.key)
+        return self._ended(errand, call, clock, backend)
 
-    def _ended(self, errand: Errand, call: Call, clock: CallClock) -> Outcome:
-        key = errand.target.backend
-        error = why_ended(call, clock, key)
-        if isinstance(error, BackendTimeout):
-            self.metrics.deadline(error.limit.value, key)
-        self.metrics.cancelled((call.cause or Cause.DEADLINE).name.lower(), "sent" if clock.sent else "queued")
-        return failure(errand.message.id_raw, error, key)
+    def _ended(self, errand: Errand, call: Call, clock: CallClock, backend: Backend) -> Outcome:
+        """The outcome of a call that was cut short while its own request waited for it."""
+        error = why_ended(call, clock, backend.key)
+        self.ledger.failed(error, backend.key)
+        self.ledger.cut(call, error, closes=closes_stream(backend))
+        return failure(errand.message.id_raw, error, backend.key)
 
     def _may_be_asked(self, errand: Errand, backend: Backend) -> bool:
         era = backend.snapshot.era
@@ -162,8 +151,10 @@ class Runner:
             if parked is not None and not settled:
                 self.parking.forget(parked)
                 parked.call.cancel(call.cause or Cause.DISCONNECT)
-        if parked is None or not settled:
-            return self._ended(errand, call, clock if parked is None else parked.clock)
+        if parked is None:
+            return self._ended(errand, call, clock, backend)
+        if not settled:  # the call itself notes how it ended
+            return failure(errand.message.id_raw, why_ended(call, parked.clock, backend.key), backend.key)
         return self._told(parked, result, errand, realm)
 
     async def _begin_or_resume(self, errand: Errand, outlet: Outlet, backend: Backend, realm: str) -> ParkedCall | None:
@@ -191,6 +182,7 @@ class Runner:
             call=own,
             ear=Ear(errand=errand, backend=backend, outlet=outlet, clock=clock, session=None),
             binding=binding_of(errand),
+            ledger=self.ledger,
         )
         self.parking.admit(parked)
         backend.start_in_session(errand.caller, f"parked:{errand.method}", parked.run)

@@ -6,6 +6,7 @@ Invariant: only requests that present this session's id reach this object
 (design, invariant 4).
 """
 
+import hashlib
 from typing import Final
 
 import attrs
@@ -66,6 +67,11 @@ class Session:
     """Keys of the backends that hold an upstream session for this one."""
     used_at: float = attrs.field(factory=trio.current_time)
     ended: bool = False
+    tag: str = attrs.field(init=False)
+    """What logs call this session: a hash, which leads nobody to its id."""
+
+    def __attrs_post_init__(self) -> None:
+        self.tag = hashlib.blake2s(self.key.encode(), digest_size=6).hexdigest()
 
     @property
     def busy(self) -> bool:

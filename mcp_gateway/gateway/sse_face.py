@@ -19,7 +19,7 @@ import trio
 
 from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.errors import MalformedMessage, Overload
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.http_answers import is_json, refusal, refuse
@@ -182,6 +182,8 @@ class SseFace:
             version=session.era.version,
         )
         result = self.core.own.initialized(session.era, place.view)
+        call = Call(method="initialize", scope=trio.CancelScope())
+        self.core.runner.ledger.answered(call, "ok", era=session.era, session=session.tag)
         await client.reply.event(jsonrpc.render_result(message.id_raw, result))
 
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from mcp_gateway.values import Header
+from mcp_gateway.values import Header, JsonObject
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The client's X-Request-Id if it is sane, else one of ours."""
@@ -69,6 +69,18 @@ def note_request(headers: Iterable[Header]) -> None:
     request_id.set(asked.decode("ascii") if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8))
     parsed = parse_traceparent(trace.decode("latin-1")) if trace else None
     trace_id.set(parsed.trace_id if parsed else "")
+
+
+def note_trace(params: JsonObject) -> None:
+    """Add what a request says of its trace in ``_meta``, where its HTTP headers said nothing.
+
+    Spec: MCP 2026-07-28 basic/index, ``_meta``: ``traceparent`` as in W3C Trace Context.
+    """
+    meta = params.get("_meta")
+    text = meta.get("traceparent") if isinstance(meta, dict) else None
+    parsed = parse_traceparent(text) if isinstance(text, str) and not trace_id.get() else None
+    if parsed is not None:
+        trace_id.set(parsed.trace_id)
 
 
 class Tracer(Protocol):

@@ -331,9 +331,10 @@ async def scripted_gateway(
     base = spec or GatewaySpec(limits=limits, sessions=sessions)
     cell = Cell(attrs.evolve(base, servers=servers))
     metrics = Metrics()
+    metrics.configure([one.key for one in servers])
     async with (
         trio.open_nursery() as nursery,
-        open_fleet(connectors=lambda one: by_key[one.key], jitter=same_pause, wall_clock=wall_clock) as fleet,
+        open_fleet(metrics, connectors=lambda one: by_key[one.key], jitter=same_pause, wall_clock=wall_clock) as fleet,
     ):
         await fleet.apply(cell.value)
         async with open_gateway(spec=cell, fleet=fleet, metrics=metrics, wall_clock=wall_clock) as gateway:
