@@ -34,7 +34,6 @@ def error_of(reply: RecordedReply) -> Message:
 
 async def hang(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
     await trio.sleep_forever()
-    return {}
 
 
 async def talk(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
