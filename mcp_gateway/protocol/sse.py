@@ -50,7 +50,10 @@ class SseDecoder:
     _after_cr: bool = attrs.field(init=False, default=False)
     _broken: bool = attrs.field(init=False, default=False)
     _size: int = attrs.field(init=False, default=0)
-    _data: list[bytes] = attrs.field(init=False, factory=list, repr=False)
+    _data: bytes | None = attrs.field(init=False, default=None, repr=False)
+    """The first data line of the event; nearly always the only one."""
+    _more_data: bytearray = attrs.field(init=False, factory=bytearray, repr=False)
+    """The others, each after a newline: a list of short ones would be several times the bound."""
     _event: str = attrs.field(init=False, default="")
     _event_id: str | None = attrs.field(init=False, default=None)
     _event_retry_ms: int | None = attrs.field(init=False, default=None)
@@ -88,7 +91,8 @@ class SseDecoder:
     def _too_large(self) -> RemoteFault:
         self._broken = True
         self._line.clear()
-        self._data.clear()
+        self._more_data.clear()
+        self._data = None
         return RemoteFault(what=f"a server-sent event of more than {self.max_event_bytes} bytes")
 
     def _take(self, line: bytes, events: list[SseEvent]) -> None:
@@ -106,7 +110,11 @@ class SseDecoder:
             raise self._too_large()
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._data.append(value)
+            if self._data is None:
+                self._data = value
+            else:
+                self._more_data += b"\n"
+                self._more_data += value
         elif name == b"event":
             self._event = value.decode(errors="replace")
         elif name == b"id":
@@ -118,17 +126,18 @@ class SseDecoder:
     def _finish(self, events: list[SseEvent]) -> None:
         if self._event_id is not None:
             self.last_event_id = self._event_id or None  # an empty id resets it (WHATWG)
-        if self._data or self._event_id is not None:
+        if self._data is not None or self._event_id is not None:
             events.append(
                 SseEvent(
-                    data=self._data[0] if len(self._data) == 1 else b"\n".join(self._data),
+                    data=(self._data or b"") + self._more_data if self._more_data else self._data or b"",
                     event=self._event or "message",
                     event_id=self._event_id,
                     retry_ms=self._event_retry_ms,
                 )
             )
         self._size = 0
-        self._data = []
+        self._data = None
+        self._more_data.clear()
         self._event = ""
         self._event_id = self._event_retry_ms = None
 

@@ -354,7 +354,7 @@ async def a_line_of_64_mib(connection: RawConnection, request: RawRequest) -> No
 async def an_endless_event(connection: RawConnection, request: RawRequest) -> None:
     """Many short lines, and never the blank one."""
     await connection.begin_events()
-    lines = b"data: x\n" * 1000
+    lines = b"data: xy\n" * 1000
     while True:
         await connection.send_chunk(lines)
 

@@ -50,13 +50,12 @@ class HttpResponse:
         first = await self.connection.receive_some()
         if self.connection.parser.complete and len(first) <= limit:
             return first
-        pieces, size = [first], len(first)
-        while size <= limit:
+        body = bytearray(first)  # a list of tiny pieces would be many times the limit
+        while len(body) <= limit:
             piece = await self.connection.receive_some()
             if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-            size += len(piece)
+                return bytes(body)
+            body += piece
         raise self._too_large(limit)
 
     async def receive_some(self) -> bytes:
