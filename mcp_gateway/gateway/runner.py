@@ -29,6 +29,8 @@ from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.wire_errors import CANCELLED, cancelled_data, error_data, wire_for
 from mcp_gateway.values import BackendKey
 
+TELL_FIRST_S: Final = 0.5
+"""In a drain, the longest a cancelled call's answer waits until the backends of all others have been told."""
 ASKABLE: Final = ("sampling", "elicitation", "roots")
 """Client capabilities for which a 2025 backend may ask something mid-call."""
 
@@ -88,6 +90,10 @@ class Runner:
                 outcome = await self._run(errand, call, outlet, session, realm)
         finally:
             self.ledger.metrics.ended(call.server)
+        if call.cause is Cause.DRAIN:
+            # An answer costs more than a notice: all backends are told first, then the clients.
+            with trio.move_on_after(TELL_FIRST_S):
+                await self.calls.idle()
         return outcome
 
     async def _run(self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str) -> Outcome:

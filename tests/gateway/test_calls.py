@@ -251,6 +251,34 @@ async def test_the_drain_cancels_with_its_reason(autojump_clock: MockClock) -> N
         assert (refused.status, refused.header(b"retry-after")) == (503, "1")
 
 
+@pytest.mark.parametrize(
+    "notice_s, answered_after_s",
+    [pytest.param(0.3, 0.3, id="until the last one is told"), pytest.param(1.5, 0.5, id="but not for ever")],
+)
+async def test_the_drain_tells_every_backend_before_it_answers_a_client(
+    autojump_clock: MockClock, notice_s: float, answered_after_s: float
+) -> None:
+    async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if params["arguments"] == {"slow": True}:
+                with trio.move_on_after(notice_s, shield=True):
+                    await trio.sleep_forever()
+        return {}
+
+    backend = ScriptedBackend(handlers={"tools/call": handle})
+    async with scripted_gateway(backend) as where:
+        session = await where.session()
+        session.begin("tools/call", {"name": "read", "arguments": {"slow": True}}, Accept="application/json")
+        quick = session.begin("tools/call", {"name": "read", "arguments": {}}, Accept="application/json")
+        await reached(backend, 2)
+        began_at = trio.current_time()
+        where.gateway.calls.cancel_all(Cause.DRAIN)
+        await quick.until(lambda: quick.closed)
+        assert trio.current_time() - began_at == pytest.approx(answered_after_s, abs=0.05)
+
+
 async def test_invariant_7_too_many_calls_are_refused(autojump_clock: MockClock) -> None:
     backend = hanging()
     async with scripted_gateway(backend, limits=GatewayLimits(in_flight=1)) as where:
