@@ -197,19 +197,20 @@ class Program:
             bind_is_loopback=loopback,
             draining=self.drain.begun.is_set,
         )
+        served = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                _serve_public, front, sockets, self.drain, drain.grace_s, admission, name="public server"
+                _serve_public, front, sockets, self.drain, drain.grace_s, admission, served, name="public server"
             )
             logger.info("serving", extra={"public": where.public, "admin": where.admin})
             task_status.started(where)
             await self.drain.begun.wait()
             _start_watchdog(drain.settle_s + drain.grace_s + CANCEL_S + GOODBYE_S + ADMIN_S + WATCHDOG_S)
-            await self._drain(gateway, fleet)
+            await self._drain(gateway, fleet, served)
             nursery.cancel_scope.cancel("drained")
 
-    async def _drain(self, gateway: Gateway, fleet: Fleet) -> None:
-        """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4."""
+    async def _drain(self, gateway: Gateway, fleet: Fleet, served: trio.Event) -> None:
+        """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4. ``served``: no client is connected any more."""
         spec, began_at = self.spec.value.drain, trio.current_time()
         logger.info("draining", extra={"calls": len(gateway.calls), "grace_s": spec.grace_s})
         await self._unless_hurried(trio.sleep, spec.settle_s)
@@ -217,17 +218,16 @@ class Program:
         self.drain.closing.set()
         gateway.end_streams()
         with trio.move_on_after(spec.grace_s):
-            await self._unless_hurried(gateway.calls.idle)
+            await self._unless_hurried(_finished, gateway, served)
         cancelled = gateway.calls.cancel_all(Cause.DRAIN)
         with trio.move_on_after(CANCEL_S):
-            await gateway.calls.idle()
-            await trio.sleep(0.05)  # the last answers leave the sockets
+            await _finished(gateway, served)
         with trio.move_on_after(GOODBYE_S):
             await fleet.goodbye()
         took_s = trio.current_time() - began_at
         logger.info("drained", extra={"cancelled": cancelled, "left": len(gateway.calls), "took_s": round(took_s, 2)})
 
-    async def _unless_hurried(self, wait: Wait, *args: float) -> None:
+    async def _unless_hurried(self, wait: Wait, *args: object) -> None:
         """Wait, or stop waiting at the second signal."""
         async with trio.open_nursery() as nursery:
 
@@ -247,7 +247,15 @@ class Program:
                 self.drain.signalled()
 
 
-async def _serve_public(front: FrontApp, sockets: Sockets, drain: Drain, grace_s: float, admission: Admission) -> None:
+async def _finished(gateway: Gateway, served: trio.Event) -> None:
+    """Wait until no call runs and the last answer has been delivered, which may take a slow client a while."""
+    await gateway.calls.idle()
+    await served.wait()
+
+
+async def _serve_public(
+    front: FrontApp, sockets: Sockets, drain: Drain, grace_s: float, admission: Admission, served: trio.Event
+) -> None:
     graceful_s = grace_s + CANCEL_S + GOODBYE_S  # our scopes decide, never the server's patience
     await serve_asgi(
         front,
@@ -256,6 +264,7 @@ async def _serve_public(front: FrontApp, sockets: Sockets, drain: Drain, grace_s
         graceful_timeout_s=graceful_s,
         admission=admission,
     )
+    served.set()
 
 
 async def _serve_admin(app: ASGIFramework, sockets: Sockets, end: trio.Event) -> None:

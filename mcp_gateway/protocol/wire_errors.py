@@ -60,7 +60,7 @@ WIRE: Final[tuple[tuple[type[errors.GatewayError], Wire], ...]] = (
 INTERNAL_WIRE: Final = Wire(INTERNAL, "internal")
 CANCELLED_WIRE: Final = Wire(CANCELLED, "cancelled")
 
-_NEVER_RAN: Final = (errors.Overload, errors.Draining, HeaderFault, errors.MalformedMessage)
+_NEVER_RAN: Final = (errors.Overload, HeaderFault, errors.MalformedMessage)
 
 
 def wire_for(error: Exception) -> Wire:
@@ -80,9 +80,10 @@ def error_data(error: errors.GatewayError, server: BackendKey | None) -> JsonObj
     """
     data: JsonObject = {}
     executed = errors.Executed.NO if isinstance(error, _NEVER_RAN) else errors.Executed.UNKNOWN
+    if isinstance(error, errors.BackendError | errors.Draining):
+        executed = error.executed
     if isinstance(error, errors.BackendError):
         server = error.backend if server is None else server
-        executed = error.executed
     if server is not None:
         data["server"] = server
     data["reason"] = wire_for(error).reason

@@ -95,6 +95,12 @@ def test_our_own_codes_lie_outside_the_reserved_range() -> None:
             id="overload",
         ),
         pytest.param(
+            errors.Draining(executed=errors.Executed.UNKNOWN),
+            TIME,
+            {"server": "time", "reason": "draining", "executed": "unknown", "retryAfterMs": 1000},
+            id="a running call that the drain cancelled",
+        ),
+        pytest.param(
             errors.Draining(),
             TIME,
             {"server": "time", "reason": "draining", "executed": "no", "retryAfterMs": 1000},

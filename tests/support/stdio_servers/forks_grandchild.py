@@ -16,4 +16,4 @@ for message in heard():
     if params(message).get("name") == "exit":
         os._exit(5)
     if "id" in message:
-        answer(message, {})
+        answer(message, {"tools": []})

@@ -7,6 +7,6 @@ from tests.support.stdio_servers.speaking import answer, greeted, heard
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for message in heard():
     if not greeted(message) and "id" in message:
-        answer(message, {})
+        answer(message, {"tools": []})
 while True:
     signal.pause()
