@@ -22,13 +22,14 @@ from mcp_gateway.gateway.ear import Ear, progress_token
 from mcp_gateway.gateway.errand import Errand, Outcome, error_response
 from mcp_gateway.gateway.log_levels import LogLevels
 from mcp_gateway.gateway.questionnaire import Questionnaire
+from mcp_gateway.gateway.server_requests import allowed
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.methods import named_by
-from mcp_gateway.protocol.splice import Edits, Remove
-from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH, URL_ELICITATION
+from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH, INTERNAL, MISSING_CAPABILITY, URL_ELICITATION
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import Header, JsonObject
 
@@ -142,9 +143,8 @@ class Relay:
             error = translate.error(
                 parts.result, method=errand.method, client=errand.client, backend=era, uri=errand.uri
             )
-            if errand.client.modern and not era.modern and error_code(error) == URL_ELICITATION:
-                result = self.stamped(url_elicitations(error))
-                return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label="input_required")
+            if errand.client.modern and error_code(error) == URL_ELICITATION:
+                return self._urls_first(errand, error)
             code = error_code(error)
             body = error_response(id_raw, error)
             return Outcome(status=status_for(errand.client, code), body=body, label="error")
@@ -161,6 +161,25 @@ class Relay:
             raise BackendProtocol(backend=errand.target.backend, executed=Executed.YES, why=fault.what) from fault
         label = "tool_error" if b'"isError":true' in parts.result[-64:] else "ok"
         return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label=label)
+
+    def _urls_first(self, errand: Errand, error: bytes) -> Outcome:
+        """A 2025-11-25 backend's "open these URLs first" as what 2026 has for it; the retry is the call itself.
+
+        -32042 itself must not leave the modern face. Spec: MCP 2025-11-25 client/elicitation, "URL Elicitation Required
+        Error"; MCP 2026-07-28 basic/patterns/mrtr.
+        """
+        id_raw, requests = errand.message.id_raw, url_elicitations(error)
+        if not requests or errand.method not in translate.INTERIM:
+            body = error_response(id_raw, splice.rewrite(error, {"code": b"%d" % INTERNAL}))
+            return Outcome(status=200, body=body, label="error")
+        if not allowed("elicitation/create", {"mode": "url"}, errand.capabilities):
+            needed: JsonObject = {"requiredCapabilities": {"elicitation": {"url": {}}}}
+            body = jsonrpc.render_error(id_raw, MISSING_CAPABILITY, "the client cannot be sent to a URL", needed)
+            return Outcome(status=status_for(errand.client, MISSING_CAPABILITY), body=body, label="error")
+        asked: Edits = dict(requests.items())
+        interim: Edits = {"inputRequests": splice.rewrite(b"{}", asked)}
+        result = self.stamped(splice.rewrite(b'{"resultType":"input_required"}', interim))
+        return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label="input_required")
 
     def _era(self, backend: Backend) -> Era:
         era = backend.snapshot.era
@@ -252,20 +271,16 @@ def wants_input(errand: Errand, result: bytes) -> bool:
     )
 
 
-def url_elicitations(error: bytes) -> bytes:
-    """A 2025-11-25 backend's "open these URLs first" as what 2026 has for it; the retry is the call itself.
-
-    Spec: MCP 2025-11-25 client/elicitation, URL Elicitation Required Error; reference section 2, row "errors".
-    """
+def url_elicitations(error: bytes) -> dict[str, bytes]:
+    """The ``inputRequests`` that stand for the elicitations of a -32042."""
     value = jsonrpc.parse(error)
     data = value.get("data") if isinstance(value, dict) else None
     wanted = data.get("elicitations") if isinstance(data, dict) else None
-    requests: dict[str | int, bytes | Remove | Edits] = {
+    return {
         f"k{number}": translate.input_request("elicitation/create", jsonrpc.dumps(one))
         for number, one in enumerate(wanted if isinstance(wanted, list) else [], 1)
         if isinstance(one, dict)
     }
-    return splice.rewrite(b'{"resultType":"input_required"}', {"inputRequests": splice.rewrite(b"{}", requests)})
 
 
 def read_input_required(result: bytes) -> InputRequired:

@@ -29,10 +29,11 @@ Handler: TypeAlias = Callable[["ScriptedLink", JsonObject, Hear], Awaitable[Json
 class Refusal(Exception):
     """Raised by a handler: answer with this JSON-RPC error."""
 
-    def __init__(self, code: int, message: str = "no") -> None:
+    def __init__(self, code: int, message: str = "no", data: JsonObject | None = None) -> None:
         super().__init__(message)
-        self.code = code
-        self.message = message
+        self.error: JsonObject = {"code": code, "message": message}
+        if data is not None:
+            self.error["data"] = data
 
 
 def tool(name: str, description: str = "") -> JsonObject:
@@ -258,7 +259,7 @@ class ScriptedLink:
                     await trio.sleep_forever()
                 answer = {"result": await self.backend.answer(self, method, params, hear)}
             except Refusal as refusal:
-                answer = {"error": {"code": refusal.code, "message": refusal.message}}
+                answer = {"error": refusal.error}
             except BackendError as error:
                 failure = error
             nursery.cancel_scope.cancel("answered")
