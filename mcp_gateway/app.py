@@ -23,6 +23,7 @@ import attrs
 import trio
 from hypercorn.typing import ASGIFramework
 
+from mcp_gateway import garbage
 from mcp_gateway.backends.fleet import Fleet, open_fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.file import load
@@ -98,6 +99,7 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
     form: log.Form = "json" if options.log_format == "json" else "text"
     spec = load(options.config, os.environ)
     public, admin = bind(options.bind), bind(options.admin_bind)
+    garbage.spare_the_loop()
     with log.setup(form, options.log_level) as lines:
         metrics = Metrics()
         metrics.readings.log_lines_dropped = lambda: lines.dropped
@@ -210,7 +212,7 @@ class Program:
             nursery.cancel_scope.cancel("drained")
 
     async def _drain(self, gateway: Gateway, fleet: Fleet, served: trio.Event) -> None:
-        """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4. ``served``: no client is connected any more."""
+        """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4. ``served``: no client is connected."""
         spec, began_at = self.spec.value.drain, trio.current_time()
         logger.info("draining", extra={"calls": len(gateway.calls), "grace_s": spec.grace_s})
         await self._unless_hurried(trio.sleep, spec.settle_s)
