@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import attrs
@@ -36,10 +37,6 @@ GOODBYE_S: Final = 2.0
 def full_jitter(delay_s: float) -> float:
     """Anything between no pause and the whole one, so that many gateways do not come back at once."""
     return random.uniform(0.0, delay_s)
-
-
-def _spec_connector(spec: ServerSpec) -> SpecConnector:
-    return SpecConnector(spec=spec)
 
 
 def _ignore(key: BackendKey, uri: str) -> None:
@@ -244,7 +241,7 @@ class Fleet:
 async def open_fleet(
     observer: Observer | None = None,
     *,
-    connectors: ConnectorFactory = _spec_connector,
+    connectors: ConnectorFactory | None = None,
     jitter: Jitter = full_jitter,
     wall_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Fleet]:
@@ -252,15 +249,20 @@ async def open_fleet(
 
     Args:
         observer: the metrics.
-        connectors: how each backend is reached.
+        connectors: how each backend is reached; None: as its spec says.
         jitter: makes a pause of a pause.
         wall_clock: Unix seconds, for ``status``.
     """
+    watching = observer or Silent()
+
+    def connector(spec: ServerSpec) -> SpecConnector:
+        return SpecConnector(spec=spec, late=partial(watching.late_answer, spec.key))
+
     async with trio.open_nursery() as nursery:
         fleet = Fleet(
             nursery=nursery,
-            connectors=connectors,
-            observer=observer or Silent(),
+            connectors=connectors or connector,
+            observer=watching,
             jitter=jitter,
             wall_clock=wall_clock,
         )

@@ -22,6 +22,9 @@ class Observer(Protocol):
     def reconnected(self, server: str) -> None:
         """The gateway's own connection was opened again."""
 
+    def late_answer(self, server: str) -> None:
+        """An answer came for a call that had ended."""
+
 
 class Silent:
     """An observer that does not look."""
@@ -33,3 +36,5 @@ class Silent:
     def items(self, server: str, *, tools: int, prompts: int, resources: int) -> None: ...
 
     def reconnected(self, server: str) -> None: ...
+
+    def late_answer(self, server: str) -> None: ...

@@ -18,7 +18,7 @@ from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.era_probe import EraKind
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.legacy_sse import open_legacy_sse
-from mcp_gateway.backends.transports.pipe import PipeLink
+from mcp_gateway.backends.transports.pipe import PipeLink, nothing
 from mcp_gateway.backends.transports.stdio import open_stdio
 from mcp_gateway.backends.transports.streamable_http import (
     LegacyHttpLink,
@@ -42,6 +42,8 @@ class SpecConnector:
     """The ways to reach the backend of one spec (a ``Connector``)."""
 
     spec: ServerSpec
+    late: Callable[[], None] = nothing
+    """Told of each answer to a call that had ended, where such an answer can be seen (pipes)."""
     _pool: HttpPool | None = None
     _suspects_sse: bool = False
     """``initialize`` was answered as if nobody took POSTs here."""
@@ -165,6 +167,7 @@ class SpecConnector:
                 unattributed=unattributed,
                 identity=identity,
                 on_exit=ending.tell,
+                on_late=self.late,
                 pinned=identity.version,
                 shared=_nobody_is_asked(identity),
             ) as link:
@@ -185,6 +188,7 @@ class SpecConnector:
             limits=self.spec.limits,
             unattributed=unattributed,
             on_exit=ending.tell,
+            on_late=self.late,
             identity=identity,
             pinned=self.spec.protocol,
             shared=_nobody_is_asked(identity),

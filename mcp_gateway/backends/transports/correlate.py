@@ -48,6 +48,10 @@ class Correlator(Generic[T]):
         self._pending[upstream_id] = owner
         return upstream_id
 
+    def issued(self, answered: RequestId | None) -> bool:
+        """Whether an id was ever one of ours."""
+        return isinstance(answered, int) and not isinstance(answered, bool) and 0 < answered < self._next
+
     def leave(self, upstream_id: int) -> bool:
         """Forget an id: what still comes for it is late. Tells whether it was waiting."""
         return self._pending.pop(upstream_id, None) is not None

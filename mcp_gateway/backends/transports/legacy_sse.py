@@ -19,7 +19,7 @@ import trio
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_response import HttpResponse
-from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, open_pipe
+from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, nothing, open_pipe
 from mcp_gateway.backends.transports.pipe_greeting import NOBODY, greet
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
@@ -97,6 +97,7 @@ async def open_legacy_sse(
     unattributed: Hear,
     identity: ClientIdentity = NOBODY,
     on_exit: Callable[[str], None] = nobody_cares,
+    on_late: Callable[[], None] = nothing,
     pinned: str | None = None,
     shared: bool = True,
 ) -> AsyncIterator[PipeLink]:
@@ -126,7 +127,7 @@ async def open_legacy_sse(
         )
         failure: BackendError
         async with open_pipe(
-            pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit
+            pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit, on_late=on_late
         ) as link:
             try:
                 link.greeted(await greet(link, identity, pinned=pinned))

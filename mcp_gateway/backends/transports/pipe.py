@@ -33,7 +33,7 @@ from mcp_gateway.errors import (
 )
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.eras import Era
-from mcp_gateway.values import BackendKey
+from mcp_gateway.values import BackendKey, RequestId
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ class PipeLink:
     _pipe: Pipe = attrs.field(alias="pipe", repr=False)
     _limits: BackendLimits = attrs.field(alias="limits", repr=False)
     _on_lost: Callable[[str], None] = attrs.field(alias="on_lost", repr=False)
+    _on_late: Callable[[], None] = attrs.field(alias="on_late", repr=False)
     junk: int = attrs.field(default=0, init=False)
     """Frames that are no JSON-RPC message, or one that the era does not have."""
     unanswered: int = attrs.field(default=0, init=False)
@@ -194,14 +195,14 @@ class PipeLink:
         params = jsonrpc.dumps({"requestId": upstream_id, "reason": reason})
         frame = jsonrpc.render_notification("notifications/cancelled", params)
         try:
-            await self._pipe.send(frame, _nothing, control=True)
+            await self._pipe.send(frame, nothing, control=True)
         except BackendError as gone:
             logger.debug("cancellation not delivered", extra={"backend": self.key, "why": str(gone)})
 
     async def notify(self, message: bytes) -> None:
         """Send one notification, or the response to a request of the backend; see ``base.Link``."""
         self._refuse_if_lost()
-        await self._pipe.send(splice.one_line(message), _nothing, control=True)
+        await self._pipe.send(splice.one_line(message), nothing, control=True)
 
     async def aclose(self) -> None:
         """Fail what waits, end the pipe within ``GOODBYE_S``; idempotent."""
@@ -248,7 +249,7 @@ class PipeLink:
         """Write our own answers, so that the reader need not wait for a backend that does not read."""
         async for frame in self._answers_out:
             try:
-                await self._pipe.send(frame, _nothing, control=True)
+                await self._pipe.send(frame, nothing, control=True)
             except BackendError as gone:
                 logger.debug("own answer not delivered", extra={"backend": self.key, "why": str(gone)})
 
@@ -260,10 +261,7 @@ class PipeLink:
             return
         try:
             if _CALL_HEAD.match(frame) is None:
-                answered = jsonrpc.answer_parts(frame).id
-                box = self._pending.take(answered)
-                if box is not None:
-                    box.settle(Answer(raw=frame))
+                self._settle(jsonrpc.answer_parts(frame).id, frame)
                 return
         except RemoteFault:
             pass  # a call whose members stand in an unusual order, or no message at all
@@ -286,9 +284,14 @@ class PipeLink:
                     Inbound(method=message.method, params=message.params, raw=frame, id_raw=message.id_raw)
                 )
             case jsonrpc.RpcResponse():
-                box = self._pending.take(message.id)
-                if box is not None:
-                    box.settle(Answer(raw=frame))
+                self._settle(message.id, frame)
+
+    def _settle(self, answered: RequestId | None, frame: bytes) -> None:
+        box = self._pending.take(answered)
+        if box is not None:
+            box.settle(Answer(raw=frame))
+        elif self._pending.issued(answered):
+            self._on_late()
 
     def _on_notification(self, message: Inbound) -> None:
         box = self._pending.about(message.method, message.params, modern=self._modern)
@@ -376,8 +379,8 @@ def nobody_cares(why: str) -> None:
     """For links whose owner waits for ``gone`` instead."""
 
 
-def _nothing() -> None:
-    """For frames of which nobody asks whether they left."""
+def nothing() -> None:
+    """For frames of which nobody asks whether they left, and links whose late answers nobody counts."""
 
 
 def _why_left() -> str:
@@ -399,13 +402,15 @@ async def open_pipe(
     shared: bool,
     unattributed: Hear,
     on_lost: Callable[[str], None],
+    on_late: Callable[[], None] = nothing,
 ) -> AsyncIterator[PipeLink]:
     """Run a link over ``pipe`` for as long as the block lives; the pipe is closed with it.
 
-    ``on_lost`` is called once, with the reason, when the pipe ends by itself after ``greeted``; it must not wait.
+    ``on_lost`` is called once, with the reason, when the pipe ends by itself after ``greeted``; ``on_late`` for each
+    answer to an exchange that had ended. Neither may wait.
     The block's errors leave as a group.
     """
-    link = PipeLink(key=key, shared=shared, pipe=pipe, limits=limits, on_lost=on_lost)
+    link = PipeLink(key=key, shared=shared, pipe=pipe, limits=limits, on_lost=on_lost, on_late=on_late)
     async with trio.open_nursery() as nursery:
         try:
             nursery.start_soon(link.read, name=f"pipe reader:{key}")

@@ -1,7 +1,7 @@
 """Tests of ``pipe``: one reader, many exchanges, nobody waits for anybody else."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hello, Inbound, Outgoing
-from mcp_gateway.backends.transports.pipe import OWN_ANSWERS, PipeLink, TooLong, nobody_cares, open_pipe
+from mcp_gateway.backends.transports.pipe import OWN_ANSWERS, PipeLink, TooLong, nobody_cares, nothing, open_pipe
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
     BackendBusy,
@@ -62,11 +62,18 @@ class Ear:
 
 @asynccontextmanager
 async def linked(
-    pipe: ScriptedPipe, *, era: Era = NEWEST_LEGACY, unattributed: Ear | None = None, lost: list[str] | None = None
+    pipe: ScriptedPipe,
+    *,
+    era: Era = NEWEST_LEGACY,
+    unattributed: Ear | None = None,
+    lost: list[str] | None = None,
+    on_late: Callable[[], None] = nothing,
 ) -> AsyncIterator[PipeLink]:
     on_lost = nobody_cares if lost is None else lost.append
     hear = unattributed or Ear()
-    async with open_pipe(pipe, key=KEY, limits=LIMITS, shared=True, unattributed=hear, on_lost=on_lost) as link:
+    async with open_pipe(
+        pipe, key=KEY, limits=LIMITS, shared=True, unattributed=hear, on_lost=on_lost, on_late=on_late
+    ) as link:
         link.greeted(Hello(era=era, capabilities={}))
         yield link
 
@@ -168,7 +175,8 @@ async def test_late_unknown_and_repeated_answers_are_counted_and_dropped(
 ) -> None:
     pipe = ScriptedPipe()
     ear = Ear()
-    async with linked(pipe, unattributed=ear) as link:
+    late: list[str] = []
+    async with linked(pipe, unattributed=ear, on_late=lambda: late.append("late")) as link:
         asked = Asked(nursery, link)
         await pipe.heard(1)
         pipe.say(id=1, result={"first": True})
@@ -181,6 +189,7 @@ async def test_late_unknown_and_repeated_answers_are_counted_and_dropped(
         assert asked.answer is not None
         assert json.loads(asked.answer.raw)["result"] == {"first": True}
         assert link.late == 5
+        assert len(late) == 1  # an id that we never gave is no answer to anything
         assert ear.heard == []
 
 
