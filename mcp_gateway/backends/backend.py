@@ -410,12 +410,12 @@ class Backend:
 
     # --- the client session ---
 
-    async def end_session(self, session: str) -> None:
+    def end_session(self, session: str) -> None:
         """The client session ended: close its link, in the background."""
         if self._sessions is not None:
-            await self._sessions.end_session(session)
+            self._sessions.end_session(session)
 
-    async def set_stream(self, session: str, hear: Hear | None) -> None:
+    def set_stream(self, session: str, hear: Hear | None) -> None:
         """The client opened (or, with None, closed) its GET stream.
 
         The upstream stream of its legacy session follows, now or when that session
@@ -423,7 +423,6 @@ class Backend:
         """
         if self._sessions is not None:
             self._sessions.set_stream(session, hear)
-        await trio.lowlevel.checkpoint()
 
     # --- told by the supervisor ---
 

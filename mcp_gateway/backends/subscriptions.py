@@ -122,16 +122,11 @@ class Subscriptions:
             await self._renewed.wait()
         await trio.lowlevel.checkpoint()
 
-    async def unsubscribe(self, uri: str) -> None:
-        """Count one subscriber less; the last is told to the backend, whose refusal changes nothing."""
+    def unsubscribe(self, uri: str) -> None:
+        """Undo one ``subscribe`` that returned; the backend hears of the last one in the background."""
         self._release(uri)
-        async with self._lock:
-            if uri not in self._counts and uri in self._told:
-                self._told.discard(uri)
-                try:
-                    await self._tell("resources/unsubscribe", uri)
-                except UPSTREAM_FAULTS as error:
-                    logger.debug("unsubscribe failed", extra={"backend": self.backend, "why": str(error)})
+        if uri not in self._counts:
+            self._changed.set()
 
     def heard(self, inbound: Inbound) -> bool:
         """Take a message that is for us: a changed list or an updated resource."""
@@ -160,7 +155,7 @@ class Subscriptions:
                 return
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hold_stream, connection, settled)
-                nursery.start_soon(self._subscribe_again)
+                nursery.start_soon(self._keep_told)
         finally:
             self.live = False
             settled.set()
@@ -187,18 +182,25 @@ class Subscriptions:
         if method == "resources/subscribe":
             self._told.add(uri)
 
-    async def _subscribe_again(self) -> None:
-        """A new session knows nothing of what the last one had subscribed, nor a new generation."""
+    async def _keep_told(self) -> None:
+        """Tell the backend what it does not know: a new session knows nothing of what the last one had subscribed."""
         while True:
             self._changed = trio.Event()
-            for uri in tuple(self._counts):
+            for uri in (*self._counts, *(self._told - self._counts.keys())):
                 try:
                     async with self._lock:
-                        if uri in self._counts and uri not in self._told:
-                            await self._tell("resources/subscribe", uri)
+                        await self._catch_up(uri)
                 except UPSTREAM_FAULTS as error:
-                    logger.warning("subscription lost", extra={"backend": self.backend, "why": str(error)})
+                    logger.warning("subscription not passed on", extra={"backend": self.backend, "why": str(error)})
             await self._changed.wait()
+
+    async def _catch_up(self, uri: str) -> None:
+        wanted, told = uri in self._counts, uri in self._told
+        if wanted and not told:
+            await self._tell("resources/subscribe", uri)
+        elif told and not wanted:
+            self._told.discard(uri)  # first: its refusal changes nothing
+            await self._tell("resources/unsubscribe", uri)
 
     async def _hold_stream(self, connection: Connection, settled: trio.Event) -> None:
         wanted = any(offers(connection, capability, "listChanged") for capability in _FILTERS)
@@ -251,9 +253,9 @@ class Subscriptions:
         wanted: JsonObject = {
             member: True for capability, member in _FILTERS.items() if offers(connection, capability, "listChanged")
         }
-        if self._counts and offers(connection, "resources", "subscribe"):
+        self._told = set(self._counts) if offers(connection, "resources", "subscribe") else set()
+        if self._told:
             wanted["resourceSubscriptions"] = list(self._counts)
-            self._told = set(self._counts)
         return wanted
 
     async def _hold_listen(

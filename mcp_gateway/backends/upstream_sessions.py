@@ -132,11 +132,10 @@ class UpstreamSessions:
             raise self._failure(entry)
         return entry.upstream
 
-    async def end_session(self, session: str) -> None:
+    def end_session(self, session: str) -> None:
         """The client session is over: its link says goodbye in the background, within ``GOODBYE_S`` twice."""
         self._streams.pop(session, None)
         self.forget(SessionKey(session=session), patience_s=0.0)
-        await trio.lowlevel.checkpoint()
 
     def forget(self, key: SessionKey, patience_s: float, only: Upstream | None = None) -> None:
         """Use the link of a key no more; who is on it may go on for ``patience_s``.

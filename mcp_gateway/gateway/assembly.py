@@ -99,7 +99,7 @@ async def open_gateway(
     signer = Cell(Signer(signing_keys(spec.value)))
     table = Cell(build(spec.value, fleet.snapshots.value, None, server_info=SERVER_INFO))
     async with trio.open_nursery() as nursery:
-        gateway = _assemble(spec, table, fleet, metrics, wall_clock, signer, nursery)
+        gateway = _assemble(spec, table, fleet, metrics, wall_clock, signer)
         nursery.start_soon(keep_table, spec, fleet, table, gateway.built, name="table builder")
         nursery.start_soon(follow_settings, spec, gateway, signer, name="follow settings")
         nursery.start_soon(gateway.core.hub.run, name="hub")
@@ -127,13 +127,12 @@ def _assemble(
     metrics: Metrics,
     wall_clock: Callable[[], float],
     signer: Cell[Signer],
-    nursery: trio.Nursery,
 ) -> Gateway:
     limits = spec.value.limits
     hub = Hub(table=table, fleet=fleet)
     fleet.updated = hub.updated
     post: Post[jsonrpc.RpcResponse] = Post()
-    care = SessionCare(hub=hub, post=post, fleet=fleet, nursery=nursery)
+    care = SessionCare(hub=hub, post=post, fleet=fleet)
     sessions = SessionTable(
         signer=signer,
         spec=spec.value.sessions,

@@ -6,17 +6,23 @@ a list exactly when what *it* sees of it became another one; an update reaches
 exactly the subscribers of that URI (design section 7; invariant 4).
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
+import trio
 
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.cell import Cell
+from mcp_gateway.errors import BackendGone, Executed, Overload
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import RouteTable, Target
 from mcp_gateway.values import BackendKey, GatewayName
 
+ResourceKey: TypeAlias = tuple[BackendKey, str]
+"""A resource by its backend and the backend's own URI."""
+MAX_SUBSCRIPTIONS: Final = 1000
+"""Of one client."""
 ALL_KINDS: Final = frozenset(Kind)
 _NOTICE: Final = {Kind.TEMPLATES: Kind.RESOURCES}
 """Templates have no notice of their own: ``resources/list_changed`` covers them."""
@@ -33,13 +39,25 @@ class Audience:
 
 
 @attrs.define(eq=False, kw_only=True)
+class _Subscription:
+    """One mailbox's interest in one resource."""
+
+    federated: str
+    counted: bool = False
+    """The backend's own count of subscribers has this one in it."""
+    settled: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False, kw_only=True)
 class Hub:
     """All audiences and subscribers of this process."""
 
     table: Cell[RouteTable]
     fleet: Fleet
     _audiences: set[Audience] = attrs.field(factory=set)
-    _subscribers: dict[tuple[BackendKey, str], dict[Mailbox, str]] = attrs.field(factory=dict)
+    _subscribers: dict[ResourceKey, dict[Mailbox, "_Subscription"]] = attrs.field(factory=dict)
+    _held: dict[Mailbox, set[ResourceKey]] = attrs.field(factory=dict)
+    """The same by subscriber, so that one who leaves costs only what he had."""
 
     def join(self, audience: Audience) -> None:
         """Begin to tell ``audience``; what it sees now is what it is taken to know."""
@@ -49,12 +67,11 @@ class Hub:
                 audience.seen.setdefault(kind, view.fingerprint(kind))
         self._audiences.add(audience)
 
-    async def leave(self, audience: Audience) -> None:
-        """Forget an audience and its subscriptions."""
+    def leave(self, audience: Audience) -> None:
+        """Forget an audience and its subscriptions; backends hear of it in the background."""
         self._audiences.discard(audience)
-        for key, subscribers in list(self._subscribers.items()):
-            if subscribers.pop(audience.mailbox, None) is not None:
-                await self._released(*key)
+        for key in self._held.pop(audience.mailbox, ()):
+            self._drop(key, audience.mailbox)
 
     async def subscribe(self, mailbox: Mailbox, target: Target) -> None:
         """Tell ``mailbox`` of updates of one resource.
@@ -62,23 +79,29 @@ class Hub:
         Raises:
             BackendError: the backend refused or failed; Overload.
         """
-        key = (target.backend, target.upstream)
-        subscribers = self._subscribers.setdefault(key, {})
-        first = not subscribers
-        already = mailbox in subscribers
-        subscribers[mailbox] = target.federated
         backend = self.fleet.get(target.backend)
-        if already or not first or backend is None:
-            return
-        done = False
+        if backend is None:
+            raise BackendGone(backend=target.backend, executed=Executed.NO, why="it is not configured any more")
+        key = (target.backend, target.upstream)
+        while (other := self._subscribers.get(key, {}).get(mailbox)) is not None:
+            if other.counted:
+                return
+            await other.settled.wait()
+        if len(self._held.get(mailbox, ())) >= MAX_SUBSCRIPTIONS:
+            raise Overload(bound="subscriptions of one client", limit=MAX_SUBSCRIPTIONS)
+        # Entered before the backend is asked: nothing that it says right behind its answer is missed.
+        mine = _Subscription(federated=target.federated)
+        self._subscribers.setdefault(key, {})[mailbox] = mine
+        self._held.setdefault(mailbox, set()).add(key)
         try:
             await backend.subscriptions.subscribe(target.upstream)
-            done = True
+            mine.counted = True
         finally:
-            if not done:
-                subscribers.pop(mailbox, None)
-                if not subscribers:
-                    self._subscribers.pop(key, None)
+            mine.settled.set()
+            if self._subscribers.get(key, {}).get(mailbox) is not mine:  # dropped while the backend was asked
+                self._uncount(key, mine)
+            elif not mine.counted:
+                self._drop(key, mailbox)
 
     async def in_force(self, target: Target) -> None:
         """Wait until a subscription counts; the caller holds the deadline."""
@@ -86,16 +109,14 @@ class Hub:
         if backend is not None:
             await backend.subscriptions.in_force(target.upstream)
 
-    async def unsubscribe(self, mailbox: Mailbox, target: Target) -> None:
+    def unsubscribe(self, mailbox: Mailbox, target: Target) -> None:
         """Stop telling ``mailbox``; an unknown subscription is no error."""
-        key = (target.backend, target.upstream)
-        if self._subscribers.get(key, {}).pop(mailbox, None) is not None:
-            await self._released(*key)
+        self._drop((target.backend, target.upstream), mailbox)
 
     def updated(self, backend: BackendKey, uri: str) -> None:
         """A backend says that one of its resources changed."""
-        for mailbox, federated in self._subscribers.get((backend, uri), {}).items():
-            mailbox.updated(federated)
+        for mailbox, subscription in self._subscribers.get((backend, uri), {}).items():
+            mailbox.updated(subscription.federated)
 
     async def run(self) -> None:
         """Announce list changes until cancelled."""
@@ -116,10 +137,20 @@ class Hub:
                     audience.seen[kind] = fingerprint
                     audience.mailbox.changed(_NOTICE.get(kind, kind))
 
-    async def _released(self, backend_key: BackendKey, uri: str) -> None:
-        if self._subscribers.get((backend_key, uri)):
-            return
-        self._subscribers.pop((backend_key, uri), None)
-        backend = self.fleet.get(backend_key)
-        if backend is not None:
-            await backend.subscriptions.unsubscribe(uri)
+    def _drop(self, key: ResourceKey, mailbox: Mailbox) -> None:
+        subscribers = self._subscribers.get(key, {})
+        dropped = subscribers.pop(mailbox, None)
+        if not subscribers:
+            self._subscribers.pop(key, None)
+        held = self._held.get(mailbox, set())
+        held.discard(key)
+        if not held:
+            self._held.pop(mailbox, None)
+        if dropped is not None:
+            self._uncount(key, dropped)
+
+    def _uncount(self, key: ResourceKey, subscription: "_Subscription") -> None:
+        """The upstream subscription has one user less; while it is being made, its maker looks after that."""
+        backend = self.fleet.get(key[0])
+        if subscription.counted and backend is not None:
+            backend.subscriptions.unsubscribe(key[1])

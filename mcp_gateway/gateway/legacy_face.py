@@ -138,7 +138,7 @@ class LegacyFace:
             log_level=session.log_level,
             headers=request.headers,
         )
-        await self._join_backend(session, errand)
+        self._join_backend(session, errand)
         try:
             return await self.core.runner.run(errand, call, outlet, session, place.realm)
         except Overload as full:
@@ -153,7 +153,7 @@ class LegacyFace:
             wants_stream=bool(session.streams),
         )
 
-    async def _join_backend(self, session: Session, errand: Errand) -> None:
+    def _join_backend(self, session: Session, errand: Errand) -> None:
         """The first call to a backend: from now on it may speak on the session's GET stream."""
         key = errand.target.backend
         if key in session.backends:
@@ -163,7 +163,7 @@ class LegacyFace:
         if session.streams and backend is not None:
             fleet = self.core.runner.fleet
             ear = SessionEar(session=session, fleet=fleet, key=key, caller=errand.caller)
-            await backend.set_stream(session.key, ear.hear)
+            backend.set_stream(session.key, ear.hear)
 
     def _list(self, place: Place, session: Session, message: jsonrpc.RpcRequest, wanted: ListOf) -> Outcome:
         answer = self.core.own.listed(wanted, session.era, place.view, place.realm)
@@ -194,20 +194,18 @@ class LegacyFace:
             logger.debug("log level not passed on", extra={"backend": backend.key, "why": str(gone)})
 
     async def _subscription(self, session: Session, message: jsonrpc.RpcRequest, decision: Forward) -> Outcome:
-        target = decision.target
-        timeouts = self.core.runner.timeouts(target.backend)
+        hub, target = self.core.hub, decision.target
+        if message.method == "resources/unsubscribe":
+            hub.unsubscribe(session.mailbox, target)
+            return self._result(message, b"{}")
         try:
-            with trio.move_on_after(timeouts.call_s):
-                if message.method == "resources/subscribe":
-                    await self.core.hub.subscribe(session.mailbox, target)
-                    session.subscriptions.add(target.federated)
-                    await self.core.hub.in_force(target)
-                else:
-                    session.subscriptions.discard(target.federated)
-                    await self.core.hub.unsubscribe(session.mailbox, target)
+            with trio.move_on_after(self.core.runner.timeouts(target.backend).call_s):
+                await hub.subscribe(session.mailbox, target)
+                await hub.in_force(target)
                 return self._result(message, b"{}")
         except GatewayError as error:
             return failure(message.id_raw, error, target.backend)
+        hub.unsubscribe(session.mailbox, target)
         return failure(message.id_raw, self.core.runner.late(target.backend), target.backend)
 
     async def _notification(self, session: Session, message: jsonrpc.RpcNotification) -> None:

@@ -7,6 +7,7 @@ asked for and acknowledged is sent, each message with the subscription id.
 Spec: MCP 2026-07-28 basic/patterns/subscriptions; reference 1.8.
 """
 
+import logging
 from typing import Final
 
 import attrs
@@ -25,7 +26,9 @@ from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import Target
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.values import BackendKey, JsonObject, JsonValue
+
+logger = logging.getLogger(__name__)
 
 MAX_URIS: Final = 1000
 """Resource subscriptions of one stream; more are not acknowledged."""
@@ -88,8 +91,7 @@ class Listening:
             finally:
                 self.streams.discard(scope)
                 self._mailboxes.discard(mailbox)
-        with trio.move_on_after(self.core.spec.value.http.keep_alive_s):
-            await self.core.hub.leave(audience)
+                self.core.hub.leave(audience)
 
     def close_all(self) -> None:
         """The gateway drains: every stream ends in the proper way."""
@@ -97,32 +99,38 @@ class Listening:
             mailbox.close()
 
     async def _subscribe(self, mailbox: Mailbox, place: Place, uris: JsonValue) -> list[JsonValue]:
-        """Subscribe what can be; what cannot is left out of the acknowledgement."""
-        honoured: list[JsonValue] = []
-        targets: list[Target] = []
+        """Subscribe what can be; what cannot, or not in time, is left out of the acknowledgement."""
+        wanted: dict[str, Target] = {}
         for uri in uris[:MAX_URIS] if isinstance(uris, list) else ():
             target = place.view.resolve_uri(uri) if isinstance(uri, str) else None
-            if target is not None and await self._subscribed(mailbox, target):
-                honoured.append(uri)
-                targets.append(target)
-        # Who has the acknowledgement may change a resource at once and expects to be told.
-        patience_s = [self.core.runner.timeouts(target.backend).list_s for target in targets]
-        with trio.move_on_after(max(patience_s, default=0.0)):
-            for target in targets:
+            if target is not None and self.core.runner.can_subscribe(target.backend):
+                wanted[target.federated] = target
+        honoured: set[str] = set()
+        async with trio.open_nursery() as nursery:  # a slow backend costs only its own resources
+            for key in {target.backend for target in wanted.values()}:
+                targets = [target for target in wanted.values() if target.backend == key]
+                nursery.start_soon(self._subscribe_at, mailbox, key, targets, honoured)
+        return [uri for uri in wanted if uri in honoured]
+
+    async def _subscribe_at(self, mailbox: Mailbox, key: BackendKey, targets: list[Target], honoured: set[str]) -> None:
+        """The resources of one backend, all within its ``timeouts.list``."""
+        with trio.move_on_after(self.core.runner.timeouts(key).list_s):
+            done = [target for target in targets if await self._subscribed(mailbox, target)]
+            # Who has the acknowledgement may change a resource at once and expects to be told.
+            for target in done:
                 await self.core.hub.in_force(target)
-        return honoured
+                honoured.add(target.federated)
+        for target in targets:
+            if target.federated not in honoured:
+                self.core.hub.unsubscribe(mailbox, target)
 
     async def _subscribed(self, mailbox: Mailbox, target: Target) -> bool:
-        if not self.core.runner.can_subscribe(target.backend):
+        try:
+            await self.core.hub.subscribe(mailbox, target)
+        except GatewayError as refused:
+            logger.debug("not subscribed", extra={"backend": target.backend, "why": str(refused)})
             return False
-        done = False
-        with trio.move_on_after(self.core.runner.timeouts(target.backend).list_s):
-            try:
-                await self.core.hub.subscribe(mailbox, target)
-                done = True
-            except GatewayError:
-                return False
-        return done
+        return True
 
     async def _pump(self, reply: Reply, mailbox: Mailbox) -> None:
         keep_alive_s = self.core.spec.value.http.keep_alive_s

@@ -1,7 +1,7 @@
 """One 2025 client session, as far as it lives in this process.
 
 Owns what a signed session id cannot carry: calls in flight, questions to the
-client, log level, subscriptions, replay. Deliberately opens nothing upstream.
+client, log level, replay. Deliberately opens nothing upstream.
 Invariant: only requests that present this session's id reach this object
 (design, invariant 4).
 """
@@ -58,7 +58,6 @@ class Session:
     log_level: str | None = None
     seen: dict[Kind, bytes] = attrs.field(factory=dict, repr=False)
     """Fingerprint of the list of each kind that the client knows or was told to fetch."""
-    subscriptions: set[str] = attrs.field(factory=set, repr=False)
     calls: dict[RequestId, Call] = attrs.field(factory=dict, repr=False)
     streams: list[trio.CancelScope] = attrs.field(factory=list, repr=False)
     questions: ServerRequests = attrs.field(factory=ServerRequests, repr=False)

@@ -5,10 +5,7 @@ Deliberately holds no sessions (``session_table``). Invariant: after ``ended``
 nothing outside the session refers to it.
 """
 
-import logging
-
 import attrs
-import trio
 
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.gateway.hub import Audience, Hub
@@ -16,8 +13,6 @@ from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.values import BackendKey
-
-logger = logging.getLogger(__name__)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -27,8 +22,6 @@ class SessionCare:
     hub: Hub
     post: Post[jsonrpc.RpcResponse]
     fleet: Fleet
-    nursery: trio.Nursery
-    """Where goodbyes to backends run: whoever ends a session does not wait for them."""
     _audiences: dict[str, Audience] = attrs.field(factory=dict)
 
     def opened(self, session: Session) -> None:
@@ -39,15 +32,10 @@ class SessionCare:
         self.post.claim(f"session:{session.key}", session.questions.deliver)
 
     def ended(self, session: Session) -> None:
-        """A session has left memory."""
+        """A session has left memory; whoever ended it waits for no backend."""
         self.post.release(f"session:{session.key}")
-        audience = self._audiences.pop(session.key, None)
-        self.nursery.start_soon(self._farewell, session, audience, name="session:farewell")
-
-    async def _farewell(self, session: Session, audience: Audience | None) -> None:
-        if audience is not None:
-            await self.hub.leave(audience)
+        self.hub.leave(self._audiences.pop(session.key))
         for key in session.backends:
             backend = self.fleet.get(BackendKey(key))
             if backend is not None:
-                await backend.end_session(session.key)
+                backend.end_session(session.key)

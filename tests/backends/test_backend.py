@@ -286,8 +286,8 @@ async def test_the_end_of_a_client_session_closes_its_link_alone(autojump_clock:
         await backend.exchange(caller("a"), CALL, deaf)
         await backend.exchange(caller("b"), CALL, deaf)
         began_at = trio.current_time()
-        await backend.end_session("a")
-        await backend.end_session("never seen")
+        backend.end_session("a")
+        backend.end_session("never seen")
         assert trio.current_time() == began_at  # the goodbye is in the background
         await trio.sleep(0.1)
         assert [link.closed for link in scripted.links[1:]] == [True, False]
@@ -301,7 +301,7 @@ async def test_a_session_that_ends_while_opening_is_closed_as_soon_as_it_is_open
         scripted.connect_s = 2.0
         with trio.move_on_after(1):
             await backend.link_for(caller("a"))
-        await backend.end_session("a")
+        backend.end_session("a")
         await trio.sleep(2)
         assert backend.links == 0
 
@@ -575,7 +575,7 @@ async def test_the_clients_stream_opens_and_closes_the_upstream_one(autojump_clo
 
     async with running(scripted, health=HOUR) as backend:
         await ready(backend)
-        await backend.set_stream("a", hear)
+        backend.set_stream("a", hear)
         assert len(scripted.links) == 1  # a stream opens no session
         await backend.exchange(caller("a"), CALL, deaf)
         await wait_all_tasks_blocked()
@@ -584,11 +584,11 @@ async def test_the_clients_stream_opens_and_closes_the_upstream_one(autojump_clo
         await scripted.links[1].say(question("roots/list"))
         await wait_all_tasks_blocked()
         assert heard == ["notifications/message", "roots/list"]
-        await backend.set_stream("a", None)
+        backend.set_stream("a", None)
         await wait_all_tasks_blocked()
         assert scripted.links[1].stream is None
-        await backend.set_stream("a", hear)
-        await backend.set_stream("a", hear)
+        backend.set_stream("a", hear)
+        backend.set_stream("a", hear)
         await wait_all_tasks_blocked()
         assert scripted.asked("GET") == 3
         await trio.sleep(400)
@@ -600,7 +600,7 @@ async def test_a_first_call_waits_for_the_stream_that_its_client_wants(autojump_
     scripted.handlers["tools/call"] = _stream_must_be_open
     async with running(scripted, health=HOUR) as backend:
         await ready(backend)
-        await backend.set_stream("a", deaf)
+        backend.set_stream("a", deaf)
         await backend.exchange(attrs.evolve(caller("a"), wants_stream=True), CALL, deaf)
 
 
@@ -608,7 +608,7 @@ async def test_a_session_lost_on_its_stream_is_forgotten(autojump_clock: MockClo
     scripted = ScriptedBackend()
     async with running(scripted, health=HOUR) as backend:
         await ready(backend)
-        await backend.set_stream("a", deaf)
+        backend.set_stream("a", deaf)
         await backend.link_for(caller("a"))
         await wait_all_tasks_blocked()
         scripted.links[1].forgotten = True
@@ -631,7 +631,7 @@ async def test_unattributed_messages_of_an_own_process_go_to_its_clients_stream(
         await backend.link_for(caller("a", ASKABLE))
         await scripted.links[1].say(question("sampling/createMessage"))  # nobody there to ask
         await scripted.links[1].say(notice("notifications/message"))
-        await backend.set_stream("a", hear)
+        backend.set_stream("a", hear)
         await scripted.links[1].say(question("sampling/createMessage"))
         assert heard == ["sampling/createMessage"]
         assert len(scripted.links[1].said) == 1
@@ -684,8 +684,8 @@ async def test_a_retired_backend_finishes_its_calls_and_takes_no_new_ones(autoju
             backend.start_in_session(caller("a"), "late", trio.sleep_forever)
         with pytest.raises(BackendSessionLost):
             await backend.respond(caller("a"), b"{}")
-        await backend.end_session("a")
-        await backend.set_stream("a", None)
+        backend.end_session("a")
+        backend.set_stream("a", None)
         assert backend.sessions == backend.links == 0
 
 

@@ -55,12 +55,14 @@ async def test_only_the_first_subscriber_and_the_last_are_told_upstream(autojump
             await backend.subscriptions.subscribe(URI)
         assert scripted.asked("resources/subscribe") == 1
         for _ in range(2):
-            await backend.subscriptions.unsubscribe(URI)
+            backend.subscriptions.unsubscribe(URI)
+        await wait_all_tasks_blocked()
         assert scripted.asked("resources/unsubscribe") == 0
-        await backend.subscriptions.unsubscribe(URI)
+        backend.subscriptions.unsubscribe(URI)
+        await wait_all_tasks_blocked()
         assert scripted.asked("resources/unsubscribe") == 1
         assert backend.subscriptions.uris == frozenset()
-        await backend.subscriptions.unsubscribe("never subscribed")
+        backend.subscriptions.unsubscribe("never subscribed")
 
 
 async def test_updates_are_told_by_uri(autojump_clock: MockClock) -> None:
@@ -121,7 +123,7 @@ async def test_a_late_subscription_is_an_error_and_a_late_unsubscription_is_not(
         scripted.silent = True
         with pytest.raises(BackendTimeout):
             await backend.subscriptions.subscribe("file:///b")
-        await backend.subscriptions.unsubscribe(URI)
+        backend.subscriptions.unsubscribe(URI)
         assert backend.subscriptions.uris == frozenset()
 
 
@@ -184,7 +186,7 @@ async def test_a_modern_backend_gets_one_listen_stream_with_the_union(autojump_c
         for uri in ("a:1", "a:2", "a:3"):
             await backend.subscriptions.subscribe(uri)
         await trio.sleep(1)
-        await backend.subscriptions.unsubscribe("a:2")
+        backend.subscriptions.unsubscribe("a:2")
         await trio.sleep(1)
         assert wanted(scripted) == [None, ["a:1", "a:2", "a:3"], ["a:1", "a:3"]]
         assert scripted.links[0].in_flight == 1  # the earlier streams have been left
@@ -243,7 +245,7 @@ async def test_a_successor_takes_the_subscribers_over(autojump_clock: MockClock)
         await ready(old)
         await ready(new)
         await old.subscriptions.subscribe(URI)
-        await old.set_stream("a", deaf)
+        old.set_stream("a", deaf)
         new.succeed(old)
         await trio.sleep(1)
         assert second.asked("resources/subscribe") == 1

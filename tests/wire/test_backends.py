@@ -123,7 +123,7 @@ async def test_a_tool_that_grows_is_discovered_at_once(protocol: str) -> None:
         )
         async with fleet_of(spec) as (_, backend):
             assert "grown" not in names(backend)
-            await backend.set_stream("a", deaf)  # a legacy server tells the caller's session alone
+            backend.set_stream("a", deaf)  # a legacy server tells the caller's session alone
             who = attrs.evolve(caller("a"), wants_stream=True)
             await backend.exchange(who, call("grow", {}, modern=protocol == "2026-07-28"), deaf)
             await until(lambda: "grown" in names(backend))
@@ -208,7 +208,7 @@ async def test_the_listen_stream_of_a_session_brings_its_messages_and_may_be_mis
     async with serve_raw(script) as server:
         async with fleet_of(ServerSpec(key=KEY, target=HttpTarget(url=server.url))) as (_, backend):
             assert backend.snapshot.health is Health.READY
-            await backend.set_stream("a", hear)
+            backend.set_stream("a", hear)
             await backend.link_for(caller("a"))
             await until(lambda: heard == ["notifications/message"])
             with pytest.raises(BackendSessionLost):
