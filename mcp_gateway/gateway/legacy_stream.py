@@ -17,6 +17,7 @@ from mcp_gateway.gateway.core import Core
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.http_answers import refusal, refuse
 from mcp_gateway.gateway.legacy_face import LegacyFace
+from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.outlet import RETRY_MS, SSE_HEAD
 from mcp_gateway.gateway.replay import StreamLog
 from mcp_gateway.gateway.session import Session
@@ -60,10 +61,10 @@ class LegacyStream:
             if log is not None:
                 log.holder = scope
             reply.on_gone(lambda: scope.cancel(reason="client left"))
+            if first:
+                self._connect(session, opened=True)
             try:
                 await reply.open(200, SSE_HEAD)
-                if first:
-                    await self.connect(session, opened=True)
                 await say()
             finally:
                 if scope in session.streams:
@@ -71,10 +72,10 @@ class LegacyStream:
                 if log is not None and log.holder is scope:
                     log.holder = None
                 session.touch()
+                if not session.streams and not session.ended:
+                    self._connect(session, opened=False)
         if scope.cancelled_caught:
             await reply.close()
-        if not session.streams and not session.ended:
-            await self.connect(session, opened=False)
 
     async def pump(self, reply: Reply, session: Session, log: StreamLog | None) -> None:
         """Send what the mailbox holds, and a comment when it is quiet."""
@@ -83,9 +84,7 @@ class LegacyStream:
         while True:
             message = mailbox.take()
             if message is not None:
-                event_id = log.append(message) if log is not None else None
-                if not await reply.event(message, event_id=event_id):
-                    mailbox.put_back(message)
+                if not await self._say(reply, mailbox, message, log):
                     return
                 continue
             if mailbox.closed:
@@ -99,6 +98,17 @@ class LegacyStream:
             await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
             log.end()
         await reply.close()
+
+    async def _say(self, reply: Reply, mailbox: Mailbox, message: bytes, log: StreamLog | None) -> bool:
+        """Send one message. What did not go out waits for this stream's resume, or else for the next stream."""
+        event_id = log.append(message) if log is not None else None
+        sent = False
+        try:
+            sent = await reply.event(message, event_id=event_id)
+        finally:
+            if not sent and log is None:
+                mailbox.put_back(message)
+        return sent
 
     async def _resume(self, reply: Reply, session: Session, event_id: str) -> None:
         found = session.replay.find(event_id)
@@ -133,7 +143,7 @@ class LegacyStream:
                 return
         await reply.close()
 
-    async def connect(self, session: Session, *, opened: bool) -> None:
+    def _connect(self, session: Session, *, opened: bool) -> None:
         """The session got its first stream or lost its last: backends' own streams follow."""
         caller = self.face.caller(session)
         fleet = self.core.runner.fleet
@@ -141,4 +151,4 @@ class LegacyStream:
             backend = fleet.get(BackendKey(key))
             if backend is not None:
                 ear = SessionEar(session=session, fleet=fleet, key=backend.key, caller=caller)
-                await backend.set_stream(session.key, ear.hear if opened else None)
+                backend.set_stream(session.key, ear.hear if opened else None)

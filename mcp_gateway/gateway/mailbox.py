@@ -74,8 +74,12 @@ class Mailbox:
         return None
 
     def put_back(self, message: bytes) -> None:
-        """Return a message that could not be sent."""
+        """Return a message that could not be sent: the next to be taken of its kind, here or on another stream."""
+        if len(self._messages) >= MAX_MESSAGES:
+            self.dropped += 1
+            return
         self._messages.appendleft(message)
+        self._notify()
 
     def close(self) -> None:
         """Nothing more will be said; wakes whoever waits."""

@@ -1,0 +1,102 @@
+"""GET streams of 2025 clients: what is lost, doubled or late when streams break and change hands."""
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from mcp_gateway.config.spec import GatewayLimits, GatewaySpec, HttpSpec
+from mcp_gateway.gateway.mailbox import MAX_MESSAGES, Mailbox
+from mcp_gateway.gateway.session import LegacyWording
+from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, message, scripted_gateway
+from tests.support.scripted_link import ScriptedBackend
+
+NOTE = message("notifications/message", {"level": "info", "data": "x"})
+
+
+def mailbox(where: ScriptedGateway) -> Mailbox:
+    (live,) = where.gateway.core.sessions
+    return live.mailbox
+
+
+async def stalled(where: ScriptedGateway, stream: RecordedReply) -> trio.Event:
+    """A stream whose client has stopped to read, with a message on its way."""
+    await stream.until(lambda: stream.opened)
+    await wait_all_tasks_blocked()
+    stream.stall = trio.Event()
+    mailbox(where).post(NOTE)
+    await wait_all_tasks_blocked()
+    return stream.stall
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+async def test_what_could_not_be_sent_goes_to_the_next_stream_at_once(autojump_clock: MockClock, how: str) -> None:
+    async with scripted_gateway(ScriptedBackend()) as where:
+        session = await where.session("2024-11-05")
+        first = session.stream()
+        stall = await stalled(where, first)
+        second = session.stream()
+        await second.until(lambda: second.opened)
+        await wait_all_tasks_blocked()
+        began_at = trio.current_time()
+        if how == "cancelled":
+            first.leave()
+        else:
+            first.gone = True
+            stall.set()
+        await second.until(lambda: second.messages)
+        assert trio.current_time() == began_at
+        assert first.messages == []
+
+
+async def test_what_could_not_be_sent_on_a_resumable_stream_comes_once(autojump_clock: MockClock) -> None:
+    async with scripted_gateway(ScriptedBackend()) as where:
+        session = await where.session("2025-11-25")
+        first = session.stream()
+        await stalled(where, first)
+        first.leave()
+        await wait_all_tasks_blocked()
+        other = session.stream()
+        await other.until(lambda: other.events)
+        resumed = session.stream(Last_Event_ID=str(first.events[-1].event_id))
+        await resumed.until(lambda: resumed.messages)
+        await trio.sleep(1)
+        assert (len(resumed.messages), len(other.messages)) == (1, 0)
+
+
+async def test_backends_follow_the_session_when_its_streams_change_hands(autojump_clock: MockClock) -> None:
+    backend = ScriptedBackend()
+    async with scripted_gateway(backend) as where:
+        session = await where.session("2025-06-18")
+        await session.call("read")
+        own = backend.open_links[1]
+        first, second = session.stream(), session.stream()
+        first.leave()  # before it was open
+        await second.until(lambda: second.opened)
+        await wait_all_tasks_blocked()
+        assert own.stream is not None
+        second.leave()
+        await wait_all_tasks_blocked()
+        assert own.stream is None
+
+
+async def test_a_client_that_left_is_noticed_by_the_comment(autojump_clock: MockClock) -> None:
+    spec = GatewaySpec(http=HttpSpec(keep_alive_s=2), limits=GatewayLimits())
+    async with scripted_gateway(ScriptedBackend(), spec=spec) as where:
+        session = await where.session("2025-06-18")
+        stream = session.stream()
+        await stream.until(lambda: stream.opened)
+        stream.gone = True
+        await trio.sleep(3)
+        assert where.gateway.streams == 0
+
+
+def test_invariant_7_a_message_is_put_back_only_where_there_is_room() -> None:
+    box = Mailbox(LegacyWording())
+    box.post(b"first")
+    taken = box.take()
+    assert taken == b"first"
+    for number in range(MAX_MESSAGES):
+        box.post(b"%d" % number)
+    box.put_back(taken)
+    assert box.take() == b"0"
+    assert box.dropped == 1
