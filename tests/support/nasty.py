@@ -25,7 +25,7 @@ Entry: TypeAlias = dict[str, Any]
 NEIGHBOURS: Final = tuple(f"good{number}" for number in range(9))
 MIB: Final = 2**20
 _PIECE: Final = b"x" * (64 * 2**10)
-_META: Final = "io.modelcontextprotocol/"
+META: Final = "io.modelcontextprotocol/"
 
 QUICK: Final[Entry] = {
     "timeouts": {"connect": "300ms", "call": "500ms", "list": "500ms"},
@@ -62,7 +62,7 @@ def good_answer(
     match message["method"]:
         case "server/discover" if modern:
             found: Entry = {"supportedVersions": ["2026-07-28"], "capabilities": able, "ttlMs": 0}
-            found |= {"_meta": {_META + "serverInfo": {"name": name, "version": "1"}}, "cacheScope": "public"}
+            found |= {"_meta": {META + "serverInfo": {"name": name, "version": "1"}}, "cacheScope": "public"}
         case "initialize" if not modern:
             found = {"protocolVersion": "2025-11-25", "capabilities": able}
             found |= {"serverInfo": {"name": name, "version": "1"}}
@@ -157,121 +157,6 @@ def calls(request: RawRequest) -> bool:
 
 def lists(request: RawRequest) -> bool:
     return b'"tools/list"' in request.body
-
-
-@attrs.define(eq=False)
-class Storm:
-    """Two servers that shout that their lists have changed, and how the gateway took it."""
-
-    entries: list[Entry] = attrs.field(factory=list)
-    shouted: dict[str, int] = attrs.field(factory=dict)
-    """Notices sent, by server."""
-    lists: dict[str, int] = attrs.field(factory=dict)
-    """How often each was asked for its tools."""
-    reading: dict[str, int] = attrs.field(factory=dict)
-    """Such requests that are being answered."""
-    most: int = 0
-    """The most of them at once, at one server."""
-    begin: trio.Event = attrs.field(factory=trio.Event)
-    over: trio.Event = attrs.field(factory=trio.Event)
-    """Both have shouted all they had to."""
-
-    async def listed(self, name: str) -> None:
-        """Answering a list takes a while."""
-        self.lists[name] = self.lists.get(name, 0) + 1
-        self.reading[name] = self.reading.get(name, 0) + 1
-        self.most = max(self.most, self.reading[name])
-        await trio.sleep(0.1)  # the misdeed itself: refreshes would pile up
-        self.reading[name] -= 1
-
-    async def shout(self, connection: RawConnection, request: RawRequest, times: int) -> None:
-        """Accept the stream, and shout so often within a second, in any order of kinds."""
-        name = named(request)
-        await connection.begin_events()
-        meta: Entry = {}
-        if request.body:
-            meta = {"_meta": {_META + "subscriptionId": request.rpc_id}}
-            await connection.send_chunk(notice("notifications/subscriptions/acknowledged", meta))
-        await self.begin.wait()
-        for _ in range(times):
-            await connection.send_chunk(notice("notifications/tools/list_changed", meta))
-            self.shouted[name] = self.shouted.get(name, 0) + 1
-            await trio.sleep(0.8 / times)
-        if len(self.shouted) == 2 and min(self.shouted.values()) == times:
-            self.over.set()
-        await connection.gone()
-
-
-def notice(method: str, params: Entry) -> bytes:
-    return event(orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
-
-
-@asynccontextmanager
-async def storm(times: int) -> AsyncIterator[Storm]:
-    """``old`` shouts on its GET stream, ``new`` on its listen stream, once ``begin`` is set."""
-    made = Storm()
-
-    async def script(connection: RawConnection) -> None:
-        while (request := await connection.read_request()) is not None:
-            name = named(request)
-            if request.method == "GET" or b'"subscriptions/listen"' in request.body:
-                await made.shout(connection, request, times)
-                continue
-            if lists(request):
-                await made.listed(name)
-            tools = [tool("echo", description=str(made.lists.get(name)))]
-            await connection.send(good_answer(request, name, tools, modern=name == "new", announces=True))
-
-    async with serve_raw(script) as server:
-        made.entries = [{"name": name, "url": url_of(server, name)} for name in ("old", "new")]
-        yield made
-
-
-@attrs.frozen
-class Leaver:
-    """A good server that leaves when it is told to."""
-
-    entry: Entry
-    leave: trio.Event
-    left: trio.Event
-
-
-async def until_told(name: str, task_status: trio.TaskStatus[Leaver] = trio.TASK_STATUS_IGNORED) -> None:
-    """Run a ``Leaver``; its listener and connections close when it leaves."""
-
-    async def script(connection: RawConnection) -> None:
-        while (request := await connection.read_request()) is not None:
-            await connection.send(good_answer(request, name, [tool("echo")], modern=True))
-
-    async with serve_raw(script) as server:
-        leaver = Leaver({"name": name, "url": url_of(server, name), **QUICK}, trio.Event(), trio.Event())
-        task_status.started(leaver)
-        await leaver.leave.wait()
-    leaver.left.set()
-
-
-@asynccontextmanager
-async def flapping(name: str, period_s: float) -> AsyncIterator[Entry]:
-    """A good server that is there for so long, and then not, listener and connections, again and again."""
-
-    async def script(connection: RawConnection) -> None:
-        while (request := await connection.read_request()) is not None:
-            await connection.send(good_answer(request, name, [tool("echo")], modern=True))
-
-    async def flap(task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        port = 0
-        while True:
-            async with serve_raw(script, port=port) as server:
-                if not port:
-                    port = server.port
-                    task_status.started(port)
-                await trio.sleep(period_s)
-            await trio.sleep(period_s)
-
-    async with trio.open_nursery() as nursery:
-        port = await nursery.start(flap)
-        yield {"name": name, "url": f"http://127.0.0.1:{port}/{name}/mcp", **QUICK}
-        nursery.cancel_scope.cancel("flapped enough")
 
 
 # --- misdeeds: connections -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 import trio
 
-from tests.support import nasty
+from tests.support import nasty, restless
 from tests.support.bystanders import among_nine, initialized, nine_and, nobody_notices, said, status_of, until_state
 from tests.support.nasty import Misdeed, always, calls
 from tests.support.raw_client import Message
@@ -146,7 +146,7 @@ async def refuses(connection: RawConnection) -> None:
 
 async def test_a_server_that_goes_away_says_so_at_once_and_keeps_its_names_for_its_grace() -> None:
     async with trio.open_nursery() as nursery:
-        entry = await nursery.start(nasty.until_told, "bad")
+        entry = await nursery.start(restless.until_told, "bad")
         async with nine_and([{**entry.entry, "health": {"interval": "1s", "failures": 2}}]) as running:
             async with initialized(running) as client:
                 assert "result" in await client.call("bad_echo")
@@ -164,7 +164,7 @@ async def test_a_server_that_goes_away_says_so_at_once_and_keeps_its_names_for_i
 
 
 async def test_a_server_that_flaps_every_second_costs_the_others_nothing_and_nobody_a_storm() -> None:
-    async with nasty.flapping("flap", 1.0) as entry, nine_and([entry]) as running, initialized(running) as client:
+    async with restless.flapping("flap", 1.0) as entry, nine_and([entry]) as running, initialized(running) as client:
         stream = await client.stream()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.all)

@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 import trio
 
-from tests.support import nasty
+from tests.support import nasty, restless
 from tests.support.bystanders import among_nine, initialized, nine_and, nobody_notices, said, status_of
 from tests.support.nasty import Tool, lists, never, tool
 from tests.support.raw_http import RawConnection, RawRequest, serve_raw
@@ -121,7 +121,7 @@ async def test_a_list_of_junk_holds_nobody_up(junk: bytes) -> None:
 
 
 async def test_a_storm_of_changed_lists_causes_one_refresh_at_a_time_and_one_a_second() -> None:
-    async with nasty.storm(1000) as storm, nine_and(storm.entries) as running, initialized(running) as client:
+    async with restless.storm(1000) as storm, nine_and(storm.entries) as running, initialized(running) as client:
         stream = await client.stream()
         before = dict(storm.lists)
         storm.begin.set()
