@@ -106,6 +106,9 @@ def desktop_server(item: Item, name: str) -> ServerSpec:
 def _server(fields: Fields, name: str, kind: TransportKind, *, enabled: bool, desktop: bool = False) -> ServerSpec:
     target = _target(fields, desktop)
     stdio = isinstance(target, StdioTarget)
+    if kind is TransportKind.SSE and isinstance(target, HttpTarget) and target.forward_headers:
+        why = "the one connection of HTTP+SSE is shared by clients, so it can carry no client's headers"
+        fields.refuse("forwardHeaders", why)
     if fields.has("url") != fields.has("command") and kind is not TransportKind.AUTO:
         if stdio != (kind is TransportKind.STDIO):
             key = "type" if fields.has("type") else "transport"

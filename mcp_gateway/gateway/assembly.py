@@ -180,7 +180,7 @@ async def follow_settings(spec: Cell[GatewaySpec], gateway: Gateway, signer: Cel
     while True:
         version, new = await spec.changed(version)
         sessions = gateway.core.sessions
-        sessions.spec, sessions.limits = new.sessions, new.limits
+        sessions.follow(new.sessions, new.limits)
         gateway.calls.limit = new.limits.in_flight
         if new.sessions.signing_keys:
             signer.set(Signer(new.sessions.signing_keys))

@@ -54,8 +54,9 @@ class Dispatch:
             overload = Rejection(status=503, code=INVALID_REQUEST, message="the gateway is shutting down")
             await refuse(reply, overload, ((b"retry-after", b"1"),))
             return
-        virtual = request.path[len(VIRTUAL) :] if request.path.startswith(VIRTUAL) else ""
-        place = self.core.place((request.header(b"host") or b"").decode("latin-1"), virtual)
+        virtual = request.path[len(VIRTUAL) :] if request.path.startswith(VIRTUAL) else None
+        host = (request.header(b"host") or b"").decode("latin-1")
+        place = None if virtual == "" else self.core.place(host, virtual or "")
         if place is None:
             await reply.whole(404, JSON_HEAD, b'{"error":"no such virtual server"}')
         elif request.path in ("/sse", "/messages"):

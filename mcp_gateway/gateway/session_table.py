@@ -61,6 +61,13 @@ class SessionTable:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._live.values()))
 
+    def follow(self, spec: SessionsSpec, limits: GatewayLimits) -> None:
+        """Take over new settings; what a session may keep for a resume follows at its next event."""
+        self.spec, self.limits = spec, limits
+        self._budget.total_bytes = limits.replay_total_bytes
+        for session in self._live.values():
+            session.replay.session_bytes, session.replay.age_s = limits.replay_bytes, limits.replay_age_s
+
     def mint(
         self,
         *,

@@ -292,6 +292,13 @@ HEADERS = [
         id="forwarded twice",
     ),
     pytest.param(
+        server("transport: sse\n    forwardHeaders: [x-a]"),
+        "servers[0].forwardHeaders",
+        5,
+        "the one connection of HTTP+SSE is shared by clients",
+        id="a shared connection forwards no headers",
+    ),
+    pytest.param(
         server("headers: {X-A: b}\n    forwardHeaders: [x-a]"),
         "servers[0].forwardHeaders",
         5,

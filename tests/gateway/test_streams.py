@@ -409,8 +409,13 @@ async def test_an_old_client_is_served_over_one_stream(autojump_clock: MockClock
 
 async def test_settings_follow_the_spec(autojump_clock: MockClock) -> None:
     async with scripted_gateway(ScriptedBackend()) as where:
-        limits = GatewayLimits(in_flight=3, sessions=5)
+        old = await where.session()
+        limits = GatewayLimits(in_flight=3, sessions=5, replay_bytes=7, replay_total_bytes=9, replay_age_s=11)
         where.spec.set(attrs.evolve(where.spec.value, limits=limits))
         await trio.sleep(0.1)
         assert where.gateway.calls.limit == 3
         assert where.gateway.core.sessions.limits.sessions == 5
+        await old.ask("ping")
+        for session in where.gateway.core.sessions:
+            replay = session.replay
+            assert (replay.session_bytes, replay.budget.total_bytes, replay.age_s) == (7, 9, 11)
