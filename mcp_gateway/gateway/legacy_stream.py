@@ -50,16 +50,18 @@ class LegacyStream:
         self, reply: Reply, session: Session, log: StreamLog | None, say: Callable[[], Awaitable[None]]
     ) -> None:
         """The life of one stream: bounded, replaced by newer ones, ended when its client leaves."""
-        if log is not None and log.holder is not None:
-            log.holder.cancel(reason="its client has resumed it")
         bound = self.core.spec.value.limits.streams_per_session
         while len(session.streams) >= bound:
             session.streams.pop(0).cancel(reason="a newer stream took its place")
         with trio.CancelScope() as scope:
+
+            def let_go() -> None:
+                scope.cancel(reason="its client has resumed it")
+
             first = not session.streams
             session.streams.append(scope)
             if log is not None:
-                log.holder = scope
+                log.taken_by(let_go)
             reply.on_gone(lambda: scope.cancel(reason="client left"))
             if first:
                 self._connect(session, opened=True)
@@ -69,7 +71,7 @@ class LegacyStream:
             finally:
                 if scope in session.streams:
                     session.streams.remove(scope)
-                if log is not None and log.holder is scope:
+                if log is not None and log.holder is let_go:
                     log.holder = None
                 session.touch()
                 if not session.streams and not session.ended:

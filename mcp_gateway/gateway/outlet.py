@@ -77,7 +77,7 @@ class Outlet:
         return self.era.priming_event and self.replay is not None
 
     def leave(self) -> None:
-        """The client went away; what comes is kept for a resume or dropped."""
+        """The client went away, or resumed elsewhere; what comes is kept for a resume or dropped."""
         self.gone = True
 
     async def send(self, message: bytes) -> bool:
@@ -133,6 +133,7 @@ class Outlet:
         self.phase = Phase.STREAMING
         if self.replay is not None:
             self._log = self.replay.open()
+            self._log.taken_by(self.leave)
         if not self.gone:
             await self.reply.open(200, (*SSE_HEAD, *self.headers))
         if self._primes and self._log is not None:
@@ -157,5 +158,4 @@ class Outlet:
         self.phase = Phase.FINISHED
         if self._log is not None:
             self._log.end()
-        if not self.gone:
-            await self.reply.close()
+        await self.reply.close()

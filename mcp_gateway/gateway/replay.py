@@ -9,6 +9,7 @@ Spec: MCP 2025-11-25 basic/transports, Resumability and Redelivery.
 
 import secrets
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -36,23 +37,30 @@ class StreamLog:
     ended: bool = False
     standalone: bool = False
     """Not of a call: it ends with the session, but grows only while a client holds it."""
-    holder: trio.CancelScope | None = None
-    """The GET stream that serves it now; a newer one takes its place."""
+    holder: Callable[[], None] | None = None
+    """Makes the connection that it is sent on now let go; one that resumes takes its place."""
     _grown: trio.Event = attrs.field(factory=trio.Event)
 
     def append(self, data: bytes) -> str:
-        """Keep one event; return its id. Oldest events go when a bound is reached."""
+        """Keep one event; return its id. Oldest events go when a bound is reached; an ended log keeps nothing."""
         seq, self.next_seq = self.next_seq, self.next_seq + 1
-        self.events.append((seq, data, trio.current_time()))
-        self.owner.charge(len(data))
-        self.owner.trim()
-        self._wake()
+        if not self.ended:
+            self.events.append((seq, data, trio.current_time()))
+            self.owner.charge(len(data))
+            self.owner.trim()
+            self._wake()
         return f"{self.name}-{seq}"
 
     def end(self) -> None:
         """No further event will come."""
-        self.ended = True
+        self.ended, self.holder = True, None
         self._wake()
+
+    def taken_by(self, holder: Callable[[], None]) -> None:
+        """From now on it is sent there alone: a message must not go out on two streams."""
+        before, self.holder = self.holder, holder
+        if before is not None:
+            before()
 
     def after(self, seq: int) -> list[tuple[int, bytes]] | None:
         """Events later than ``seq``; None when one of them is no longer kept."""
@@ -84,6 +92,7 @@ class Replay:
     """New with every object: ids from before a restart never name a stream of today."""
     _streams: OrderedDict[str, StreamLog] = attrs.field(factory=OrderedDict)
     _next: int = 0
+    _closed: bool = False
     used_bytes: int = 0
 
     def __len__(self) -> int:
@@ -94,9 +103,10 @@ class Replay:
         """Begin the log of a new stream."""
         while len(self._streams) >= KEPT_STREAMS and self._drop_idle():
             pass
-        log = StreamLog(name=f"{self._tag}-{self._next}", owner=self, standalone=standalone)
+        log = StreamLog(name=f"{self._tag}-{self._next}", owner=self, standalone=standalone, ended=self._closed)
         self._next += 1
-        self._streams[log.name] = log
+        if not self._closed:
+            self._streams[log.name] = log
         return log
 
     def find(self, event_id: str) -> tuple[StreamLog, int] | None:
@@ -123,9 +133,11 @@ class Replay:
                 self.charge(-len(log.events.popleft()[1]))
 
     def clear(self) -> None:
-        """Give everything back (the session ends)."""
+        """Give everything back for good (the session ends)."""
+        self._closed = True
         for log in self._streams.values():
             log.end()
+            log.events.clear()
         self.charge(-self.used_bytes)
         self._streams.clear()
 

@@ -119,17 +119,21 @@ class SessionTable:
 
     async def end(self, session: Session, cause: Cause) -> None:
         """End a session for good: its id is refused from now on."""
-        await self.store.end(session.key, self.wall_clock() + self.spec.lifetime_s + LEEWAY_S)
-        self._drop(session, cause)
+        try:
+            await self.store.end(session.key, self.wall_clock() + self.spec.lifetime_s + LEEWAY_S)
+        finally:
+            self._drop(session, cause)
 
     async def reap(self) -> None:
-        """Let idle sessions leave memory, until cancelled."""
+        """Let idle sessions, and events that are too old to be resumed, leave memory, until cancelled."""
         while True:
             await trio.sleep(REAP_EVERY_S)
             horizon = trio.current_time() - self.spec.idle_s
             for session in list(self._live.values()):
                 if session.used_at < horizon and not session.busy:
                     self._drop(session, Cause.SESSION)
+                elif session.replay.used_bytes:
+                    session.replay.trim()  # what one keeps too long, all others lack
 
     def _revive(self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal) -> Session:
         capabilities = capabilities_object(session_id.capabilities)

@@ -4,11 +4,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import GatewayLimits, GatewaySpec, HttpSpec
 from mcp_gateway.gateway.mailbox import MAX_MESSAGES, Mailbox
 from mcp_gateway.gateway.session import LegacyWording
+from mcp_gateway.values import JsonObject
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, message, scripted_gateway
-from tests.support.scripted_link import ScriptedBackend
+from tests.support.scripted_link import ScriptedBackend, ScriptedLink, notice
 
 NOTE = message("notifications/message", {"level": "info", "data": "x"})
 
@@ -100,3 +102,59 @@ def test_invariant_7_a_message_is_put_back_only_where_there_is_room() -> None:
     box.put_back(taken)
     assert box.take() == b"0"
     assert box.dropped == 1
+
+
+# --- resuming and what is kept for it ---
+
+
+async def answer_late(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+    for number in range(3):
+        await hear(notice("notifications/message", level="info", data=number))
+        await trio.sleep(5)
+    return {"content": []}
+
+
+async def test_a_resumed_call_is_heard_on_one_connection_only(autojump_clock: MockClock) -> None:
+    async with scripted_gateway(ScriptedBackend(handlers={"tools/call": answer_late})) as where:
+        session = await where.session()
+        first = session.begin("tools/call", {"name": "read"})
+        await first.until(lambda: first.messages)
+        resumed = session.stream(Last_Event_ID=str(first.events[-1].event_id))
+        await resumed.until(lambda: resumed.messages)
+        again = session.stream(Last_Event_ID=str(resumed.events[-1].event_id))
+        await again.until(lambda: again.closed)
+        assert [len(reply.messages) for reply in (first, resumed, again)] == [1, 1, 2]
+        assert again.result == {"content": []}
+        await wait_all_tasks_blocked()
+        assert first.closed
+        assert resumed.closed
+
+
+async def test_invariant_7_ended_sessions_keep_nothing_for_a_resume(autojump_clock: MockClock) -> None:
+    async with scripted_gateway(ScriptedBackend(handlers={"tools/call": answer_late})) as where:
+        session = await where.session()
+        (live,) = where.gateway.core.sessions
+        replies = [
+            session.begin("tools/call", {"name": "read"}),
+            session.begin("prompts/list", request_id="p", Accept="text/event-stream"),
+        ]
+        await trio.sleep(2)
+        late = live.replay.open()
+        assert live.replay.budget.used_bytes > 0
+        await session.end()
+        await replies[0].until(lambda: replies[0].closed)
+        late.append(b"after the end")
+        live.replay.open().append(b"after the end")
+        assert live.replay.budget.used_bytes == 0
+        assert replies[0].error["data"]["reason"] == "cancelled"  # type: ignore[index,call-overload]  # raw JSON
+
+
+async def test_invariant_7_old_events_of_a_quiet_session_leave_room_for_others(autojump_clock: MockClock) -> None:
+    limits = GatewayLimits(replay_age_s=60)
+    async with scripted_gateway(ScriptedBackend(handlers={"tools/call": answer_late}), limits=limits) as where:
+        session = await where.session()
+        await session.call("read")
+        (live,) = where.gateway.core.sessions
+        assert live.replay.budget.used_bytes > 0
+        await trio.sleep(70)
+        assert live.replay.budget.used_bytes == 0
