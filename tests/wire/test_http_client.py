@@ -1,7 +1,7 @@
 """The pool against servers that behave, and servers that do not, on loopback sockets."""
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import pytest
@@ -30,14 +30,19 @@ PLAIN = TlsSpec()
 
 
 @pytest.fixture(autouse=True)
-async def pools() -> AsyncIterator[list[HttpPool]]:
+def pools() -> Iterator[None]:
     """The pools of a test: none is left with a place taken, and all are closed."""
+    # Not async: pytest-trio runs only those async fixtures that a test names.
     POOLS.clear()
-    yield POOLS
-    for pool in POOLS:
-        assert at_rest(pool)
-        await pool.aclose()
-        assert pool.open == 0
+    yield
+
+    async def close() -> None:
+        for pool in POOLS:
+            assert at_rest(pool)
+            await pool.aclose()
+            assert pool.open == 0
+
+    trio.run(close)
 
 
 POOLS: list[HttpPool] = []
