@@ -6,12 +6,14 @@ own, so nothing here imports the gateway or the test support. Invariant: a peer 
 """
 
 import argparse
+import logging
 import socket
 import time
 from typing import Any
 
 import anyio
 import uvicorn
+from mcp.types import Completion
 
 
 def arguments(*flags: str) -> argparse.Namespace:
@@ -25,6 +27,7 @@ def arguments(*flags: str) -> argparse.Namespace:
 
 async def listen(app: Any, port: int) -> None:
     """Serve an ASGI application until the process is told to stop."""
+    logging.disable(logging.ERROR)  # the traceback of a tool that fails on purpose takes the SDK half a second
     listener = socket.create_server(("127.0.0.1", port), backlog=256)
     # Leaving a test must not wait for its streams.
     # h11, not httptools, which leaves white space at the end of header values, where the SDK's checks trip over it.
@@ -105,5 +108,10 @@ def register(server: Any, context_type: type) -> Journal:
     def numbered_note(number: str) -> str:
         """A resource behind a template."""
         return f"note {number}"
+
+    @server.completion()
+    async def complete(reference: Any, argument: Any, context: Any) -> Completion:
+        """Complete every argument with a name."""
+        return Completion(values=[name for name in ("Ada", "Alan", "Grace") if name.startswith(argument.value)])
 
     return journal

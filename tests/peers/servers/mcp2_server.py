@@ -92,6 +92,13 @@ async def grow(ctx: Context) -> str:
     return "grown"
 
 
+@server.tool()
+async def touch(ctx: Context, uri: str = "peer://note") -> str:
+    """Say that a resource has changed, to whoever listens."""
+    await ctx.notify_resource_updated(uri)
+    return "touched"
+
+
 async def main() -> None:
     if options.stdio:
         await server.run_stdio_async()
