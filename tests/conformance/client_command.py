@@ -38,7 +38,9 @@ async def add_numbers(client: Client) -> None:
 
 async def defaults(client: Client) -> None:
     """Let the server ask, which it does on the session's own stream, and answer with the defaults of its form."""
-    assert isinstance(client, Client2025)
+    if isinstance(client, Client2026):
+        await valid_tools(client)
+        return
     stream = await client.stream()
     async with trio.open_nursery() as nursery:
 

@@ -45,8 +45,15 @@ def _legs(version: str, fronts: tuple[str, ...], *scenarios: str) -> tuple[Leg, 
 
 # Where the client in front is of the other era, what the suite sees is the gateway's own doing.
 LEGS: Final = (
-    *_legs(SESSIONS, ("2025",), "initialize", "elicitation-sep1034-client-defaults"),
-    *_legs(SESSIONS, ("2025", "2026"), "tools_call", "sse-retry", "json-schema-2020-12-preservation"),
+    *_legs(SESSIONS, ("2025",), "initialize"),
+    *_legs(
+        SESSIONS,
+        ("2025", "2026"),
+        "tools_call",
+        "elicitation-sep1034-client-defaults",
+        "sse-retry",
+        "json-schema-2020-12-preservation",
+    ),
     *_legs(MODERN, ("2026",), "request-metadata", "json-schema-ref-no-deref", "json-schema-2020-12-preservation"),
     *_legs(
         MODERN,
