@@ -35,7 +35,7 @@ from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
 from mcp_gateway.values import Header
 
 MAX_PENDING: Final = 64
-"""Messages of one client that are being served at once."""
+"""Requests of one client that are being served at once."""
 
 
 @attrs.define(eq=False)
@@ -60,13 +60,14 @@ class StreamReply:
             return await self.stream.event(data, name="message")
 
     async def comment(self) -> bool:
-        return True
+        async with self.lock:
+            return await self.stream.comment()
 
     async def close(self) -> None:
         """The stream belongs to the session, not to one answer."""
 
     def on_gone(self, callback: Callable[[], None]) -> None:
-        self.stream.on_gone(callback)
+        """Nobody is told: when the stream ends, so does whatever is served on it."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -77,6 +78,19 @@ class OldClient:
     reply: StreamReply
     nursery: trio.Nursery
     pending: int = 0
+    _quiet: trio.Event = attrs.field(factory=trio.Event)
+
+    def finished(self) -> None:
+        """One request less is being served."""
+        self.pending -= 1
+        if not self.pending:
+            self._quiet.set()
+            self._quiet = trio.Event()
+
+    async def quiet(self) -> None:
+        """Wait until nothing is being served."""
+        while self.pending:
+            await self._quiet.wait()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -112,22 +126,29 @@ class SseFace:
         except Overload as full:
             await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
             return
-        with trio.CancelScope() as scope:
-            session.streams.append(scope)
-            reply.on_gone(lambda: scope.cancel(reason="client left"))
-            async with trio.open_nursery() as nursery:
-                stream = StreamReply(reply, trio.Lock())
-                self._clients[session.key] = OldClient(session=session, reply=stream, nursery=nursery)
-                try:
-                    await reply.open(200, SSE_HEAD)
-                    await reply.event(f"/messages?sessionId={session_id}".encode(), name="endpoint")
-                    await self.streams.pump(stream, session, None)
-                finally:
-                    del self._clients[session.key]
-                    nursery.cancel_scope.cancel("the client's stream ended")
-            await reply.close()
-        with trio.move_on_after(self.core.spec.value.http.keep_alive_s):
-            await self.core.sessions.end(session, Cause.SESSION)
+        try:
+            with trio.CancelScope() as scope:
+                session.streams.append(scope)
+                reply.on_gone(lambda: scope.cancel(reason="client left"))
+                await self._hold(reply, session, session_id)
+                await reply.close()
+        finally:
+            with trio.move_on_after(self.core.spec.value.http.keep_alive_s):
+                await self.core.sessions.end(session, Cause.SESSION)
+
+    async def _hold(self, reply: Reply, session: Session, session_id: str) -> None:
+        """Say where to post, then serve what is posted and send what there is to say, until the session ends."""
+        async with trio.open_nursery() as nursery:
+            client = OldClient(session=session, reply=StreamReply(reply, trio.Lock()), nursery=nursery)
+            self._clients[session.key] = client
+            try:
+                await reply.open(200, SSE_HEAD)
+                await reply.event(f"/messages?sessionId={session_id}".encode(), name="endpoint")
+                await self.streams.pump(client.reply, session, None)
+                await client.quiet()  # in a drain running calls may finish, and their answers have no other way
+            finally:
+                del self._clients[session.key]
+                nursery.cancel_scope.cancel("the client's stream ended")
 
     async def _post(self, request: Request, reply: Reply, place: Place) -> None:
         client = await self._client_of(request, place)
@@ -142,8 +163,11 @@ class SseFace:
         except MalformedMessage as fault:
             await refuse(reply, refusal(400, fault.what, fault.code))
             return
+        if not isinstance(message, jsonrpc.RpcRequest):  # what running requests wait for must never wait for them
+            await self.face.take(request, reply, place, client.session, message)
+            return
         if client.pending >= MAX_PENDING:
-            await refuse(reply, refusal(503, f"more than {MAX_PENDING} messages at once"), ((b"retry-after", b"1"),))
+            await refuse(reply, refusal(503, f"more than {MAX_PENDING} requests at once"), ((b"retry-after", b"1"),))
             return
         client.pending += 1
         client.nursery.start_soon(self._serve, request, client, place, message, name="sse:message")
@@ -156,15 +180,15 @@ class SseFace:
         )
         return self._clients.get(session.key) if session is not None else None
 
-    async def _serve(self, request: Request, client: OldClient, place: Place, message: jsonrpc.RpcMessage) -> None:
+    async def _serve(self, request: Request, client: OldClient, place: Place, message: jsonrpc.RpcRequest) -> None:
         try:
-            if isinstance(message, jsonrpc.RpcRequest) and message.method == "initialize":
+            if message.method == "initialize":
                 await self._initialize(client, place, message)
             else:
                 own = attrs.evolve(request, scope=trio.CancelScope())
                 await self.face.take(own, client.reply, place, client.session, message)
         finally:
-            client.pending -= 1
+            client.finished()
 
     async def _initialize(self, client: OldClient, place: Place, message: jsonrpc.RpcRequest) -> None:
         """The session exists already; the client now says who it is and what it can do."""
