@@ -37,7 +37,7 @@ class Exchange:
     """The whole body, of an answer with a length."""
     events: list[dict[str, str]] = attrs.field(factory=list)
     """The server-sent events that have been read, with their fields."""
-    _wire: Wire
+    wire: Wire
     _rest: bytes = b""
 
     @property
@@ -54,7 +54,7 @@ class Exchange:
         """The next event with data or an id; comments are passed over; None at the stream's end."""
         while True:
             while b"\n\n" not in self._rest:
-                chunk = await self._wire.chunk()
+                chunk = await self.wire.chunk()
                 if not chunk:
                     return None
                 self._rest += chunk.replace(b"\r\n", b"\n")
@@ -94,7 +94,7 @@ class Exchange:
 
     async def hang_up(self) -> None:
         """Close the connection, as a client does that leaves."""
-        await self._wire.close()
+        await self.wire.close()
 
 
 @attrs.define(eq=False, kw_only=True)
