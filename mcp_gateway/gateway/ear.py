@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 PROGRESS: Final = "notifications/progress"
 MESSAGE: Final = "notifications/message"
 CANCELLED: Final = "notifications/cancelled"
+URL_DONE: Final = "notifications/elicitation/complete"
+"""2025-11-25 only, and about an elicitation of the same session."""
 
 
 def progress_token(errand_raw: bytes) -> bytes | None:
@@ -63,6 +65,8 @@ class Ear:
             await self._log(inbound)
         elif inbound.method == CANCELLED:
             await self._withdrawn(inbound)
+        elif inbound.method == URL_DONE and hears_of_urls(self.session):
+            await self.tell(inbound.raw)
 
     async def _log(self, inbound: Inbound) -> None:
         level = inbound.params.get("level")
@@ -130,6 +134,11 @@ class Ear:
             for asked in self._asked.values():
                 self.session.questions.forget(asked)
         self._asked.clear()
+
+
+def hears_of_urls(session: Session | None) -> bool:
+    """Whether a client can have been sent to a URL by a backend of its own family, which tells when that is done."""
+    return session is not None and session.era.url_elicitation
 
 
 async def say(backend: Backend, errand: Errand, message: bytes) -> None:

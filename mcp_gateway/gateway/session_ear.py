@@ -12,6 +12,7 @@ from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import Overload
+from mcp_gateway.gateway.ear import URL_DONE, hears_of_urls
 from mcp_gateway.gateway.server_requests import allowed, answer_for
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
@@ -38,6 +39,8 @@ class SessionEar:
             wanted = self.session.log_level
             if wanted is None or level_at_least(str(inbound.params.get("level")), wanted):
                 self.session.mailbox.post(inbound.raw)
+        elif inbound.method == URL_DONE and hears_of_urls(self.session):
+            self.session.mailbox.post(inbound.raw)
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         session = self.session

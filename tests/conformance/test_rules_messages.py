@@ -491,3 +491,29 @@ async def test_s1_12_statuses_follow_the_code_on_the_modern_face_only(
     async with scripted_gateway(complete(V2026_07_28, prompts__get=refusing(code))) as where:
         assert (await where.modern("prompts/get", {"name": "ask"})).status == status
         assert (await (await where.session()).ask("prompts/get", {"name": "ask"})).status == 200
+
+
+@pytest.mark.parametrize("version, heard", [("2025-11-25", 1), ("2025-06-18", 0)])
+async def test_s1_11_that_a_url_is_done_is_told_to_the_session_it_belongs_to(
+    autojump_clock: MockClock, version: str, heard: int
+) -> None:
+    done = notice("notifications/elicitation/complete", elicitationId="e")
+
+    async def during(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await hear(done)
+        return {"content": []}
+
+    def told(reply: RecordedReply) -> int:
+        return len([one for one in reply.messages if one.get("method") == done.method])
+
+    backend = complete(V2025_11_25, tools__call=during)
+    async with scripted_gateway(backend) as where:
+        session, other = await where.session(version), await where.session(version)
+        streams = [session.stream(), other.stream()]
+        await trio.sleep(1)
+        call = await session.call("read")
+        assert (told(call), told(await where.modern(CALL, {"name": "read"}))) == (heard, 0)
+        await trio.sleep(2)
+        await next(link for link in backend.open_links[1:] if link.stream is not None).say(done)
+        await trio.sleep(1)
+        assert [told(stream) for stream in streams] == [heard, 0]
