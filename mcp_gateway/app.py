@@ -221,6 +221,7 @@ class Program:
         gateway.end_streams()
         with trio.move_on_after(spec.grace_s):
             await self._unless_hurried(_finished, gateway, served)
+        garbage.leave_the_rest()
         cancelled = gateway.calls.cancel_all(Cause.DRAIN)
         with trio.move_on_after(CANCEL_S):
             await _finished(gateway, served)

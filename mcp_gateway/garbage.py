@@ -19,3 +19,8 @@ def spare_the_loop() -> None:
     """Set the collector up for serving; called once, when everything is imported."""
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
+
+
+def leave_the_rest() -> None:
+    """Look no more: a process that ends in seconds gives everything back at once."""
+    gc.disable()
