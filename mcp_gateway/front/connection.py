@@ -52,6 +52,7 @@ class Connection(TCPServer):
         self._timings = timings
         self._socket = stream.socket
         self._served_before = False
+        self._over = False
 
     def cut(self) -> None:
         """Close the socket now, whatever is being sent; the request's task learns that the client is gone."""
@@ -88,9 +89,13 @@ class Connection(TCPServer):
         A client that closes only its sending half counts as gone; HTTP clients that wait do not do that.
         """
         await super()._read_data()
+        self._over = True
         self.cut()
+        await self.idle_task.stop()  # or the connection would count, and hold its place, for all of keep_alive_s
 
     async def _idle_timeout(self) -> None:
+        if self._over:  # its last request outlived the client
+            return
         patience_s = self._timings.keep_alive_s if self._served_before else self._timings.head_s
         self._served_before = True
         with trio.move_on_after(patience_s):

@@ -11,7 +11,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from mcp_gateway.front.connection import Timings
 from mcp_gateway.front.server import bind, serve_asgi
 from mcp_gateway.gateway.entrance import Reply, Request
-from tests.support.front import Wire, open_front
+from tests.support.front import Front, Wire, open_front
 
 pytestmark = pytest.mark.wire
 
@@ -84,6 +84,26 @@ async def test_an_idle_connection_is_closed_after_its_time() -> None:
         assert (await wire.answer())[0] == 200
         with trio.fail_after(2):
             assert await wire.closed()
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_client_that_leaves_while_idle_gives_its_place_back_at_once(served: bool) -> None:
+    async with open_front(echo) as front:
+        wire = await front.dial()
+        if served:
+            await wire.post()
+            assert (await wire.answer())[0] == 200
+        assert await counted(front, 1)
+        await wire.close()
+        assert await counted(front, 0)
+
+
+async def counted(front: Front, connections: int) -> bool:
+    """Whether so many connections are open before long."""
+    with trio.move_on_after(1):
+        while front.admission.open != connections:
+            await trio.sleep(0.01)  # noqa: ASYNC110  # a counter has no event
+    return front.admission.open == connections
 
 
 @pytest.mark.parametrize("chunked", [pytest.param(False, id="announced"), pytest.param(True, id="chunked")])
