@@ -9,12 +9,13 @@ Spec: design 3.4.
 """
 
 import logging
+import math
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -105,8 +106,16 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
         metrics.readings.log_lines_dropped = lambda: lines.dropped
         program = Program(options=options, spec=Cell(spec), metrics=metrics)
         where = Addresses(public=addresses(public)[0], admin=addresses(admin)[0])
+        _note_proxies(os.environ)
         await program.run(public, admin, where, task_status)
     return 0
+
+
+def _note_proxies(environ: Mapping[str, str]) -> None:
+    """Say once that nobody uses these, without their values, which may hold passwords (design section 6)."""
+    found = sorted(name for name in environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy"))
+    if found:
+        logger.info("proxies of the environment are ignored", extra={"variables": found, "instead": "servers[].proxy"})
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -187,8 +196,8 @@ class Program:
         where: Addresses,
         task_status: trio.TaskStatus[Addresses],
     ) -> None:
-        limits, drain = self.spec.value.limits, self.spec.value.drain
-        admission = Admission(bound=cap_connections(limits.connections, raise_fd_limit()))
+        open_files = raise_fd_limit()
+        admission = Admission(bound=cap_connections(self.spec.value.limits.connections, open_files))
         status.watch_connections(admission)
         loopback = is_loopback_bind(sockets)
         front = FrontApp(
@@ -201,15 +210,24 @@ class Program:
         )
         served = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                _serve_public, front, sockets, self.drain, drain.grace_s, admission, served, name="public server"
-            )
+            nursery.start_soon(_serve_public, front, sockets, self.drain, admission, served, name="public server")
+            nursery.start_soon(self._bound_connections, admission, open_files, name="bound connections")
             logger.info("serving", extra={"public": where.public, "admin": where.admin})
             task_status.started(where)
             await self.drain.begun.wait()
+            drain = self.spec.value.drain
             _start_watchdog(drain.settle_s + drain.grace_s + CANCEL_S + GOODBYE_S + ADMIN_S + WATCHDOG_S)
             await self._drain(gateway, fleet, served)
             nursery.cancel_scope.cancel("drained")
+
+    async def _bound_connections(self, admission: Admission, open_files: int | None) -> None:
+        """Keep the bound at ``limits.connections``; a lower one cuts nobody."""
+        version, limits = self.spec.version, self.spec.value.limits
+        while True:
+            version, spec = await self.spec.changed(version)
+            if spec.limits.connections != limits.connections:
+                admission.bound = cap_connections(spec.limits.connections, open_files)
+            limits = spec.limits
 
     async def _drain(self, gateway: Gateway, fleet: Fleet, served: trio.Event) -> None:
         """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4. ``served``: no client is connected."""
@@ -257,14 +275,13 @@ async def _finished(gateway: Gateway, served: trio.Event) -> None:
 
 
 async def _serve_public(
-    front: FrontApp, sockets: Sockets, drain: Drain, grace_s: float, admission: Admission, served: trio.Event
+    front: FrontApp, sockets: Sockets, drain: Drain, admission: Admission, served: trio.Event
 ) -> None:
-    graceful_s = grace_s + CANCEL_S + GOODBYE_S  # our scopes decide, never the server's patience
     await serve_asgi(
         front,
         sockets=sockets,
         shutdown_trigger=drain.closing.wait,
-        graceful_timeout_s=graceful_s,
+        graceful_timeout_s=math.inf,  # the drain's scopes decide, never the server's patience
         admission=admission,
     )
     served.set()

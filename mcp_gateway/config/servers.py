@@ -6,6 +6,7 @@ Invariant: whatever is returned for an entry without mistakes can be connected t
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -136,6 +137,8 @@ def _target(fields: Fields, desktop: bool) -> HttpTarget | StdioTarget:
     elif not fields.has("url") and not fields.has("command"):
         fields.item.wrong("needs either url or command")
     if fields.has("command") and not fields.has("url"):
+        if sys.platform == "win32":
+            fields.refuse("command", "child processes are not supported on Windows; use url")
         for key in _HTTP_ONLY:
             fields.refuse(key, f"{key} is for servers with url; a child process has no HTTP headers or connections")
         return _stdio_target(fields, desktop)

@@ -1,6 +1,7 @@
 """Every mistake in a configuration is found at once, with its path and line."""
 
 import json
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -591,4 +592,13 @@ def test_the_message_names_the_file_in_every_line() -> None:
     assert str(refused.value).splitlines() == [
         "gateway.yaml: line 2: a: unknown key",
         "gateway.yaml: line 3: b: unknown key",
+    ]
+
+
+def test_a_child_process_is_a_mistake_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ConfigError) as refused:
+        read_spec("servers: [{name: a, command: [x]}]", "f", {}, lambda name: b"")
+    assert [mistake.what for mistake in refused.value.mistakes] == [
+        "child processes are not supported on Windows; use url"
     ]

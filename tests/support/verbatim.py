@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 import attrs
+import trio
 
 from tests.support.raw_http import RawConnection, RawRequest, event, response, result
 
@@ -29,6 +30,8 @@ class Verbatim:
     """What follows the id in the response to a call, raw."""
     notices: tuple[bytes, ...] = ()
     """Raw messages before that answer; ``TOKEN`` stands for the call's progress token."""
+    delay_s: float = 0.0
+    """How long a call takes."""
     headers: bytes = b""
     """More header lines with each answer."""
     requests: list[RawRequest] = attrs.field(factory=list)
@@ -67,6 +70,7 @@ class Verbatim:
                 await connection.send_json(result(rpc_id), extra=self.headers)
 
     async def _call(self, connection: RawConnection, rpc_id: int) -> None:
+        await trio.sleep(self.delay_s)
         whole = b'{"jsonrpc":"2.0","id":%d,%b}' % (rpc_id, self.answer)
         if not self.notices:
             await connection.send_json(whole, extra=self.headers)

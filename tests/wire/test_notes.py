@@ -1,12 +1,16 @@
-"""What only a real backend can show of the metrics: answers that come too late."""
+"""What only a real backend or the whole program can show: late answers, ignored proxies, a bound that is reloaded."""
 
+import json
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 import trio
 
 from tests.support import peers
-from tests.support.gateway import running_gateway
+from tests.support.gateway import gateway_process, running_gateway
+from tests.support.raw_http import serve_raw
+from tests.support.verbatim import Verbatim
 
 pytestmark = [pytest.mark.wire]
 
@@ -26,3 +30,51 @@ async def test_an_answer_to_a_cancelled_call_is_counted() -> None:
         with trio.fail_after(5):
             while b'late_answers_total{server="tardy"} 1.0' not in running.metrics.render():  # noqa: ASYNC110  # a metric has no event
                 await trio.sleep(0.02)
+
+
+async def test_proxies_of_the_environment_are_ignored_and_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:9")
+    monkeypatch.setenv("all_proxy", "")
+    async with gateway_process({"servers": []}) as process:
+        assert process.log.count(b"proxies of the environment are ignored") == 1
+        assert b"HTTPS_PROXY" in process.log
+        assert b"hunter2" not in process.log
+
+
+async def test_the_bound_of_connections_follows_the_file() -> None:
+    async with gateway_process({"servers": [], "limits": {"connections": 1}}) as process:
+        where = urlsplit(process.url)
+
+        async def status() -> int:
+            async with process.client2025() as client:
+                return (await client.http("GET")).status
+
+        async with await trio.open_tcp_stream(where.hostname or "", where.port or 0):
+            assert await status() == 503
+            process.config.write_text(json.dumps({"servers": [], "limits": {"connections": 5}}))
+            with trio.fail_after(5):
+                while await status() == 503:  # noqa: ASYNC110  # another process: it can only be asked again
+                    await trio.sleep(0.05)
+
+
+@pytest.mark.slow
+async def test_a_grace_that_was_raised_by_a_reload_holds_for_connections_too() -> None:
+    slow = Verbatim(modern=False, delay_s=5)
+    async with serve_raw(slow) as backend, trio.open_nursery() as nursery:
+        config = {"servers": [{"name": "v", "url": backend.url, "protocol": "2025-11-25"}], "drain": {"grace": "0s"}}
+        async with gateway_process(config) as process, process.client2025() as client:
+            await client.initialize()
+            process.config.write_text(json.dumps({**config, "drain": {"grace": "20s"}}))
+            with trio.fail_after(5):
+                while b"configuration loaded" not in process.log:  # noqa: ASYNC110  # another process
+                    await trio.sleep(0.05)
+            answers: list[object] = []
+
+            async def call() -> None:
+                answers.append((await client.call("v_t"))["result"])
+
+            nursery.start_soon(call)
+            while not slow.calls:  # noqa: ASYNC110  # kept by a script that has no event for it
+                await trio.sleep(0.01)
+            assert await process.stop(within_s=15) == 0
+            assert answers == [{"content": []}]
