@@ -23,15 +23,15 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound
 from mcp_gateway.cell import Cell
 from mcp_gateway.errors import GatewayError, Overload
-from mcp_gateway.gateway.calls import Call, CallClock, why_ended
-from mcp_gateway.gateway.ear import Ear, say
+from mcp_gateway.gateway.calls import Call, CallClock, Cause, why_ended
+from mcp_gateway.gateway.ear import CANCELLED, Ear, say
 from mcp_gateway.gateway.errand import Errand, Outcome
 from mcp_gateway.gateway.ledger import Ledger
 from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.relay import Relay
 from mcp_gateway.gateway.server_requests import CAPABILITY, allowed
 from mcp_gateway.protocol import jsonrpc, splice, translate
-from mcp_gateway.protocol.splice import Edits, Remove
+from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
 from mcp_gateway.sessions.signed import Purpose, Signer
 from mcp_gateway.values import JsonObject
@@ -45,6 +45,16 @@ MAX_PARKED: Final = 1000
 MAX_QUESTIONS: Final = 64
 USER_REJECTED: Final = -1
 """What a backend is told when nobody answers its sampling or roots request."""
+
+
+@attrs.frozen(kw_only=True)
+class _Question:
+    """What a backend wants to know."""
+
+    method: str
+    id_raw: bytes
+    request: bytes
+    """As the client gets it: one value of ``inputRequests``."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -66,7 +76,7 @@ class ParkedCall:
     """Whether a request of the client waits for this call right now."""
     left_at: float = 0.0
     outcome: Outcome | GatewayError | None = None
-    _questions: dict[str, Inbound] = attrs.field(factory=dict)
+    _questions: "dict[str, _Question]" = attrs.field(factory=dict)
     _next: int = 1
     _answered: bytes = b""
     """The request id the outcome is written for; a later retry needs its own in it."""
@@ -77,10 +87,11 @@ class ParkedCall:
         try:
             with self.call.scope:
                 self.clock.start()
+                era = self.relay.era(self.backend)
                 answer = await self.relay.fetch(self.errand, self.backend, self.hear, self.clock)
-                era = self.backend.snapshot.era or self.errand.client
-                self.outcome = await self.relay.outcome(self.errand, era, answer)
-                self._answered = self.errand.message.id_raw
+                errand = self.errand  # a retry may bring another while the answer is reshaped
+                self.outcome = await self.relay.outcome(errand, era, answer)
+                self._answered = errand.message.id_raw
         except GatewayError as error:
             self.ledger.failed(error, self.backend.key)
             self.outcome = error
@@ -92,6 +103,8 @@ class ParkedCall:
             await self._decline()
 
     def _cut(self) -> GatewayError:
+        if not self.call.scope.cancelled_caught:  # neither the deadline nor the client: the backend ends its calls
+            self.call.cause = self.call.cause or Cause.REMOVED
         error = why_ended(self.call, self.clock, self.backend.key)
         self.ledger.failed(error, self.backend.key)
         self.ledger.cut(self.call, error, closes=False)  # only 2025 backends ask, and they get a notice
@@ -99,18 +112,32 @@ class ParkedCall:
 
     async def hear(self, inbound: Inbound) -> None:
         """Like any call's ear, but a question waits here for the client's retry."""
-        if inbound.id_raw is None or inbound.method not in CAPABILITY:
+        if inbound.method == CANCELLED:
+            self._withdraw(splice.value_at(inbound.raw, ("params", "requestId")))
+        elif inbound.id_raw is None or inbound.method not in CAPABILITY:
             await self.ear.hear(inbound)
-            return
-        if not allowed(inbound.method, inbound.params, self.errand.capabilities) or (
+        elif not allowed(inbound.method, inbound.params, self.errand.capabilities) or (
             len(self._questions) >= MAX_QUESTIONS
         ):
             await self.ear.refuse(inbound.id_raw, f"the client cannot do {inbound.method}")
-            return
-        self._questions[f"k{self._next}"] = inbound
-        self._next += 1
-        self.clock.pause()
-        self._signal()
+        else:
+            self._questions[f"k{self._next}"] = self._question(inbound, inbound.id_raw)
+            self._next += 1
+            self.clock.pause()
+            self._signal()
+
+    def _question(self, inbound: Inbound, id_raw: bytes) -> "_Question":
+        uri_map = self.errand.target.uri_map
+        params = splice.value_at(inbound.raw, ("params",))
+        request = translate.input_request(inbound.method, params, uri_map=uri_map.out if uri_map is not None else None)
+        return _Question(method=inbound.method, id_raw=id_raw, request=request)
+
+    def _withdraw(self, id_raw: bytes | None) -> None:
+        """The backend no longer wants to know."""
+        key = next((key for key, question in self._questions.items() if question.id_raw == id_raw), None)
+        if key is not None:
+            del self._questions[key]
+            self.clock.resume()
 
     def attach(self, errand: Errand, outlet: Outlet) -> None:
         """The client came back with a new request: what happens next is for that one."""
@@ -125,10 +152,13 @@ class ParkedCall:
 
     async def settled(self) -> Outcome | GatewayError | None:
         """Wait for the outcome (returned) or for a question (None)."""
-        while self.outcome is None and not self._questions:
-            await self._event.wait()
-        if self.outcome is None:
-            await trio.sleep(GATHER_S)
+        while self.outcome is None:
+            if self._questions:
+                await trio.sleep(GATHER_S)
+                if self._questions:  # not withdrawn meanwhile
+                    break
+            else:
+                await self._event.wait()
         id_raw = self.errand.message.id_raw
         if isinstance(self.outcome, Outcome) and self._answered != id_raw:
             return attrs.evolve(self.outcome, body=splice.rewrite(self.outcome.body, {"id": id_raw}))
@@ -136,23 +166,18 @@ class ParkedCall:
 
     def input_required(self, state: str) -> bytes:
         """The interim result: every open question, and the state that finds this call again."""
-        uri_map = self.errand.target.uri_map
-        map_uri = uri_map.out if uri_map is not None else None
-        requests: dict[str | int, bytes | Remove | Edits] = {
-            key: translate.input_request(question.method, splice.value_at(question.raw, ("params",)), uri_map=map_uri)
-            for key, question in self._questions.items()
-        }
+        requests: Edits = {key: question.request for key, question in self._questions.items()}
         result = splice.rewrite(b'{"resultType":"input_required"}', {"inputRequests": splice.rewrite(b"{}", requests)})
         return splice.rewrite(result, {"requestState": jsonrpc.dumps(state)})
 
-    async def answer(self, raw_responses: bytes | None) -> None:
+    async def answer(self, raw_responses: bytes) -> None:
         """Give the backend what the client answered; unknown keys are ignored, missing ones stay open."""
-        for member in splice.members(raw_responses) if raw_responses else ():
+        for member in splice.members(raw_responses):
             question = self._questions.pop(member.key, None)
-            if question is None or question.id_raw is None:
+            if question is None:
                 continue
             self.clock.resume()
-            raw = (raw_responses or b"")[member.value_start : member.value_end]
+            raw = raw_responses[member.value_start : member.value_end]
             await say(self.backend, self.errand, jsonrpc.render_result(question.id_raw, raw))
 
     async def _decline(self) -> None:
@@ -161,8 +186,7 @@ class ParkedCall:
             return
         with trio.move_on_after(GOODBYE_S, shield=True):
             for question in list(self._questions.values()):
-                if question.id_raw is not None:
-                    await say(self.backend, self.errand, declined(question.method, question.id_raw))
+                await say(self.backend, self.errand, declined(question.method, question.id_raw))
         self._questions.clear()
 
     def _signal(self) -> None:

@@ -42,6 +42,8 @@ LAST_PAUSE_S: Final = 0.25
 """Pauses before a retry that carries only requestState."""
 THREADS: Final = 2
 
+_IS_ERROR: Final = (b'"isError":true', b'"isError": true')
+
 _MODERN_STATUS: Final = {-32700: 400, -32600: 400, -32601: 404, -32020: 400, -32021: 400, -32022: 400}
 
 
@@ -65,19 +67,28 @@ class Relay:
         """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer.
 
         ``clock`` is told how far it gets.
+
+        Raises:
+            BackendError: also for words of the backend that cannot be passed on.
+            MalformedMessage: the client's own request cannot be passed on.
         """
-        era = self._era(backend)
+        era = self.era(backend)
         await self.levels.ensure(backend, errand.caller, errand.log_level)
         outgoing = Outgoing(
             method=errand.method,
             render=Rendering(errand=errand, era=era, extra=extra or {}, begun=clock.begin).render,
             headers=self._headers(errand, backend, era),
         )
-        answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue)
-        if era.modern and errand.method == "tools/call" and mismatches(answer):
-            again = await self._headers_anew(errand, backend, era)
-            if again != outgoing.headers:
-                return await backend.exchange(errand.caller, attrs.evolve(outgoing, headers=again), hear, clock.queue)
+        try:
+            answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue)
+            if era.modern and errand.method == "tools/call" and mismatches(answer):
+                again = attrs.evolve(outgoing, headers=await self._headers_anew(errand, backend, era))
+                if again.headers != outgoing.headers:
+                    return await backend.exchange(errand.caller, again, hear, clock.queue)
+        except RemoteFault as fault:
+            if not clock.sent:
+                raise
+            raise broken(errand, Executed.UNKNOWN, fault) from fault
         return answer
 
     async def _headers_anew(self, errand: Errand, backend: Backend, era: Era) -> tuple[Header, ...]:
@@ -98,17 +109,19 @@ class Relay:
         Raises:
             BackendError: the backend could not do its part.
         """
-        era = self._era(backend)
+        era = self.era(backend)
         extra: Edits = {}
         pause_s = FIRST_PAUSE_S
         for _ in range(MAX_ROUNDS):
             answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra)
-            parts = jsonrpc.answer_parts(answer.raw)
-            if errand.client.modern or not era.modern or parts.is_error or not wants_input(errand, parts.result):
+            asked = self._asked(errand, era, answer)
+            if asked is None:
                 return await self.outcome(errand, era, answer)
-            asked = read_input_required(parts.result)
             if asked.requests:
-                answers = await Questionnaire(ear=ear, requests=asked.requests).ask()
+                try:
+                    answers = await Questionnaire(ear=ear, requests=asked.requests).ask()
+                except RemoteFault as fault:
+                    raise broken(errand, Executed.UNKNOWN, fault) from fault
                 if isinstance(answers, Outcome):
                     return answers
                 extra = {"inputResponses": answers}
@@ -120,6 +133,17 @@ class Relay:
         raise BackendProtocol(
             backend=backend.key, executed=Executed.UNKNOWN, why=f"asked for input more than {MAX_ROUNDS} times"
         )
+
+    def _asked(self, errand: Errand, era: Era, answer: Answer) -> "InputRequired | None":
+        """What a 2026 backend wants to know of a 2025 client; None when the answer is final."""
+        if errand.client.modern or not era.modern:
+            return None
+        try:
+            parts = jsonrpc.answer_parts(answer.raw)
+            interim = not parts.is_error and wants_input(errand, parts.result)
+            return read_input_required(parts.result) if interim else None
+        except RemoteFault as fault:
+            raise broken(errand, Executed.UNKNOWN, fault) from fault
 
     def stamped(self, result: bytes) -> bytes:
         """A modern result of our own, with who we are in its metadata."""
@@ -136,19 +160,15 @@ class Relay:
         return self.outcome_now(errand, era, answer)
 
     def outcome_now(self, errand: Errand, era: Era, answer: Answer) -> Outcome:
-        """The same without waiting; pure."""
-        parts = jsonrpc.answer_parts(answer.raw)
-        id_raw = errand.message.id_raw
-        if parts.is_error:
-            error = translate.error(
-                parts.result, method=errand.method, client=errand.client, backend=era, uri=errand.uri
-            )
-            if errand.client.modern and error_code(error) == URL_ELICITATION:
-                return self._urls_first(errand, error)
-            code = error_code(error)
-            body = error_response(id_raw, error)
-            return Outcome(status=status_for(errand.client, code), body=body, label="error")
+        """The same without waiting; pure.
+
+        Raises:
+            BackendProtocol: the answer is not one that can be passed on.
+        """
         try:
+            parts = jsonrpc.answer_parts(answer.raw)
+            if parts.is_error:
+                return self._error(errand, era, parts.result)
             result = translate.result(
                 errand.method,
                 parts.result,
@@ -158,9 +178,19 @@ class Relay:
                 uri_map=errand.target.uri_map.out if errand.target.uri_map is not None else None,
             )
         except RemoteFault as fault:
-            raise BackendProtocol(backend=errand.target.backend, executed=Executed.YES, why=fault.what) from fault
-        label = "tool_error" if b'"isError":true' in parts.result[-64:] else "ok"
-        return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label=label)
+            raise broken(errand, Executed.YES, fault) from fault
+        # Only a label: a result that holds another result with such a member is counted as its error, too.
+        failed = any(spelling in parts.result for spelling in _IS_ERROR)
+        body = jsonrpc.render_result(errand.message.id_raw, result)
+        return Outcome(status=200, body=body, label="tool_error" if failed else "ok")
+
+    def _error(self, errand: Errand, era: Era, error_raw: bytes) -> Outcome:
+        error = translate.error(error_raw, method=errand.method, client=errand.client, backend=era, uri=errand.uri)
+        code = error_code(error)
+        if errand.client.modern and code == URL_ELICITATION:
+            return self._urls_first(errand, error)
+        body = error_response(errand.message.id_raw, error)
+        return Outcome(status=status_for(errand.client, code), body=body, label="error")
 
     def _urls_first(self, errand: Errand, error: bytes) -> Outcome:
         """A 2025-11-25 backend's "open these URLs first" as what 2026 has for it; the retry is the call itself.
@@ -181,7 +211,12 @@ class Relay:
         result = self.stamped(splice.rewrite(b'{"resultType":"input_required"}', interim))
         return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label="input_required")
 
-    def _era(self, backend: Backend) -> Era:
+    def era(self, backend: Backend) -> Era:
+        """The era in which a backend is spoken to now.
+
+        Raises:
+            BackendDown, BackendProtocol: it is not known.
+        """
         era = backend.snapshot.era
         if era is None:
             backend.check_open()
@@ -220,7 +255,6 @@ class Rendering:
 
     def render(self, upstream_id: int) -> bytes:
         """The whole JSON-RPC request under ``upstream_id``."""
-        self.begun()
         id_raw = b"%d" % upstream_id
         wants_progress = progress_token(self.errand.message.raw) is not None
         identity = self.errand.caller.identity
@@ -236,7 +270,9 @@ class Rendering:
                 log_level=self._log_level,
             ),
         )
-        return splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
+        request = splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
+        self.begun()
+        return request
 
 
 @attrs.frozen(kw_only=True)
@@ -245,6 +281,11 @@ class InputRequired:
 
     requests: JsonObject
     state: bytes | None
+
+
+def broken(errand: Errand, executed: Executed, fault: RemoteFault) -> BackendProtocol:
+    """What a backend said cannot be passed on: its fault, never the client's."""
+    return BackendProtocol(backend=errand.target.backend, executed=executed, why=fault.what)
 
 
 def forwarded_headers(errand: Errand, backend: Backend) -> tuple[Header, ...]:

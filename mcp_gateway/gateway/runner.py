@@ -147,9 +147,15 @@ class Runner:
         try:
             with call.scope:
                 clock.start()
-                parked = await self._begin_or_resume(errand, outlet, backend, realm)
-                if parked is None:
-                    return self._state_refused(errand)
+                if "requestState" not in errand.message.params:
+                    backend.check_open()
+                    await backend.link_for(errand.caller)
+                    parked = self._park(errand, outlet, backend)
+                else:
+                    parked = self._resumed(errand, outlet, realm)
+                    if parked is None:
+                        return self._state_refused(errand)
+                    await parked.answer(splice.value_at(errand.message.raw, ("params", "inputResponses")) or b"{}")
                 call.scope.deadline = math.inf  # from here on the parked call's own clock counts
                 result = await parked.settled()
                 settled = True
@@ -163,16 +169,14 @@ class Runner:
             return failure(errand.message.id_raw, why_ended(call, parked.clock, backend.key), backend.key)
         return self._told(parked, result, errand, realm)
 
-    async def _begin_or_resume(self, errand: Errand, outlet: Outlet, backend: Backend, realm: str) -> ParkedCall | None:
-        state = errand.message.params.get("requestState")
-        if state is None:
-            backend.check_open()
-            await backend.link_for(errand.caller)
-            return self._park(errand, outlet, backend)
-        parked = self.parking.open(state, realm, binding_of(errand))
+    def _resumed(self, errand: Errand, outlet: Outlet, realm: str) -> ParkedCall | None:
+        """The call that the client comes back to; None when it must not."""
+        params = errand.message.params
+        if not isinstance(params.get("inputResponses", {}), dict):
+            return None
+        parked = self.parking.open(params.get("requestState"), realm, binding_of(errand))
         if parked is not None:
             parked.attach(errand, outlet)
-            await parked.answer(splice.value_at(errand.message.raw, ("params", "inputResponses")))
         return parked
 
     def _park(self, errand: Errand, outlet: Outlet, backend: Backend) -> ParkedCall:
@@ -191,7 +195,11 @@ class Runner:
             ledger=self.ledger,
         )
         self.parking.admit(parked)
-        backend.start_in_session(errand.caller, f"parked:{errand.method}", parked.run)
+        try:
+            backend.start_in_session(errand.caller, f"parked:{errand.method}", parked.run)
+        except GatewayError:
+            self.parking.forget(parked)
+            raise
         return parked
 
     def _told(self, parked: ParkedCall, result: Outcome | GatewayError | None, errand: Errand, realm: str) -> Outcome:

@@ -18,7 +18,7 @@ from mcp_gateway.backends.connector import Connection, Verdict
 from mcp_gateway.backends.observer import Silent
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Outgoing
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, HttpTarget, ServerSpec, StdioTarget, Timeouts
-from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed
+from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed, GatewayError
 from mcp_gateway.protocol.eras import V2025_11_25, Era
 from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
@@ -250,7 +250,7 @@ class ScriptedLink:
 
     async def _answer(self, method: str, params: JsonObject, hear: Hear) -> JsonObject:
         answer: JsonObject | None = None
-        failure: BackendError | None = None
+        failure: GatewayError | None = None
 
         async def work() -> None:
             nonlocal answer, failure
@@ -260,7 +260,7 @@ class ScriptedLink:
                 answer = {"result": await self.backend.answer(self, method, params, hear)}
             except Refusal as refusal:
                 answer = {"error": refusal.error}
-            except BackendError as error:
+            except GatewayError as error:
                 failure = error
             nursery.cancel_scope.cancel("answered")
 
