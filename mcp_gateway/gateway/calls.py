@@ -99,7 +99,9 @@ class CallClock:
 
     def resume(self) -> None:
         """One question to the client is answered (or given up)."""
-        self._waiting = max(0, self._waiting - 1)
+        if not self._waiting:
+            return
+        self._waiting -= 1
         if not self._waiting:
             self._call_at = trio.current_time() + self._call_left_s
         self._apply()

@@ -85,6 +85,9 @@ class Ear:
         if self.session is None or not allowed(inbound.method, inbound.params, self.errand.capabilities):
             await self.refuse(id_raw, f"the client cannot do {inbound.method}")
             return
+        if id_raw in self._asked:
+            await self.refuse(id_raw, "this id is taken by an open request")
+            return
         try:
             await self._ask(self.session.questions, inbound, id_raw)
         except Overload as full:

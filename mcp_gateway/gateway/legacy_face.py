@@ -70,6 +70,8 @@ class LegacyFace:
             return
         outlet = self._outlet(request, reply, session)
         session.calls[message.id] = call
+        if session.ended:  # between the look-up and here: one message of a batch ended it for the others
+            call.cancel(Cause.SESSION)
         try:
             outcome = await self._outcome(request, place, session, message, call, outlet)
         finally:

@@ -53,7 +53,13 @@ class LogLevels:
         outgoing = Outgoing(
             method=METHOD, render=lambda number: jsonrpc.render_request(b"%d" % number, METHOD, params), control=True
         )
+        settled = False
         try:
             await link.exchange(outgoing, _ignore)
+            settled = True
         except GatewayError as error:
+            settled = True
             logger.debug("log level not set", extra={"backend": backend.key, "why": str(error)})
+        finally:
+            if not settled:  # cancelled: the next caller tells it again
+                self._told.pop(link, None)

@@ -13,12 +13,13 @@ import secrets
 import attrs
 import trio
 
+from mcp_gateway.errors import Overload
 from mcp_gateway.gateway.ear import Ear
 from mcp_gateway.gateway.errand import Outcome, error_response
 from mcp_gateway.gateway.server_requests import OnAnswer, allowed
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.splice import Edits, Remove
-from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
+from mcp_gateway.protocol.wire_errors import INTERNAL, METHOD_NOT_FOUND
 from mcp_gateway.values import JsonObject, JsonValue
 
 
@@ -43,15 +44,17 @@ class Questionnaire:
                 method, params = _read_request(request)
                 if not allowed(method, params, self.ear.errand.capabilities):
                     return self._refused(METHOD_NOT_FOUND, f"the client cannot do {method}")
+                raw = self._params(method, params)
                 question = session.questions.ask(self._collector(key, method))
                 asked.append(question)
-                raw = self._params(method, params)
                 message = jsonrpc.render_request(jsonrpc.dumps(question), method, raw)
                 self.ear.clock.pause()
                 if not await self.ear.tell(message):
                     return self._refused(METHOD_NOT_FOUND, "the client has no stream to be asked on")
             while len(self._answers) < len(self.requests) and self._failure is None:
                 await self._progress.wait()
+        except Overload as full:
+            return self._refused(INTERNAL, str(full))
         finally:
             for question in asked:
                 if session.questions.forget(question):

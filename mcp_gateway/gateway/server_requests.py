@@ -34,29 +34,53 @@ CAPABILITY: Final[Mapping[str, str]] = MappingProxyType(
 OnAnswer: TypeAlias = Callable[[jsonrpc.RpcResponse], Awaitable[None]]
 
 
+Origin: TypeAlias = tuple[str, bytes]
+"""The backend that asks outside any call, and the raw id under which it asks."""
+
+
+@attrs.frozen
+class _Question:
+    on_answer: OnAnswer
+    origin: Origin | None
+
+
 @attrs.define(eq=False)
 class ServerRequests:
     """The open questions to one client."""
 
-    _open: dict[str, OnAnswer] = attrs.field(factory=dict)
+    _open: dict[str, _Question] = attrs.field(factory=dict)
     _prefix: str = attrs.field(factory=lambda: f"gw-{secrets.token_hex(6)}")
     _next: int = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(self, on_answer: OnAnswer) -> str:
+    def ask(self, on_answer: OnAnswer, origin: Origin | None = None) -> str:
         """Reserve an id of our own; ``on_answer`` gets the client's response.
 
+        Args:
+            origin: given where no call waits for the answer. Nothing ends such a question but its answer or its
+                backend, so at the bound the oldest of them makes room.
         Raises:
             Overload: too many questions are open.
         """
-        if len(self._open) >= MAX_OPEN:
+        if len(self._open) >= MAX_OPEN and not self._drop_oldest():
             raise Overload(bound="open server requests per session", limit=MAX_OPEN)
         request_id = f"{self._prefix}-{self._next}"
         self._next += 1
-        self._open[request_id] = on_answer
+        self._open[request_id] = _Question(on_answer, origin)
         return request_id
+
+    def _drop_oldest(self) -> bool:
+        oldest = next((asked for asked, question in self._open.items() if question.origin is not None), None)
+        return oldest is not None and self.forget(oldest)
+
+    def withdraw(self, origin: Origin) -> str | None:
+        """The backend no longer wants to know; under which id its question went down, if it is open."""
+        asked = next((asked for asked, question in self._open.items() if question.origin == origin), None)
+        if asked is not None:
+            self.forget(asked)
+        return asked
 
     def forget(self, request_id: str) -> bool:
         """The question is moot; a later answer is ignored. Whether it was open."""
@@ -64,10 +88,10 @@ class ServerRequests:
 
     async def deliver(self, response: jsonrpc.RpcResponse) -> bool:
         """Hand an answer to whoever asked; False for an id nobody waits for."""
-        on_answer = self._open.pop(response.id, None) if isinstance(response.id, str) else None
-        if on_answer is None:
+        question = self._open.pop(response.id, None) if isinstance(response.id, str) else None
+        if question is None:
             return False
-        await on_answer(response)
+        await question.on_answer(response)
         return True
 
 

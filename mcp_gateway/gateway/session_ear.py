@@ -12,7 +12,7 @@ from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import Overload
-from mcp_gateway.gateway.ear import URL_DONE, hears_of_urls
+from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
 from mcp_gateway.gateway.server_requests import allowed, answer_for
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
@@ -41,6 +41,8 @@ class SessionEar:
                 self.session.mailbox.post(inbound.raw)
         elif inbound.method == URL_DONE and hears_of_urls(self.session):
             self.session.mailbox.post(inbound.raw)
+        elif inbound.method == CANCELLED:
+            self._withdrawn(inbound)
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         session = self.session
@@ -54,13 +56,20 @@ class SessionEar:
         why = f"the client cannot do {inbound.method}"
         if session.streams and allowed(inbound.method, inbound.params, session.capabilities):
             try:
-                asked = session.questions.ask(on_answer)
+                asked = session.questions.ask(on_answer, (self.key, id_raw))
             except Overload as full:
                 why = str(full)
             else:
                 session.mailbox.post(splice.rewrite(inbound.raw, {"id": jsonrpc.dumps(asked)}))
                 return
         await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
+
+    def _withdrawn(self, inbound: Inbound) -> None:
+        """The backend no longer wants to know: take the question back from the client."""
+        asked = self.session.questions.withdraw((self.key, jsonrpc.dumps(inbound.params.get("requestId"))))
+        if asked is not None:
+            params = jsonrpc.dumps({**inbound.params, "requestId": asked})
+            self.session.mailbox.post(jsonrpc.render_notification(CANCELLED, params))
 
     async def _respond(self, message: bytes) -> None:
         backend = self.fleet.get(self.key)
