@@ -20,10 +20,29 @@ KEPT_STREAMS = 64
 
 @attrs.define(eq=False)
 class ReplayBudget:
-    """Bytes that all sessions together may keep (``limits.replayTotal``)."""
+    """Bytes that all sessions together may keep (``limits.replayTotal``).
+
+    At the bound the session that has been quiet for longest gives up its oldest events, not the one that speaks now.
+    """
 
     total_bytes: int
     used_bytes: int = 0
+    _writers: "OrderedDict[Replay, None]" = attrs.field(factory=OrderedDict)
+    """Who keeps anything; the last to add something stands last."""
+
+    def charge(self, replay: "Replay", size: int) -> None:
+        """``replay``, whose own count is up to date, keeps ``size`` bytes more (or less)."""
+        self.used_bytes += size
+        if not replay.used_bytes:
+            self._writers.pop(replay, None)
+        elif size > 0:
+            self._writers[replay] = None
+            self._writers.move_to_end(replay)
+
+    def trim(self) -> None:
+        """Drop until the bound holds."""
+        while self.used_bytes > self.total_bytes and self._writers:
+            next(iter(self._writers)).drop_oldest()
 
 
 @attrs.define(eq=False)
@@ -119,18 +138,22 @@ class Replay:
 
     def charge(self, size: int) -> None:
         self.used_bytes += size
-        self.budget.used_bytes += size
+        self.budget.charge(self, size)
 
     def trim(self) -> None:
         """Drop oldest first until every bound holds."""
         horizon = trio.current_time() - self.age_s
-        for log in list(self._streams.values()):
-            while log.events and (
-                log.events[0][2] < horizon
-                or self.used_bytes > self.session_bytes
-                or self.budget.used_bytes > self.budget.total_bytes
-            ):
+        for log in self._streams.values():
+            while log.events and log.events[0][2] < horizon:
                 self.charge(-len(log.events.popleft()[1]))
+        while self.used_bytes > self.session_bytes:
+            self.drop_oldest()
+        self.budget.trim()
+
+    def drop_oldest(self) -> None:
+        """Give up the oldest event of all streams."""
+        log = min((log for log in self._streams.values() if log.events), key=lambda log: log.events[0][2])
+        self.charge(-len(log.events.popleft()[1]))
 
     def clear(self) -> None:
         """Give everything back for good (the session ends)."""

@@ -265,7 +265,6 @@ async def test_the_drain_tells_every_backend_before_it_answers_a_client(
             if params["arguments"] == {"slow": True}:
                 with trio.move_on_after(notice_s, shield=True):
                     await trio.sleep_forever()
-        return {}
 
     backend = ScriptedBackend(handlers={"tools/call": handle})
     async with scripted_gateway(backend) as where:

@@ -288,3 +288,12 @@ async def test_a_batch_answers_each_bad_message_by_itself(autojump_clock: MockCl
         assert (await where.send("POST", headers=session.headers(), body=b"[]")).status == 400
         versioned = session.headers(MCP_Protocol_Version="2025-11-25")
         assert (await where.send("POST", headers=versioned, body=body)).status == 400
+
+
+async def test_initialize_cannot_be_cancelled_and_an_unknown_id_is_no_error(autojump_clock: MockClock) -> None:
+    """Invariant 1: "The initialize request MUST NOT be cancelled by clients" (2025-11-25)."""
+    async with scripted_gateway(ScriptedBackend()) as where:
+        session = await where.session()
+        for request_id in (0, "unknown", None, True, 1.5):
+            assert (await session.tell("notifications/cancelled", {"requestId": request_id})).status == 202
+        assert (await session.ask("ping")).result == {}
