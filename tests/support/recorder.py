@@ -41,7 +41,7 @@ class Recorder:
     arrived: int = 0
     """Calls of ``hang`` and ``wait`` so far."""
     running: set[tuple[str, str, int]] = attrs.field(factory=set)
-    """Server, session and id of each call that has no answer yet."""
+    """Server, session (or connection) and id of each call that has no answer yet."""
     told: list[Told] = attrs.field(factory=list)
     sessions: set[str] = attrs.field(factory=set)
     """The open sessions of ``old``."""
@@ -80,7 +80,8 @@ class Recorder:
     async def _one(self, connection: RawConnection, request: RawRequest) -> None:
         name = named(request)
         message = request.json if request.body else {}
-        session = request.headers.get("mcp-session-id", "")
+        # Whose ids they are: of a session, or in the newer era of a connection.
+        session = request.headers.get("mcp-session-id", f"connection-{connection.number}")
         params: dict[str, Any] = message.get("params", {})  # type: ignore[assignment]  # what the gateway sends
         if request.method == "DELETE":
             self.sessions.discard(session)
