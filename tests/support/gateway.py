@@ -43,7 +43,7 @@ READY_S: Final = 15.0
 """A busy machine of two cores starts the peers of a test slowly."""
 STOP_S: Final = 8.0
 _KEY: Final = "a key of the tests, which signs nothing but tests' sessions"
-_SERVING: Final = re.compile(rb"serving.*?public=(\S+).*?admin=(\S+)")
+_SERVING: Final = re.compile(rb'serving.*?public(?:=|":")([^\s"]+).*?admin(?:=|":")([^\s"]+)')
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,7 @@ import trio
 from tests.support import peers
 from tests.support.gateway import gateway_process, running_gateway
 from tests.support.raw_http import serve_raw
-from tests.support.verbatim import Verbatim
+from tests.support.verbatim import SESSION, Verbatim
 
 pytestmark = [pytest.mark.wire]
 
@@ -78,3 +78,39 @@ async def test_a_grace_that_was_raised_by_a_reload_holds_for_connections_too() -
                 await trio.sleep(0.01)
             assert await process.stop(within_s=15) == 0
             assert answers == [{"content": []}]
+
+
+async def test_invariant_3_no_log_line_and_no_page_tells_a_secret() -> None:
+    """The whole program at debug, as JSON: each line of a request carries its ids, none a secret."""
+    verbatim = Verbatim(modern=False)
+    async with serve_raw(verbatim) as backend:
+        entry = {
+            "name": "v",
+            "url": f"{backend.url}?key=url-secret",
+            "protocol": "2025-11-25",
+            "credential": {"value": "Bearer backend-secret"},
+            "headers": {"X-Key": "header-secret"},
+        }
+        config = {"servers": [entry], "sessions": {"signingKeys": [{"value": "signing-secret-of-32-characters!"}]}}
+        flags = ("--log-level", "debug", "--log-format", "json")
+        async with gateway_process(config, *flags) as process, process.client2025() as client:
+            await client.initialize()
+            client.headers |= {"X-Request-Id": "r-77", "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+            client.headers |= {"Authorization": "Bearer client-secret", "Cookie": "cookie-secret=1"}
+            await client.call("v_t", {"password": "argument-secret"})
+            await client.call("v_unknown", {"password": "argument-secret"})
+            pages = []
+            for path in ("/status", "/metrics", "/debug/tasks", "/"):
+                async with process.client2025() as admin:
+                    admin.url = process.admin_url + path
+                    pages.append((await admin.http("GET")).raw)
+            await process.stop()
+            everything = bytes(process.log) + b"".join(pages)
+            for secret in (b"secret", SESSION, client.session_id.encode()):
+                assert secret not in everything, secret
+            lines = [json.loads(line) for line in process.log.splitlines() if line.startswith(b"{")]
+            calls = [line for line in lines if line["message"] == "call"]
+            assert [line["method"] for line in calls] == ["initialize", "tools/call", "tools/call"]
+            assert all(line["request_id"] for line in calls)
+            assert [(line["request_id"], line["trace_id"]) for line in calls[1:]] == [("r-77", "ab" * 16)] * 2
+            assert len({line["session"] for line in calls}) == 1
