@@ -32,3 +32,19 @@ async def cancelled_at(step: int, run: Callable[[], Coroutine[object, object, No
     with trio.CancelScope() as scope:
         await _stepwise(run(), step, lambda: scope.cancel("test"))
     return scope.cancel_called
+
+
+async def done_at(step: int, run: Callable[[], Coroutine[object, object, None]], act: Callable[[], object]) -> bool:
+    """Run ``run`` in this task to its end, and call ``act`` when it goes to sleep for the ``step``-th time.
+
+    Returns: False when ``run`` was through before that.
+    """
+    acted = False
+
+    def note() -> None:
+        nonlocal acted
+        acted = True
+        act()
+
+    await _stepwise(run(), step, note)
+    return acted
