@@ -271,7 +271,7 @@ class Backend:
 
     async def reread(self) -> None:
         """Have the lists read again; bounded by ``timeouts.list``, and by how often a backend is asked at all."""
-        await self.supervisor.reread()
+        await self.supervisor.rounds.reread()
 
     async def respond(self, caller: Caller, message: bytes) -> None:
         """Send the answer to a request of the backend on the caller's link.
@@ -336,7 +336,7 @@ class Backend:
                 upstream.ears.remove(hear)
             if slot:
                 self._slots.leave()
-        self.supervisor.call_answered()
+        self.supervisor.vitals.answered()
         if answer.status >= 400 and upstream.link.era.modern:
             self._look_again(answer)
         return answer

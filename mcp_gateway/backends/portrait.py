@@ -30,6 +30,8 @@ class Portrait:
     hello: Hello | None = None
     catalogue: Catalogue | None = None
     """The last good lists, while they may be served."""
+    transport: str = ""
+    """As the last verdict says."""
     snapshot: Snapshot = attrs.field(init=False)
     retired: bool = False
 
@@ -57,8 +59,8 @@ class Portrait:
             },
         )
 
-    def announce(self, health: Health, transport: str | None) -> None:
-        """Publish the Snapshot, if anything in it became different; ``transport`` None: not known now."""
+    def announce(self, health: Health) -> None:
+        """Publish the Snapshot, if anything in it became different."""
         if self.retired:
             return
         hello, found, before = self.hello, self.catalogue, self.snapshot
@@ -68,7 +70,7 @@ class Portrait:
             backend=self.backend,
             health=health,
             era=hello.era if hello is not None else None,
-            transport=before.transport if transport is None else transport,
+            transport=self.transport,
             capabilities=hello.capabilities if hello is not None else {},
             server_name=name if isinstance(name, str) else "",
             instructions=hello.instructions if hello is not None else "",

@@ -1,0 +1,205 @@
+"""When to look after a backend that is connected, and the looking.
+
+Owns the clocks between two probes and two discoveries, and which of them a notice,
+a ttl, a health period or a failed call causes. Deliberately connects nothing and
+handles no lost connection: what fails here is raised to ``supervisor``.
+Invariant: at most one discovery is in flight, whatever the backend shouts.
+"""
+
+import contextlib
+import math
+from typing import Final, NoReturn
+
+import attrs
+import trio
+
+from mcp_gateway.backends.connector import Connection, Connector, Verdict
+from mcp_gateway.backends.discovery import Discovery
+from mcp_gateway.backends.health import Backoff
+from mcp_gateway.backends.own_requests import answer_alone, ask, read_hello, request
+from mcp_gateway.backends.subscriptions import Subscriptions, offers
+from mcp_gateway.backends.transports.base import Hear, Inbound, Link
+from mcp_gateway.backends.upstream import Jitter, Upstream
+from mcp_gateway.backends.vitals import Vitals
+from mcp_gateway.config.spec import ServerSpec
+from mcp_gateway.errors import BackendRefused, BackendTimeout
+
+REFRESH_GAP_S: Final = 1.0
+"""The least time between two discoveries caused by notices: a storm costs one per second."""
+MIN_TTL_S: Final = 1.0
+"""A ``ttlMs`` below this polls no faster."""
+STREAM_WAIT_S: Final = 0.2
+"""How long the first discovery waits for the stream of notices, so that no change falls between the two."""
+CHECK_GAP_S: Final = 0.5
+"""The least time between two probes that failed calls or lost streams cause."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Rounds:
+    """Probes and discoveries of one backend, on whichever connection it has now."""
+
+    spec: ServerSpec
+    connector: Connector
+    vitals: Vitals
+    jitter: Jitter
+    hear: Hear
+    """Gets what comes on the stream of notices."""
+    subscriptions: Subscriptions = attrs.field(init=False)
+    _discovered_at: float = -math.inf
+    _probed_at: float = -math.inf
+    _list_wanted: bool = False
+    _wake: trio.Event = attrs.field(factory=trio.Event)
+    _read: trio.Event = attrs.field(factory=trio.Event)
+    """The lists have been read once more."""
+
+    def __attrs_post_init__(self) -> None:
+        self.subscriptions = Subscriptions(
+            backend=self.spec.key,
+            list_s=self.spec.timeouts.list_s,
+            jitter=self.jitter,
+            refresh=self.refresh,
+            check=self.check,
+            hear=self.hear,
+        )
+
+    def refresh(self) -> None:
+        """The lists may have changed: discover soon, once, however often this is called."""
+        self._list_wanted = True
+        self._wake.set()
+
+    def check(self) -> None:
+        """Something broke that may mean the backend is gone: probe now."""
+        self._wake.set()
+
+    async def reread(self) -> None:
+        """Have the lists read again, and wait for that for at most ``timeouts.list``; the snapshot shows the result."""
+        self.refresh()
+        with trio.move_on_after(self.spec.timeouts.list_s):
+            while self._list_wanted:  # a reading that had begun before does not count
+                await self._read.wait()
+
+    async def first_look(
+        self, upstream: Upstream, verdict: Verdict, nursery: trio.Nursery, began_at: float, *, cached: bool
+    ) -> None:
+        """The first discovery on this connection, with the stream of notices open before it, if that is quick.
+
+        ``cached``: the verdict is of an earlier connection; a modern backend is asked again what it says of itself.
+        """
+        settled = trio.Event()
+        nursery.start_soon(self.subscriptions.run, upstream.connection, settled, name=f"notices:{self.spec.key}")
+        with trio.move_on_after(STREAM_WAIT_S):
+            await settled.wait()
+        settled.set()
+        if cached and not verdict.pipe and upstream.connection.hello.era.modern:
+            await self._probe(upstream)
+        await self._discover(upstream, verdict, began_at, loud=True)
+
+    async def attend(self, upstream: Upstream, verdict: Verdict) -> NoReturn:
+        """Probe and refresh until the connection fails."""
+        probe_at = trio.current_time() + self.spec.health.interval_s
+        while True:
+            periodic = await self._next_wake(min(probe_at, self._stale_at()))
+            wants_list = self._list_wanted or trio.current_time() >= self._stale_at()
+            try:
+                if wants_list:
+                    await self._discover(upstream, verdict, trio.current_time())
+                else:
+                    await self._probe(upstream)
+                    unheard = periodic and not self._hears_of_changes(upstream.connection)
+                    if unheard or not self.vitals.machine.listed:
+                        await self._discover(upstream, verdict, trio.current_time())
+                probe_at = trio.current_time() + self.spec.health.interval_s
+            except BackendTimeout as late:
+                self._list_wanted |= wants_list
+                probe_at = trio.current_time() + self._strike(upstream, verdict, late)
+
+    async def _next_wake(self, until: float) -> bool:
+        """Wait for a reason to act; True if it is only that the time has come."""
+        with trio.move_on_at(until):
+            await self._wake.wait()
+        periodic = not self._wake.is_set()
+        if self._list_wanted:
+            await trio.sleep_until(self._discovered_at + REFRESH_GAP_S)
+        elif not periodic:
+            await trio.sleep_until(self._probed_at + CHECK_GAP_S)
+        self._wake = trio.Event()
+        return periodic
+
+    def _stale_at(self) -> float:
+        catalogue = self.vitals.portrait.catalogue
+        ttl_s = catalogue.ttl_s if catalogue is not None else None
+        return math.inf if ttl_s is None else self._discovered_at + max(ttl_s, MIN_TTL_S)
+
+    def _hears_of_changes(self, connection: Connection) -> bool:
+        """Whether every list would be announced to us if it changed; otherwise it has to be read again.
+
+        A legacy server with sessions announces a change to the session whose call
+        caused it, and often to no other: what our own one hears is not all.
+        """
+        if connection.listen is not None:
+            return False
+        advertised = (name for name in ("tools", "prompts", "resources") if name in connection.hello.capabilities)
+        return self.subscriptions.live and all(offers(connection, name, "listChanged") for name in advertised)
+
+    def _strike(self, upstream: Upstream, verdict: Verdict, late: BackendTimeout) -> float:
+        """A late probe ends a connection, but not a pipe that carries calls; return the pause until the next one.
+
+        A process that works on a long call may answer pings only after it: its calls keep their deadlines.
+        """
+        machine = self.vitals.machine
+        last = machine.failures + 1 >= machine.failures_to_open
+        if not verdict.pipe or (last and not upstream.users):
+            raise late
+        self.vitals.failed(late)
+        return self.jitter(Backoff().delay_s(machine.failures))
+
+    async def _probe(self, upstream: Upstream) -> None:
+        """Ask for a sign of life; any answer is one.
+
+        Raises:
+            BackendTimeout: it came too late. BackendError: the connection failed.
+            BackendProtocol: a modern backend that is modern no more.
+        """
+        key, era, list_s = self.spec.key, upstream.connection.hello.era, self.spec.timeouts.list_s
+        self._probed_at = trio.current_time()
+        self.connector.tidy()
+        hear = self._hear_on(upstream.link)
+        if not era.modern:
+            with contextlib.suppress(BackendRefused):  # an error is a sign of life too
+                await ask(upstream.link, key, request("ping", {}, era), hear, list_s)
+        else:
+            portrait = self.vitals.portrait
+            hello = read_hello(
+                await ask(upstream.link, key, request("server/discover", {}, era), hear, list_s), era, key
+            )
+            if portrait.hello is not None and hello.capabilities != portrait.hello.capabilities:
+                self.refresh()
+            portrait.hello = hello
+        self.vitals.probed()
+
+    async def _discover(self, upstream: Upstream, verdict: Verdict, began_at: float, *, loud: bool = False) -> None:
+        self._list_wanted = False
+        self._discovered_at = trio.current_time()
+        portrait = self.vitals.portrait
+        hello = portrait.hello or upstream.connection.hello
+        discovery = Discovery(
+            link=upstream.link,
+            backend=self.spec.key,
+            list_s=self.spec.timeouts.list_s,
+            over_http=verdict.transport != "stdio",
+            hear=self._hear_on(upstream.link),
+        )
+        found = await discovery.run(hello, portrait.catalogue)
+        self._discovered_at = trio.current_time()
+        self.vitals.discovered(found, hello, began_at, loud=loud)
+        read, self._read = self._read, trio.Event()
+        read.set()
+
+    def _hear_on(self, link: Link) -> Hear:
+        """What comes with an exchange of our own: notices for us; a request cannot be attributed to any client."""
+
+        async def hear(inbound: Inbound) -> None:
+            if not self.subscriptions.heard(inbound):
+                await answer_alone(link, inbound)
+
+        return hear
