@@ -3,7 +3,8 @@
 Owns ``AsgiReply``: heads, events and their bounds in ASGI messages. Deliberately
 does not read: the app tells it with ``left`` that the client is gone.
 Invariant: a write after the client left returns False and never raises; a write
-waits at most ``stall_s`` for each 64 KiB; callbacks run once.
+waits at most ``stall_s`` for each 64 KiB, and is whole though its task is cancelled;
+callbacks run once.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,11 +61,13 @@ class AsgiReply:
     async def event(
         self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
     ) -> bool:
-        """Send one server-sent event."""
+        """Send one server-sent event: nothing of it when the task is cancelled already, else all of it."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         return await self._part(encode_event(data, event_id=event_id, retry_ms=retry_ms, event=name))
 
     async def comment(self) -> bool:
         """Send a comment line."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         return await self._part(COMMENT)
 
     async def close(self) -> None:
@@ -111,7 +114,8 @@ class AsgiReply:
 
     async def _write(self, message: ASGISendEvent) -> bool:
         if not self.gone:
-            with trio.move_on_after(self._stall_s) as patience:
+            # A call that is cancelled while it speaks still has to answer: half an event would spoil that.
+            with trio.move_on_after(self._stall_s, shield=True) as patience:
                 await self._send(message)
             if patience.cancelled_caught:
                 self.left()
