@@ -62,11 +62,21 @@ class TlsSpec:
     server_name: str | None = None
 
 
+def _shown_url(url: str) -> str:
+    """Without the query: keys are put there."""
+    return repr(url.partition("?")[0])
+
+
+def _shown_command(command: tuple[str, ...]) -> str:
+    """The program only: keys are put among its arguments."""
+    return repr(command[:1])
+
+
 @attrs.frozen(kw_only=True)
 class HttpTarget:
     """A backend spoken to over HTTP."""
 
-    url: str
+    url: str = attrs.field(repr=_shown_url)
     connect: str | None = None
     """Dial this address; Host and SNI stay the url's."""
     proxy: str | None = attrs.field(default=None, repr=False)
@@ -82,7 +92,7 @@ class HttpTarget:
 class StdioTarget:
     """A backend that is a child process."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = attrs.field(repr=_shown_command)
     env: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
     cwd: str | None = None
 
