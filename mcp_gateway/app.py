@@ -33,7 +33,7 @@ from mcp_gateway.config.watch import ConfigStatus, watch_file
 from mcp_gateway.front.admission import Admission, cap_connections, raise_fd_limit
 from mcp_gateway.front.asgi import FrontApp
 from mcp_gateway.front.pages import admin_pages, guarded, public_pages
-from mcp_gateway.front.server import addresses, bind, is_loopback_bind, serve_asgi
+from mcp_gateway.front.server import BindError, addresses, bind, is_loopback_bind, serve_asgi
 from mcp_gateway.gateway.assembly import Gateway, open_gateway
 from mcp_gateway.gateway.calls import Cause
 from mcp_gateway.status import Status
@@ -99,7 +99,7 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
     """
     form: log.Form = "json" if options.log_format == "json" else "text"
     spec = load(options.config, os.environ)
-    public, admin = bind(options.bind), bind(options.admin_bind)
+    public, admin = _bind_both(options)
     garbage.spare_the_loop()
     with log.setup(form, options.log_level) as lines:
         metrics = Metrics()
@@ -107,8 +107,22 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
         program = Program(options=options, spec=Cell(spec), metrics=metrics)
         where = Addresses(public=addresses(public)[0], admin=addresses(admin)[0])
         _note_proxies(os.environ)
-        await program.run(public, admin, where, task_status)
+        try:
+            await program.run(public, admin, where, task_status)
+        finally:
+            program.watchdog.cancel()
     return 0
+
+
+def _bind_both(options: Options) -> tuple[Sockets, Sockets]:
+    """The sockets of both listeners, or none. Raises BindError."""
+    public = bind(options.bind)
+    try:
+        return public, bind(options.admin_bind)
+    except BindError:
+        for sock in public:
+            sock.close()
+        raise
 
 
 def _note_proxies(environ: Mapping[str, str]) -> None:
@@ -127,6 +141,8 @@ class Program:
     metrics: Metrics
     drain: Drain = attrs.field(factory=Drain)
     config: Cell[ConfigStatus] = attrs.field(factory=lambda: Cell(ConfigStatus(loaded_at_unix_s=time.time())))
+    watchdog: threading.Timer = attrs.field(factory=lambda: _watchdog(0.0), init=False)
+    """Started with the drain; whoever runs the program cancels it in the end."""
 
     async def run(
         self, public: Sockets, admin: Sockets, where: Addresses, task_status: trio.TaskStatus[Addresses]
@@ -216,7 +232,8 @@ class Program:
             task_status.started(where)
             await self.drain.begun.wait()
             drain = self.spec.value.drain
-            _start_watchdog(drain.settle_s + drain.grace_s + CANCEL_S + GOODBYE_S + ADMIN_S + WATCHDOG_S)
+            self.watchdog = _watchdog(drain.settle_s + drain.grace_s + CANCEL_S + GOODBYE_S + ADMIN_S + WATCHDOG_S)
+            self.watchdog.start()
             await self._drain(gateway, fleet, served)
             nursery.cancel_scope.cancel("drained")
 
@@ -291,8 +308,8 @@ async def _serve_admin(app: ASGIFramework, sockets: Sockets, end: trio.Event) ->
     await serve_asgi(app, sockets=sockets, shutdown_trigger=end.wait, graceful_timeout_s=ADMIN_S)
 
 
-def _start_watchdog(after_s: float) -> None:
-    """End the process from a thread if the drain itself hangs (our bug, or a stuck system call)."""
+def _watchdog(after_s: float) -> threading.Timer:
+    """Ends the process from a thread if the drain itself hangs (our bug, or a stuck system call)."""
 
     def bite() -> None:
         os.write(2, b"mcp-gateway: the drain took too long, ending now\n")
@@ -300,4 +317,4 @@ def _start_watchdog(after_s: float) -> None:
 
     timer = threading.Timer(after_s, bite)
     timer.daemon = True
-    timer.start()
+    return timer
