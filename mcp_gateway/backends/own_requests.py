@@ -11,8 +11,9 @@ import orjson
 import trio
 
 from mcp_gateway import __version__
+from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
-from mcp_gateway.errors import BackendProtocol, BackendRefused, BackendTimeout, Limit, MalformedMessage
+from mcp_gateway.errors import BackendProtocol, BackendTimeout, Limit, MalformedMessage
 from mcp_gateway.protocol import splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
@@ -72,14 +73,7 @@ def result_of(answer: Answer, backend: BackendKey) -> bytes:
         return result
     if not isinstance(fault, dict):
         raise BackendProtocol(backend=backend, why="an answer with neither result nor error")
-    code, message = fault.get("code"), fault.get("message")
-    raise BackendRefused(
-        backend=backend,
-        code=code if isinstance(code, int) else 0,
-        message=message[:500] if isinstance(message, str) else "",
-        status=answer.status,
-        data=fault.get("data"),
-    )
+    raise greeting.refused(backend, fault, answer.status)
 
 
 def read_hello(result: bytes, era: Era, backend: BackendKey) -> Hello:
@@ -87,7 +81,6 @@ def read_hello(result: bytes, era: Era, backend: BackendKey) -> Hello:
 
     Raises:
         BackendProtocol: not a DiscoverResult, or one that no longer offers this revision.
-    Spec: MCP 2026-07-28 server/discover; serverInfo is in ``_meta``.
     """
     try:
         body: JsonValue = orjson.loads(result)
@@ -98,13 +91,7 @@ def read_hello(result: bytes, era: Era, backend: BackendKey) -> Hello:
     versions = body.get("supportedVersions")
     if not isinstance(versions, list) or era.version not in versions:
         raise BackendProtocol(backend=backend, why=f"server/discover no longer offers {era.version}")
-    capabilities, instructions, meta = body.get("capabilities"), body.get("instructions"), body.get("_meta")
-    return Hello(
-        era=era,
-        capabilities=capabilities if isinstance(capabilities, dict) else {},
-        server_info=meta.get(_META + "serverInfo") if isinstance(meta, dict) else None,
-        instructions=instructions if isinstance(instructions, str) else "",
-    )
+    return greeting.discovered(body, era)
 
 
 def answer_to(id_raw: bytes, *, result: bytes | None = None) -> bytes:

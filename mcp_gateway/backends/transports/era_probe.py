@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import ClientIdentity, Hello
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol import jsonrpc
@@ -94,7 +95,7 @@ def _judge_result(raw: bytes) -> EraVerdict:
     offered = result.get("supportedVersions")
     era = _newest(offered, MODERN_VERSIONS)
     if era is not None:
-        return EraVerdict(kind=EraKind.MODERN, why="discovered", era=era, hello=_hello(result, era))
+        return EraVerdict(kind=EraKind.MODERN, why="discovered", era=era, hello=greeting.discovered(result, era))
     # A 200 without supportedVersions: a legacy server behind a front that answers whatever it is asked.
     return _legacy("no modern revision in its answer", _newest(offered, LEGACY_VERSIONS))
 
@@ -125,16 +126,6 @@ def _newest(offered: JsonValue, known: tuple[str, ...]) -> Era | None:
     if not isinstance(offered, list):
         return None
     return next((ERAS[version] for version in reversed(known) if version in offered), None)
-
-
-def _hello(result: JsonObject, era: Era) -> Hello:
-    capabilities, instructions, meta = result.get("capabilities"), result.get("instructions"), result.get("_meta")
-    return Hello(
-        era=era,
-        capabilities=capabilities if isinstance(capabilities, dict) else {},
-        server_info=meta.get(_META + "serverInfo") if isinstance(meta, dict) else None,
-        instructions=instructions if isinstance(instructions, str) else "",
-    )
 
 
 def _object(raw: bytes) -> JsonObject:

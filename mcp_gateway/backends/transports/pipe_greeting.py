@@ -10,17 +10,17 @@ from typing import Final
 
 import trio
 
+from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import ClientIdentity, Hello, Inbound, Outgoing
 from mcp_gateway.backends.transports.era_probe import DISCOVER, EraKind, EraVerdict, discover_params, judge
 from mcp_gateway.backends.transports.pipe import PipeLink
 from mcp_gateway.errors import BackendProtocol, BackendRefused, MalformedMessage
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, NEWEST_LEGACY, NEWEST_MODERN, Era
+from mcp_gateway.protocol.eras import ERAS, NEWEST_LEGACY, NEWEST_MODERN, Era
 from mcp_gateway.values import BackendKey, JsonObject
 
 PROBE_S: Final = 2.0
 """Some legacy servers answer nothing before ``initialize``: a timeout means legacy (basic/versioning)."""
-MESSAGE_CHARS: Final = 500
 
 NOBODY: Final = ClientIdentity()
 """A caller with no capabilities."""
@@ -81,8 +81,8 @@ async def initialize(link: PipeLink, identity: ClientIdentity, offer: str) -> He
     parts = jsonrpc.answer_parts(raw)
     body = _object(parts.result)
     if parts.is_error:
-        raise _refused(link.key, body)
-    hello = _legacy_hello(link.key, body)
+        raise greeting.refused(link.key, body, 200)
+    hello = greeting.initialized(link.key, body)
     await link.notify(_INITIALIZED)
     return hello
 
@@ -108,31 +108,6 @@ def _modern_hello(key: BackendKey, verdict: EraVerdict) -> Hello:
     if verdict.hello is None:
         raise BackendProtocol(backend=key, why=f"server/discover gave no result: {verdict.why}")
     return verdict.hello
-
-
-def _legacy_hello(key: BackendKey, result: JsonObject) -> Hello:
-    version = result.get("protocolVersion")
-    # "If the client does not support the version in the server's response, it SHOULD disconnect." -- MCP 2025-11-25,
-    # basic/lifecycle, Version Negotiation
-    if not isinstance(version, str) or version not in LEGACY_VERSIONS:
-        raise BackendProtocol(backend=key, why=f"initialize was answered with version {str(version)[:32]!r}")
-    capabilities, instructions = result.get("capabilities"), result.get("instructions")
-    return Hello(
-        era=ERAS[version],
-        capabilities=capabilities if isinstance(capabilities, dict) else {},
-        server_info=result.get("serverInfo"),
-        instructions=instructions if isinstance(instructions, str) else "",
-    )
-
-
-def _refused(key: BackendKey, error: JsonObject) -> BackendRefused:
-    code, message = error.get("code"), error.get("message")
-    return BackendRefused(
-        backend=key,
-        code=code if isinstance(code, int) else 0,
-        message=message[:MESSAGE_CHARS] if isinstance(message, str) else "",
-        data=error.get("data"),
-    )
 
 
 def _object(raw: bytes) -> JsonObject:

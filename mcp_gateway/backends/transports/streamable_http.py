@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Hello, Inbound
 from mcp_gateway.backends.transports.era_probe import (
     DISCOVER,
@@ -27,9 +28,9 @@ from mcp_gateway.backends.transports.legacy_http import LegacyHttpLink, NoStream
 from mcp_gateway.backends.transports.modern_http import ModernHttpLink
 from mcp_gateway.backends.transports.origin import render_headers
 from mcp_gateway.config.spec import BackendLimits
-from mcp_gateway.errors import BackendProtocol, BackendRefused
+from mcp_gateway.errors import BackendProtocol
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, NEWEST_MODERN, Era
+from mcp_gateway.protocol.eras import ERAS, NEWEST_MODERN, Era
 from mcp_gateway.values import BackendKey, Header, JsonObject
 
 __all__ = [
@@ -130,7 +131,7 @@ async def open_legacy(
     result, session_id = await _initialize(pool, identity, offer, limits, forward, control)
     ready = False
     try:
-        hello = _hello(pool.key, result)
+        hello = greeting.initialized(pool.key, _object(result))
         link = LegacyHttpLink(pool=pool, hello=hello, limits=limits, session_id=session_id, forward=forward)
         await link.notify(_INITIALIZED)
         ready = True
@@ -170,7 +171,7 @@ async def _initialize(
             answer = found
     parts = jsonrpc.answer_parts(answer.raw)
     if parts.is_error:
-        raise _refused(pool.key, parts.result, answer.status)
+        raise greeting.refused(pool.key, _object(parts.result), answer.status)
     return parts.result, session_id
 
 
@@ -202,32 +203,9 @@ def _session_id(key: BackendKey, response: HttpResponse) -> bytes | None:
     return session_id
 
 
-def _hello(key: BackendKey, raw: bytes) -> Hello:
-    result = jsonrpc.parse(raw)
-    version = result.get("protocolVersion") if isinstance(result, dict) else None
-    # "If the client does not support the version in the server's response, it SHOULD disconnect."
-    if not isinstance(result, dict) or not isinstance(version, str) or version not in LEGACY_VERSIONS:
-        raise BackendProtocol(backend=key, why=f"initialize was answered with version {str(version)[:32]!r}")
-    capabilities, instructions = result.get("capabilities"), result.get("instructions")
-    return Hello(
-        era=ERAS[version],
-        capabilities=capabilities if isinstance(capabilities, dict) else {},
-        server_info=result.get("serverInfo"),
-        instructions=instructions if isinstance(instructions, str) else "",
-    )
-
-
-def _refused(key: BackendKey, raw: bytes, status: int) -> BackendRefused:
+def _object(raw: bytes) -> JsonObject:
     value = jsonrpc.parse(raw)
-    error: JsonObject = value if isinstance(value, dict) else {}
-    code, message = error.get("code"), error.get("message")
-    return BackendRefused(
-        backend=key,
-        code=code if isinstance(code, int) else 0,
-        message=message[:500] if isinstance(message, str) else "",
-        status=status,
-        data=error.get("data"),
-    )
+    return value if isinstance(value, dict) else {}
 
 
 async def _ignore(inbound: Inbound) -> None:
