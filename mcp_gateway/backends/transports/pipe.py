@@ -19,7 +19,7 @@ import trio
 
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Inbound, Outgoing
 from mcp_gateway.backends.transports.correlate import Correlator
-from mcp_gateway.backends.transports.mailbox import Mailbox
+from mcp_gateway.backends.transports.inbox import Inbox
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
@@ -38,7 +38,7 @@ from mcp_gateway.values import BackendKey, RequestId
 logger = logging.getLogger(__name__)
 
 CONTROL_EXCHANGES: Final = 256
-"""Pings, probes and listen streams at once, beside ``limits.concurrency``; more wait. Each costs a mailbox only."""
+"""Pings, probes and listen streams at once, beside ``limits.concurrency``; more wait. Each costs an inbox only."""
 UNATTRIBUTED: Final = 256
 """Messages that belong to no exchange and wait for the one who hears them."""
 OWN_ANSWERS: Final = 64
@@ -105,18 +105,18 @@ class PipeLink:
     """Answers of our own that were dropped because the backend did not read."""
     _hello: Hello | None = attrs.field(default=None, init=False)
     _why_lost: str | None = attrs.field(default=None, init=False)
-    _pending: Correlator[Mailbox] = attrs.field(init=False, repr=False)
+    _pending: Correlator[Inbox] = attrs.field(init=False, repr=False)
     _calls: Places = attrs.field(init=False, repr=False)
     _control: Places = attrs.field(factory=lambda: Places(limit=CONTROL_EXCHANGES), init=False, repr=False)
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
-    _unattributed: Mailbox = attrs.field(init=False, repr=False)
+    _unattributed: Inbox = attrs.field(init=False, repr=False)
     _answers_in: trio.MemorySendChannel[bytes] = attrs.field(init=False, repr=False)
     _answers_out: trio.MemoryReceiveChannel[bytes] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._pending = Correlator(bound=self._limits.concurrency + CONTROL_EXCHANGES)
         self._calls = Places(limit=self._limits.concurrency)
-        self._unattributed = Mailbox(messages=UNATTRIBUTED)
+        self._unattributed = Inbox(messages=UNATTRIBUTED)
         self._answers_in, self._answers_out = trio.open_memory_channel(OWN_ANSWERS)
 
     @property
@@ -159,7 +159,7 @@ class PipeLink:
         self._hello = hello
 
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
-        """See ``base.Link``. Between reader and ``hear`` lies a ``Mailbox``: bounded, progress coalesced at the bound.
+        """See ``base.Link``. Between reader and ``hear`` lies an ``Inbox``: bounded, progress coalesced at the bound.
 
         Waits for one of ``limits.concurrency`` places, or of ``CONTROL_EXCHANGES`` if ``outgoing.control``.
         """
@@ -172,7 +172,7 @@ class PipeLink:
 
     async def _exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         self._refuse_if_lost()
-        box = Mailbox(owns_requests=not outgoing.control)
+        box = Inbox(owns_requests=not outgoing.control)
         upstream_id = self._pending.issue(box)
         try:
             frame = splice.one_line(outgoing.render(upstream_id))
@@ -184,7 +184,7 @@ class PipeLink:
                 with trio.move_on_after(GOODBYE_S, shield=True):
                     await self._say_cancelled(upstream_id, _why_left())
 
-    async def _deliver(self, frame: bytes, box: Mailbox, outgoing: Outgoing) -> None:
+    async def _deliver(self, frame: bytes, box: Inbox, outgoing: Outgoing) -> None:
         try:
             await self._pipe.send(frame, box.hand_over, control=outgoing.control)
         except BackendError as refused:
@@ -312,7 +312,7 @@ class PipeLink:
         elif not (self._only_exchange() or self._unattributed).put(message):
             self._answer(jsonrpc.render_error(id_raw, _REFUSED, _TOO_MANY))
 
-    def _only_exchange(self) -> Mailbox | None:
+    def _only_exchange(self) -> Inbox | None:
         """The one exchange that a request can belong to; control exchanges call no tools, so they cause none."""
         boxes = [box for box in self._pending.waiting() if box.owns_requests and box.handed]
         return boxes[0] if len(boxes) == 1 else None
@@ -359,7 +359,7 @@ class PipeLink:
             logger.debug("not a message", extra={"backend": self.key, "why": why, "count": self.junk})
 
 
-async def _attend(box: Mailbox, hear: Hear) -> Answer:
+async def _attend(box: Inbox, hear: Hear) -> Answer:
     """Hear what comes, in order, until the answer."""
     while True:
         if isinstance(box.outcome, BackendError):

@@ -1,4 +1,4 @@
-"""Tests of ``mailbox``: bounded, in order, the outcome never lost."""
+"""Tests of ``inbox``: bounded, in order, the outcome never lost."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.backends.transports.base import Answer, Inbound
-from mcp_gateway.backends.transports.mailbox import Mailbox
+from mcp_gateway.backends.transports.inbox import Inbox
 from mcp_gateway.errors import BackendGone
 from mcp_gateway.values import BackendKey
 
@@ -31,7 +31,7 @@ def request(number: int = 0) -> Inbound:
 MAKERS: dict[str, Callable[[int], Inbound]] = {"notice": notice, "progress": progress, "request": request}
 
 
-def drain(box: Mailbox) -> list[Inbound]:
+def drain(box: Inbox) -> list[Inbound]:
     found: list[Inbound] = []
     while (message := box.next()) is not None:
         found.append(message)
@@ -39,7 +39,7 @@ def drain(box: Mailbox) -> list[Inbound]:
 
 
 def test_at_the_bound_the_oldest_progress_goes_first() -> None:
-    box = Mailbox(messages=3)
+    box = Inbox(messages=3)
     kept = [notice(), progress(1), progress(2), progress(3)]
     assert all(box.put(message) for message in kept)
     assert drain(box) == [kept[0], kept[2], kept[3]]
@@ -47,14 +47,14 @@ def test_at_the_bound_the_oldest_progress_goes_first() -> None:
 
 
 def test_without_progress_the_oldest_notification_goes() -> None:
-    box = Mailbox(messages=2)
+    box = Inbox(messages=2)
     kept = [request(), notice(1), notice(2)]
     assert all(box.put(message) for message in kept)
     assert drain(box) == [kept[0], kept[2]]
 
 
 def test_when_only_requests_wait_a_notification_is_dropped_and_a_request_refused() -> None:
-    box = Mailbox(messages=1)
+    box = Inbox(messages=1)
     assert box.put(request(1))
     assert box.put(notice())
     assert not box.put(request(2))
@@ -63,7 +63,7 @@ def test_when_only_requests_wait_a_notification_is_dropped_and_a_request_refused
 
 
 def test_bytes_are_bounded_too_but_one_message_always_fits() -> None:
-    box = Mailbox(message_bytes=100)
+    box = Inbox(message_bytes=100)
     assert box.put(notice(1, size=1000))
     assert box.put(notice(2, size=60))
     assert box.put(notice(3, size=60))
@@ -76,7 +76,7 @@ def test_bytes_are_bounded_too_but_one_message_always_fits() -> None:
     bound=st.integers(1, 6),
 )
 def test_order_is_kept_and_accepted_requests_are_never_lost(kinds: list[str], bound: int) -> None:
-    box = Mailbox(messages=bound)
+    box = Inbox(messages=bound)
     accepted: list[Inbound] = []
     for number, kind in enumerate(kinds):
         message = MAKERS[kind](number)
@@ -92,7 +92,7 @@ def test_order_is_kept_and_accepted_requests_are_never_lost(kinds: list[str], bo
 
 
 async def test_the_first_outcome_stays() -> None:
-    box = Mailbox()
+    box = Inbox()
     answer = Answer(raw=b"{}")
     box.settle(answer)
     box.fail(GONE)
@@ -101,7 +101,7 @@ async def test_the_first_outcome_stays() -> None:
 
 
 async def test_a_failure_cancels_the_hearing() -> None:
-    box = Mailbox()
+    box = Inbox()
     with trio.CancelScope() as box.hearing:
         box.fail(GONE)
         await trio.sleep_forever()
@@ -110,13 +110,13 @@ async def test_a_failure_cancels_the_hearing() -> None:
 
 @pytest.mark.parametrize("early", [True, False], ids=["before the wait", "during the wait"])
 async def test_changed_wakes_for_messages_and_outcomes(early: bool, nursery: trio.Nursery) -> None:
-    acts: list[Callable[[Mailbox], object]] = [
+    acts: list[Callable[[Inbox], object]] = [
         lambda box: box.put(notice()),
         lambda box: box.settle(Answer(raw=b"{}")),
         lambda box: box.fail(GONE),
     ]
     for act in acts:
-        box = Mailbox()
+        box = Inbox()
         if early:
             act(box)
         else:

@@ -22,7 +22,7 @@ MESSAGE_BYTES: Final = 4 * 2**20
 
 
 @attrs.define(eq=False)
-class Mailbox:
+class Inbox:
     """What one receiver has yet to hear, in order, and its outcome.
 
     At the bound the oldest progress goes first (the latest says more), then the
