@@ -18,6 +18,7 @@ from mcp_gateway.routing import uris
 from mcp_gateway.routing.listing_views import Entry, ListingView, Target
 from mcp_gateway.routing.parts import URI_KINDS, BackendPart, marked, part_for
 from mcp_gateway.routing.snapshot import Kind, Problem, Snapshot
+from mcp_gateway.routing.steps import at_once
 from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, TemplateRoute, View
 from mcp_gateway.values import BackendKey, GatewayName
 
@@ -47,13 +48,7 @@ def build(
     server_info: bytes = b"",
 ) -> RouteTable:
     """The table for one moment, in one go; see ``build_steps``."""
-    steps = build_steps(spec, snapshots, previous, server_info=server_info)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            table: RouteTable = done.value
-            return table
+    return at_once(build_steps(spec, snapshots, previous, server_info=server_info))
 
 
 def build_steps(

@@ -65,17 +65,6 @@ class _Unusable(Exception):
     """This item is dropped; the text is the reason."""
 
 
-def read_page(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -> Page:
-    """``page_steps`` without a pause."""
-    steps = page_steps(kind, result, era, over_http=over_http)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            page: Page = done.value
-            return page
-
-
 def page_steps(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -> Generator[None, None, Page]:
     """Read one list result, yielding now and then so that the caller can let others run.
 

@@ -8,13 +8,18 @@ from hypothesis import strategies as st
 
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28
+from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.routing import listing
-from mcp_gateway.routing.listing import Page, join, page_steps, read_page
+from mcp_gateway.routing.listing import Page, join, page_steps
 from mcp_gateway.routing.snapshot import Item, Kind
+from mcp_gateway.routing.steps import at_once
 from mcp_gateway.values import JsonValue
 
 GOOD = '{"name":"good","inputSchema":{"type":"object"}}'
+
+
+def read_page(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -> Page:
+    return at_once(page_steps(kind, result, era, over_http=over_http))
 
 
 def page(kind: Kind, *items: str, more: str = "") -> bytes:
