@@ -30,30 +30,28 @@ MAX_MESSAGES: Final = 100
 
 @attrs.define(eq=False)
 class PartReply:
-    """The answer to one message of a batch: kept, not sent."""
+    """The answer to one message of a batch: kept, not sent. There is no stream in an array."""
 
     whole_reply: Reply
     body: bytes = b""
-    _last: bytes = b""
 
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
         self.body = body
         return True
 
     async def open(self, status: int, headers: Sequence[Header]) -> bool:
-        return True
+        return False
 
     async def event(
         self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
     ) -> bool:
-        self._last = data or self._last
-        return True
+        return False
 
     async def comment(self) -> bool:
-        return True
+        return False
 
     async def close(self) -> None:
-        self.body = self._last
+        """There is nothing to end."""
 
     def on_gone(self, callback: Callable[[], None]) -> None:
         self.whole_reply.on_gone(callback)

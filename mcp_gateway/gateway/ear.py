@@ -79,9 +79,6 @@ class Ear:
             await self.outlet.send(inbound.raw)
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
-        if inbound.method == "ping":
-            await self.backend.respond(self.errand.caller, jsonrpc.render_result(id_raw, b"{}"))
-            return
         if self.session is None or not allowed(inbound.method, inbound.params, self.errand.capabilities):
             await self.refuse(id_raw, f"the client cannot do {inbound.method}")
             return

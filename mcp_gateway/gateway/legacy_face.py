@@ -181,11 +181,16 @@ class LegacyFace:
             return self._error(message, INVALID_REQUEST, f"{message.method} must not be sent within a session")
         session.log_level = level
         caller = self.caller(session)
-        for key in tuple(session.backends):
-            backend = self.core.runner.fleet.get(BackendKey(key))
-            if backend is not None:
-                await self._tell_level(backend, caller, level)
+        async with trio.open_nursery() as nursery:
+            for backend in self._legacy_backends(session):
+                nursery.start_soon(self._tell_level, backend, caller, level)
         return self._result(message, b"{}")
+
+    def _legacy_backends(self, session: Session) -> list[Backend]:
+        """Those of the 2025 era that this session has an upstream session with."""
+        found = [self.core.runner.fleet.get(BackendKey(key)) for key in session.backends]
+        eras = [(backend, backend.snapshot.era) for backend in found if backend is not None]
+        return [backend for backend, era in eras if era is not None and not era.modern]
 
     async def _tell_level(self, backend: Backend, caller: Caller, level: str) -> None:
         """A backend that this session already uses hears of the new level now, others with their first call."""
@@ -233,16 +238,16 @@ class LegacyFace:
     async def _pass_on(self, session: Session, message: jsonrpc.RpcNotification) -> None:
         """Tell every backend that this session has an upstream session with."""
         caller = self.caller(session)
-        for key in tuple(session.backends):
-            backend = self.core.runner.fleet.get(BackendKey(key))
-            era = backend.snapshot.era if backend is not None else None
-            if backend is None or era is None or era.modern:
-                continue
-            try:
-                with trio.move_on_after(backend.spec.timeouts.connect_s):
-                    await backend.respond(caller, message.raw)
-            except GatewayError as gone:
-                logger.debug("notification not passed on", extra={"backend": key, "why": str(gone)})
+        async with trio.open_nursery() as nursery:
+            for backend in self._legacy_backends(session):
+                nursery.start_soon(self._pass_to, backend, caller, message)
+
+    async def _pass_to(self, backend: Backend, caller: Caller, message: jsonrpc.RpcNotification) -> None:
+        try:
+            with trio.move_on_after(backend.spec.timeouts.connect_s):
+                await backend.respond(caller, message.raw)
+        except GatewayError as gone:
+            logger.debug("notification not passed on", extra={"backend": backend.key, "why": str(gone)})
 
     async def _response(self, session: Session, message: jsonrpc.RpcResponse) -> None:
         try:

@@ -46,9 +46,6 @@ class SessionEar:
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         session = self.session
-        if inbound.method == "ping":
-            await self._respond(jsonrpc.render_result(id_raw, b"{}"))
-            return
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
             await self._respond(answer_for(id_raw, response))
