@@ -49,7 +49,7 @@ class Reply(Protocol):
         ...
 
     async def open(self, status: int, headers: Sequence[Header]) -> bool:
-        """Send the head of a ``text/event-stream`` answer."""
+        """Send the head of a ``text/event-stream`` answer; ``headers``: beyond what every such answer has."""
         ...
 
     async def event(

@@ -18,7 +18,7 @@ from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.http_answers import refusal, refuse
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.mailbox import Mailbox
-from mcp_gateway.gateway.outlet import RETRY_MS, SSE_HEAD
+from mcp_gateway.gateway.outlet import RETRY_MS
 from mcp_gateway.gateway.replay import StreamLog
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.session_ear import SessionEar
@@ -66,7 +66,7 @@ class LegacyStream:
             if first:
                 self._connect(session, opened=True)
             try:
-                await reply.open(200, SSE_HEAD)
+                await reply.open(200, ())
                 await say()
             finally:
                 if scope in session.streams:

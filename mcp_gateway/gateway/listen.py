@@ -18,7 +18,7 @@ from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply
 from mcp_gateway.gateway.hub import Audience
 from mcp_gateway.gateway.mailbox import Mailbox
-from mcp_gateway.gateway.outlet import JSON_HEAD, SSE_HEAD
+from mcp_gateway.gateway.outlet import JSON_HEAD
 from mcp_gateway.gateway.session import CHANGED_METHOD
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.envelope import META_SERVER_INFO, META_SUBSCRIPTION, ModernCall
@@ -84,7 +84,7 @@ class Listening:
             try:
                 self.core.hub.join(audience)
                 uris = await self._subscribe(mailbox, place, wanted.get("resourceSubscriptions"))
-                await reply.open(200, SSE_HEAD)
+                await reply.open(200, ())
                 await reply.event(acknowledgement(wording, wanted, uris))
                 await self._pump(reply, mailbox)
                 await self._end(reply, wording, modern)

@@ -28,11 +28,6 @@ RETRY_MS: Final = 1000
 """The ``retry`` hint of a priming event: how long a client waits before it resumes."""
 
 JSON_HEAD: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"),)
-SSE_HEAD: Final[tuple[Header, ...]] = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 class Phase(Enum):
@@ -135,7 +130,7 @@ class Outlet:
             self._log = self.replay.open()
             self._log.taken_by(self.leave)
         if not self.gone:
-            await self.reply.open(200, (*SSE_HEAD, *self.headers))
+            await self.reply.open(200, self.headers)
         if self._primes and self._log is not None:
             event_id = self._log.append(b"")
             if not self.gone:

@@ -25,7 +25,7 @@ from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.http_answers import is_json, refusal, refuse
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.legacy_stream import LegacyStream
-from mcp_gateway.gateway.outlet import JSON_HEAD, SSE_HEAD
+from mcp_gateway.gateway.outlet import JSON_HEAD
 from mcp_gateway.gateway.own_answers import negotiate
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice, translate
@@ -142,7 +142,7 @@ class SseFace:
             client = OldClient(session=session, reply=StreamReply(reply, trio.Lock()), nursery=nursery)
             self._clients[session.key] = client
             try:
-                await reply.open(200, SSE_HEAD)
+                await reply.open(200, ())
                 await reply.event(f"/messages?sessionId={session_id}".encode(), name="endpoint")
                 await self.streams.pump(client.reply, session, None)
                 await client.quiet()  # in a drain running calls may finish, and their answers have no other way
