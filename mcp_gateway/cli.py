@@ -124,15 +124,9 @@ def _arguments(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -
     return tuple(pairs)
 
 
-def _listening(command: Callable[..., None]) -> Callable[..., None]:
-    """The two addresses of a gateway."""
-    for name, default, what in (
-        ("--admin-bind", "127.0.0.1:9090", "Where status and metrics are."),
-        ("--bind", "127.0.0.1:8080", "Where clients connect."),
-    ):
-        option = click.option(name, callback=_bind, metavar="HOST:PORT", default=default, show_default=True, help=what)
-        command = option(command)
-    return command
+def _bind_option(name: str, default: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One address of a gateway."""
+    return click.option(name, callback=_bind, metavar="HOST:PORT", default=default, show_default=True, help=what)
 
 
 def _remote(command: Callable[..., None]) -> Callable[..., None]:
@@ -164,22 +158,8 @@ def main() -> None:
 
 @main.command(epilog=EXIT_CODES)
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="YAML or JSON; watched for changes.")
-@click.option(
-    "--bind",
-    callback=_bind,
-    metavar="HOST:PORT",
-    default="127.0.0.1:8080",
-    show_default=True,
-    help="Where clients connect.",
-)
-@click.option(
-    "--admin-bind",
-    callback=_bind,
-    metavar="HOST:PORT",
-    default="127.0.0.1:9090",
-    show_default=True,
-    help="Status and metrics.",
-)
+@_bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")
+@_bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -205,17 +185,8 @@ def check(file: Path) -> None:
 
 
 @main.command(epilog=EXIT_CODES)
-@click.option(
-    "--bind",
-    callback=_bind,
-    metavar="HOST:PORT",
-    default="127.0.0.1:8080",
-    show_default=True,
-    help="The next free port if taken.",
-)
-@click.option(
-    "--admin-bind", callback=_bind, metavar="HOST:PORT", default="127.0.0.1:9090", show_default=True, help="The same."
-)
+@_bind_option("--bind", "127.0.0.1:8080", "The next free port if taken.")
+@_bind_option("--admin-bind", "127.0.0.1:9090", "The same.")
 def demo(bind: str, admin_bind: str) -> None:
     """Run two example servers and a gateway in front of them; on the next free ports if those are taken."""
     module = optional("demo")
