@@ -1,11 +1,13 @@
 """Starting the little stdio servers, and looking for what they left behind."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import Final
 
 from mcp_gateway.config.spec import StdioTarget
+from tests.support.leftovers import pids, processes
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -19,51 +21,24 @@ def server(name: str, *args: str | Path, env: tuple[tuple[str, str], ...] = ()) 
 
 def running(session: int) -> list[int]:
     """The pids of a session that run (zombies do not); a child of ours leads a session of its own."""
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:  # gone meanwhile
-                continue
-            state, _, _, sid = stat.rpartition(")")[2].split()[:4]
-            if int(sid) == session and state != "Z":
-                found.append(int(entry.name))
-    return found
+    return [process.pid for process in processes() if process.session == session and not process.zombie]
 
 
 def is_zombie(pid: int) -> bool:
     """Whether a process has ended and nobody has asked how."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
+    return any(process.zombie for process in processes() if process.pid == pid)
 
 
 def running_with(marker: str | Path) -> list[int]:
     """The pids of processes that have ``marker`` among their words: children before they are known, grandchildren."""
     found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:  # gone meanwhile
-                continue
-            if str(marker).encode() in words:
-                found.append(int(entry.name))
+    for pid in pids():
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if str(marker).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
     return found
 
 
 def unreaped() -> list[int]:
     """The pids of our own children that have ended and were not asked how."""
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:  # gone meanwhile
-                continue
-            state, parent = stat.rpartition(")")[2].split()[:2]
-            if state == "Z" and int(parent) == os.getpid():
-                found.append(int(entry.name))
-    return found
+    return [process.pid for process in processes() if process.parent == os.getpid() and process.zombie]

@@ -4,23 +4,42 @@ Owns nothing. Deliberately does not wait: the tests do. Invariant: what has gone
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Process:
+    """One line of the table of processes."""
+
+    pid: int
+    zombie: bool
+    parent: int
+    session: int
+
+
+def pids() -> Iterator[int]:
+    """Every process of the machine."""
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
+def processes() -> Iterator[Process]:
+    """Every process of the machine, as it is now."""
+    for pid in pids():
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:  # gone meanwhile
+            continue
+        state, parent, _, session = stat.rpartition(")")[2].split()[:4]
+        yield Process(pid=pid, zombie=state == "Z", parent=int(parent), session=int(session))
 
 
 def children(of: int | None = None) -> set[int]:
     """The pids of a process's own children, zombies included; of this process by default."""
     parent = os.getpid() if of is None else of
-    found: set[int] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:  # gone meanwhile
-                continue
-            if int(stat.rpartition(")")[2].split()[1]) == parent:
-                found.add(int(entry.name))
-    return found
+    return {process.pid for process in processes() if process.parent == parent}
 
 
 def alive(pids: Iterable[int]) -> set[int]:

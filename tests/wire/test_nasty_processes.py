@@ -12,7 +12,7 @@ import trio
 
 from mcp_gateway.values import BackendKey
 from tests.support.bystanders import initialized, nine_and, nobody_notices, said, status_of
-from tests.support.children import ROOT
+from tests.support.children import ROOT, running_with
 from tests.support.gateway import Running
 from tests.support.raw_client import Message
 
@@ -95,13 +95,13 @@ async def test_a_command_that_is_not_there_is_down_with_the_reason() -> None:
 async def test_a_removed_process_is_gone_with_its_family_while_the_gateway_goes_on(misdeed: str) -> None:
     mark = uuid.uuid4().hex
     async with among_nine(misdeed, mark=mark) as running:
-        assert family(mark)
+        assert running_with(mark)
         bad = running.fleet.get(BackendKey("bad"))
         assert bad is not None
         await running.reload({"servers": []})
         with trio.fail_after(4.0):
             await bad.gone.wait()
-        assert family(mark) == []
+        assert running_with(mark) == []
 
 
 @asynccontextmanager
@@ -119,18 +119,4 @@ async def among_nine(misdeed: str, connect: str = "5s", mark: str = "") -> Async
     }
     async with nine_and([entry]) as running:
         yield running
-    assert family(mark) == []
-
-
-def family(mark: str) -> list[int]:
-    """The pids of the processes that have this mark among their arguments, zombies not."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes()
-            except OSError:  # gone meanwhile
-                continue
-            if mark.encode() in words.split(b"\0"):
-                found.append(int(entry.name))
-    return found
+    assert running_with(mark) == []
