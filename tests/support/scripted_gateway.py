@@ -22,6 +22,12 @@ from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import Header, JsonObject, JsonValue
 from tests.support.scripted_link import ScriptedBackend, same_pause, server
 
+STREAM_HEAD: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+"""What every entrance puts before an event stream (``tests/front`` and ``tests/wire`` look at the real ones)."""
 EPOCH_UNIX_S = 1_800_000_000.0
 MODERN = "2026-07-28"
 
@@ -65,7 +71,7 @@ class RecordedReply:
 
     async def open(self, status: int, headers: Sequence[Header]) -> bool:
         assert not self.status, "a second answer"
-        self.status, self.headers, self.opened = status, tuple(headers), True
+        self.status, self.headers, self.opened = status, (*STREAM_HEAD, *headers), True
         return await self._sent()
 
     async def event(
