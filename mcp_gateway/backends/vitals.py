@@ -39,6 +39,9 @@ class Vitals:
             logger.warning("backend down", extra={"backend": self.portrait.backend, "why": str(error)})
             self._downfall.set()
             self.settled.set()
+        elif not self.machine.open:
+            fields = {"backend": self.portrait.backend, "failures": self.machine.failures, "why": str(error)}
+            logger.info("backend failed", extra=fields)
         self.first_answer.set()
         self._announce()
 

@@ -96,8 +96,9 @@ class LegacyStream:
             if quiet.cancelled_caught and not await reply.comment():
                 return
         if log is not None:
-            # A client that resumes soon finds the next replica, or this session's end.
-            await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
+            if session.era.priming_event:  # older clients would take an event without data for a broken message
+                # A client that resumes soon finds the next replica, or this session's end.
+                await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
             log.end()
         await reply.close()
 
