@@ -1,7 +1,8 @@
 """Who is calling.
 
-Owns ``Principal``. Deliberately no verification (its own issue brings it); until
-then everybody is ``ANONYMOUS``, a real value that is passed everywhere.
+Owns ``Principal``. Deliberately verifies nothing: without verification everybody
+is ``ANONYMOUS``. Invariant: there is always a principal, a real value that is
+passed everywhere.
 """
 
 from typing import Final

@@ -97,6 +97,7 @@ class Backend:
 
     @property
     def key(self) -> BackendKey:
+        """The name in the configuration."""
         return self.spec.key
 
     @property
@@ -106,6 +107,7 @@ class Backend:
 
     @property
     def subscriptions(self) -> Subscriptions:
+        """What it tells unasked."""
         return self.supervisor.subscriptions
 
     @property

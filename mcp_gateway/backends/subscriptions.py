@@ -81,6 +81,7 @@ class Subscriptions:
 
     @property
     def uris(self) -> frozenset[str]:
+        """Those with at least one subscriber."""
         return frozenset(self._counts)
 
     def adopt(self, other: "Subscriptions") -> None:

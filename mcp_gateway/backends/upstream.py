@@ -44,6 +44,7 @@ class Upstream:
 
     @property
     def link(self) -> Link:
+        """The conversation itself."""
         return self.connection.link
 
     @property

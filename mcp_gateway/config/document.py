@@ -34,12 +34,16 @@ _SURROGATES: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{
 
 @attrs.frozen(kw_only=True)
 class Scalar:
+    """Text, a number, a boolean or nothing."""
+
     line: int
     value: JsonScalar = attrs.field(repr=False)
 
 
 @attrs.frozen(kw_only=True)
 class Sequence:
+    """A list."""
+
     line: int
     items: "tuple[Node, ...]"
 
@@ -55,6 +59,8 @@ class Entry:
 
 @attrs.frozen(kw_only=True)
 class Mapping:
+    """Members by name."""
+
     line: int
     entries: tuple[Entry, ...]
 

@@ -61,6 +61,7 @@ class Loaded:
 
     @property
     def sources(self) -> tuple[Path, ...]:
+        """Every file that was read or missed, the configuration first."""
         return tuple(path for path, _ in self.fingerprint)
 
     @property

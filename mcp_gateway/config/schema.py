@@ -56,6 +56,7 @@ class Item:
     context: Context = attrs.field(repr=False)
 
     def wrong(self, what: str) -> None:
+        """Note a mistake at this place."""
         self.context.mistakes.append(ConfigMistake(path=self.path, line=self.line, what=what))
 
     def read(self, reader: "Reader[T]", default: T) -> T:
@@ -103,6 +104,7 @@ class Fields:
     _asked: list[str] = attrs.field(factory=list)
 
     def has(self, key: str) -> bool:
+        """Whether the key is there."""
         return key in self._entries
 
     def at(self, key: str) -> Item | None:
@@ -163,6 +165,7 @@ def _nearest(key: str, known: list[str]) -> str | None:
 
 
 def text(item: Item) -> str:
+    """Text; numbers and booleans are not."""
     if isinstance(item.node, document.Scalar) and isinstance(item.node.value, str):
         return item.node.value
     hint = "; put it in quotes" if kind_of(item.node) in ("a number", "true or false") else ""
@@ -170,6 +173,7 @@ def text(item: Item) -> str:
 
 
 def filled_text(item: Item) -> str:
+    """Text with something in it."""
     value = text(item)
     if not value.strip():
         raise Unfit("must not be empty")
@@ -177,6 +181,7 @@ def filled_text(item: Item) -> str:
 
 
 def boolean(item: Item) -> bool:
+    """True or false."""
     if isinstance(item.node, document.Scalar) and isinstance(item.node.value, bool):
         return item.node.value
     raise Unfit(f"must be true or false, not {kind_of(item.node)}")
@@ -214,6 +219,7 @@ def duration(lowest_s: float = 0.001) -> Reader[float]:
 
 
 def size(item: Item) -> int:
+    """Bytes, as a number or as text such as ``4MiB``."""
     value = item.node.value if isinstance(item.node, document.Scalar) else None
     number = value if isinstance(value, int) and not isinstance(value, bool) else None
     if isinstance(value, str):

@@ -16,6 +16,8 @@ from mcp_gateway.values import BackendKey, GatewayName
 
 
 class TransportKind(Enum):
+    """How a server is reached."""
+
     AUTO = "auto"
     STREAMABLE_HTTP = "streamable-http"
     SSE = "sse"
@@ -24,6 +26,8 @@ class TransportKind(Enum):
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
+    """The deadlines of one server, in seconds."""
+
     connect_s: float = 5.0
     call_s: float = 60.0
     input_s: float = 300.0
@@ -33,6 +37,8 @@ class Timeouts:
 
 @attrs.frozen(kw_only=True)
 class BackendLimits:
+    """The bounds of one server."""
+
     concurrency: int = 64
     response_bytes: int = 32 * 2**20
     event_bytes: int = 4 * 2**20
@@ -42,6 +48,8 @@ class BackendLimits:
 
 @attrs.frozen(kw_only=True)
 class HealthSpec:
+    """When a server counts as down, and how often it is asked."""
+
     interval_s: float = 30.0
     failures: int = 3
     grace_when_down_s: float = 30.0
@@ -57,6 +65,8 @@ class ItemFilter:
 
 @attrs.frozen(kw_only=True)
 class TlsSpec:
+    """How a server's certificate is checked."""
+
     ca_pem: str | None = attrs.field(default=None, repr=False)
     insecure_skip_verify: bool = False
     server_name: str | None = None
@@ -142,6 +152,8 @@ class GatewayEntry:
 
 @attrs.frozen(kw_only=True)
 class SessionsSpec:
+    """How long sessions live, and what signs their ids."""
+
     lifetime_s: float = 24 * 3600.0
     idle_s: float = 30 * 60.0
     signing_keys: tuple[bytes, ...] = attrs.field(default=(), repr=False)
@@ -151,6 +163,8 @@ class SessionsSpec:
 
 @attrs.frozen(kw_only=True)
 class HttpSpec:
+    """What clients meet on the public listener."""
+
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None
@@ -159,12 +173,16 @@ class HttpSpec:
 
 @attrs.frozen(kw_only=True)
 class DrainSpec:
+    """The phases of a shutdown, in seconds."""
+
     settle_s: float = 0.0
     grace_s: float = 20.0
 
 
 @attrs.frozen(kw_only=True)
 class GatewayLimits:
+    """The bounds of the whole gateway."""
+
     body_bytes: int = 4 * 2**20
     connections: int = 4000
     sessions: int = 10_000

@@ -150,9 +150,11 @@ class Exchange:
     streaming: bool = False
 
     def header(self, name: bytes) -> str:
+        """The first value, or an empty text."""
         return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
 
     async def body(self) -> bytes:
+        """The whole body."""
         content = bytearray()
         while True:
             event = await self.receive()

@@ -139,9 +139,11 @@ class Connections:
         return len(self._open)
 
     def add(self, stream: trio.SocketStream) -> None:
+        """One more."""
         self._open.add(stream)
 
     def discard(self, stream: trio.SocketStream) -> None:
+        """One less; wakes whoever waits for none."""
         self._open.discard(stream)
         if not self._open:
             self._empty.set()

@@ -65,6 +65,7 @@ class Gateway:
 
     @property
     def calls(self) -> Calls:
+        """What runs now."""
         return self.core.runner.calls
 
     @property

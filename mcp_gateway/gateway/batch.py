@@ -36,24 +36,29 @@ class PartReply:
     body: bytes = b""
 
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        """Keep the answer for the batch."""
         self.body = body
         return True
 
     async def open(self, status: int, headers: Sequence[Header]) -> bool:
+        """Never: a batch is answered as a whole."""
         return False
 
     async def event(
         self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
     ) -> bool:
+        """Never: see ``open``."""
         return False
 
     async def comment(self) -> bool:
+        """Never: see ``open``."""
         return False
 
     async def close(self) -> None:
         """There is nothing to end."""
 
     def on_gone(self, callback: Callable[[], None]) -> None:
+        """See ``entrance.Reply``."""
         self.whole_reply.on_gone(callback)
 
 

@@ -2,6 +2,7 @@
 
 Owns no behaviour but the look-up of a request's place. Deliberately not a service
 locator for the rest of the program: only ``dispatch`` and the faces see it.
+Invariant: one gateway has one of it, for as long as it runs.
 """
 
 from collections.abc import Callable

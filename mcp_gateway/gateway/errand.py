@@ -1,6 +1,7 @@
 """One request on its way from a client to a backend.
 
 Owns the values that the client face hands to the relay. Deliberately no I/O.
+Invariant: nothing in it changes on the way.
 """
 
 import attrs
@@ -31,6 +32,7 @@ class Errand:
 
     @property
     def method(self) -> str:
+        """What the client asked for."""
         return self.message.method
 
     @property

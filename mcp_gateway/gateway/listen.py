@@ -47,9 +47,11 @@ class ModernWording:
     """The listen request's id, raw."""
 
     def changed(self, kind: Kind) -> bytes:
+        """See ``mailbox.Wording``."""
         return jsonrpc.render_notification(CHANGED_METHOD[kind], self.marked(b"{}"))
 
     def updated(self, uri: str) -> bytes:
+        """See ``mailbox.Wording``."""
         return jsonrpc.render_notification("notifications/resources/updated", self.marked(jsonrpc.dumps({"uri": uri})))
 
     def marked(self, params: bytes) -> bytes:

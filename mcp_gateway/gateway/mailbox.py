@@ -21,9 +21,13 @@ MAX_UPDATED: Final = 4096
 class Wording(Protocol):
     """How this client is told (the era's form)."""
 
-    def changed(self, kind: Kind) -> bytes: ...
+    def changed(self, kind: Kind) -> bytes:
+        """A list of this kind became another one."""
+        ...
 
-    def updated(self, uri: str) -> bytes: ...
+    def updated(self, uri: str) -> bytes:
+        """A subscribed resource became another one."""
+        ...
 
 
 @attrs.define(eq=False)

@@ -31,6 +31,8 @@ JSON_HEAD: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"),)
 
 
 class Phase(Enum):
+    """How far an answer has come."""
+
     SILENT = "silent"
     STREAMING = "streaming"
     FINISHED = "finished"

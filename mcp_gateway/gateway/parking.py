@@ -269,6 +269,7 @@ class Parking:
 
 
 def new_park_id() -> str:
+    """A name that nobody can guess."""
     return secrets.token_urlsafe(12)
 
 

@@ -137,6 +137,7 @@ class Replay:
         return (log, int(seq)) if int(seq) < log.next_seq else None
 
     def charge(self, size: int) -> None:
+        """Count what an event takes, here and in what all sessions share."""
         self.used_bytes += size
         self.budget.charge(self, size)
 

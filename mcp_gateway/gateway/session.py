@@ -35,9 +35,11 @@ class LegacyWording:
     """Notices as 2025 clients know them."""
 
     def changed(self, kind: Kind) -> bytes:
+        """See ``mailbox.Wording``."""
         return jsonrpc.render_notification(CHANGED_METHOD[kind], None)
 
     def updated(self, uri: str) -> bytes:
+        """See ``mailbox.Wording``."""
         return jsonrpc.render_notification("notifications/resources/updated", jsonrpc.dumps({"uri": uri}))
 
 
@@ -78,6 +80,7 @@ class Session:
         return bool(self.calls or self.streams)
 
     def touch(self) -> None:
+        """It was used just now."""
         self.used_at = trio.current_time()
 
     def end(self, cause: Cause) -> None:

@@ -46,20 +46,24 @@ class StreamReply:
     lock: trio.Lock
 
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        """An answer is an event of the session's stream; an empty one is nothing."""
         return await self.event(body) if body else True
 
     async def open(self, status: int, headers: Sequence[Header]) -> bool:
+        """The session's stream is open already."""
         return True
 
     async def event(
         self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
     ) -> bool:
+        """Send one event on the session's stream."""
         if not data:
             return True
         async with self.lock:
             return await self.stream.event(data, name="message")
 
     async def comment(self) -> bool:
+        """Send a comment on the session's stream."""
         async with self.lock:
             return await self.stream.comment()
 

@@ -48,6 +48,7 @@ class Rejection:
     id_raw: bytes | None = None
 
     def body(self) -> bytes:
+        """The JSON-RPC error."""
         return jsonrpc.render_error(self.id_raw, self.code, self.message, self.data)
 
 

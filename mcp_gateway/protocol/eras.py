@@ -54,6 +54,7 @@ class Era:
 
     @property
     def modern(self) -> bool:
+        """Whether it is of the family without sessions and handshake."""
         return self.family is Family.MODERN
 
 

@@ -25,6 +25,8 @@ class Kind(Enum):
 
 
 class Health(Enum):
+    """How a backend is, as served to the world."""
+
     CONNECTING = "connecting"
     READY = "ready"
     DEGRADED = "degraded"

@@ -98,9 +98,11 @@ class View:
         return backend in self.abilities and capability not in self.abilities[backend]
 
     def find_tool(self, name: str) -> Target | None:
+        """The target of an exposed name, visible or withheld."""
         return self.tools.get(name) or self.withheld.get((Kind.TOOLS, name))
 
     def find_prompt(self, name: str) -> Target | None:
+        """The same for prompts."""
         return self.prompts.get(name) or self.withheld.get((Kind.PROMPTS, name))
 
     def find_template(self, template: str) -> Target | None:

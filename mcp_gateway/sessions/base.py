@@ -1,7 +1,8 @@
 """What must be remembered of sessions beyond one process.
 
 Owns the ``SessionStore`` seam. Deliberately tiny: session ids carry their own
-content, so a store only has to know which of them were ended by their client.
+content, so a store only has to know which of them were ended by their client. Invariant:
+an id that nobody ended is never called ended.
 """
 
 from typing import Protocol

@@ -38,6 +38,7 @@ class TraceParent:
 
     @property
     def sampled(self) -> bool:
+        """Whether the caller records this trace."""
         return bool(self.flags & _SAMPLED)
 
     def __str__(self) -> str:

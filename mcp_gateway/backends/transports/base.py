@@ -75,7 +75,9 @@ class Link(Protocol):
     """One conversation with one backend."""
 
     @property
-    def era(self) -> Era: ...
+    def era(self) -> Era:
+        """The revision that was agreed on."""
+        ...
 
     @property
     def shared(self) -> bool:

@@ -27,6 +27,8 @@ _META: Final = "io.modelcontextprotocol/"
 
 
 class EraKind(Enum):
+    """What a backend speaks."""
+
     MODERN = "modern"
     LEGACY = "legacy"
     """Initialize it."""

@@ -77,26 +77,32 @@ class HttpPool:
 
     @property
     def open(self) -> int:
+        """Connections, busy and idle."""
         return len(self._open)
 
     @property
     def idle(self) -> int:
+        """Connections that wait for their next request, or for the end."""
         return len(self._idle) + len(self._ending)
 
     @property
     def waiting(self) -> int:
+        """Requests that wait for a place."""
         return self._calls.waiting + self._control.waiting + self._streams.waiting
 
     @property
     def in_flight(self) -> int:
+        """Calls that have a place."""
         return self._calls.taken
 
     @property
     def control_in_flight(self) -> int:
+        """Requests of the gateway's own that have a place."""
         return self._control.taken
 
     @property
     def streams_in_flight(self) -> int:
+        """Event streams that have a place."""
         return self._streams.taken
 
     def request(

@@ -43,6 +43,7 @@ class HttpConnection:
 
     @property
     def reusable(self) -> bool:
+        """The answer is complete, and another request may follow."""
         return self.parser.reusable and not self._cut and not self._ended and not self.closed
 
     @property

@@ -188,6 +188,7 @@ class AnswerReader:
         return BackendProtocol(backend=self.key, why=why, status=status)
 
     def ended_without_answer(self) -> BackendProtocol:
+        """What to raise for an event stream that said nothing of the request."""
         return self._protocol("its event stream ended without the answer")
 
 

@@ -95,14 +95,17 @@ class LegacyHttpLink:
 
     @property
     def era(self) -> Era:
+        """See ``base.Link``."""
         return self.hello.era
 
     @property
     def shared(self) -> bool:
+        """See ``base.Link``: without a session id nobody owns it."""
         return self.session_id is None
 
     @property
     def lost(self) -> bool:
+        """See ``base.Link``."""
         return self._lost or self._closed
 
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:

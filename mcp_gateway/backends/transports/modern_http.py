@@ -51,6 +51,7 @@ class ModernHttpLink:
 
     @property
     def era(self) -> Era:
+        """See ``base.Link``."""
         return self.hello.era
 
     @property
@@ -60,6 +61,7 @@ class ModernHttpLink:
 
     @property
     def lost(self) -> bool:
+        """See ``base.Link``."""
         return self._closed
 
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:

@@ -128,10 +128,12 @@ class PipeLink:
 
     @property
     def era(self) -> Era:
+        """See ``base.Link``."""
         return self.hello.era
 
     @property
     def lost(self) -> bool:
+        """See ``base.Link``."""
         return self._why_lost is not None
 
     @property

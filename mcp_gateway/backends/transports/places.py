@@ -28,6 +28,7 @@ class Places:
 
     @property
     def waiting(self) -> int:
+        """How many wait for a place."""
         return len(self._queue)
 
     def enter_now(self) -> bool:

@@ -95,6 +95,7 @@ class ResponseParser:
 
     @property
     def reusable(self) -> bool:
+        """The answer is complete, nothing came after it, and the connection stays open."""
         return self.complete and self._keep_alive and not self._surplus
 
     @property
@@ -110,10 +111,12 @@ class ResponseParser:
     # What httptools calls, in the order of the message.
 
     def on_message_begin(self) -> None:
+        """Called by httptools; as a second answer it is a surplus."""
         if self.complete:
             self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by httptools."""
         if self.head_complete:  # a trailer, or the head of something nobody asked for
             return
         self._head_bytes += len(name) + len(value) + 4
@@ -125,6 +128,7 @@ class ResponseParser:
         self.headers[name] = value if known is None else known + b", " + value
 
     def on_headers_complete(self) -> None:
+        """Called by httptools."""
         if self.complete or self._parser is None:
             return
         self.status = self._parser.get_status_code()
@@ -141,10 +145,12 @@ class ResponseParser:
         self.head_complete = True
 
     def on_body(self, data: bytes) -> None:
+        """Called by httptools."""
         if not self.complete:
             self._body.append(data)
 
     def on_message_complete(self) -> None:
+        """Called by httptools."""
         if self.complete or self._parser is None:
             return
         if self.status < 200:  # 1xx: "A client MUST be able to parse one or more 1xx responses" -- RFC 9110, 15.2

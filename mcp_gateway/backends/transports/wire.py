@@ -50,6 +50,7 @@ class Wire(trio.abc.Stream):
         return taken
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See ``trio.abc.SendStream``."""
         with memoryview(data) as view:
             done = self.send_now(view)
             while done < len(view):
@@ -58,6 +59,7 @@ class Wire(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
+        """See ``trio.abc.SendStream``."""
         await self._wait(trio.lowlevel.wait_writable)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -97,6 +99,7 @@ class Wire(trio.abc.Stream):
             self._sock.close()
 
     async def aclose(self) -> None:
+        """See ``trio.abc.AsyncResource``."""
         self.close()
         await trio.lowlevel.checkpoint()
 
