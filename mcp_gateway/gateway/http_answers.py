@@ -1,8 +1,8 @@
 """Answers that are decided by HTTP alone, before any message is looked at.
 
 Owns the checks of Content-Type and Accept and the bodies of plain refusals.
-Deliberately looks into no body. Invariant: what is refused here has reached no
-session and no backend. Spec: reference 1.2 (T25) and 1.4; RFC 9110 12.5.1.
+Deliberately looks into no body. Invariant: a refusal is JSON, whatever the client
+accepts. Spec: reference 1.2 (T25) and 1.4; RFC 9110 12.5.1.
 """
 
 from collections.abc import Sequence
