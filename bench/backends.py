@@ -113,9 +113,9 @@ class Connection:
         if rpc_id is None:
             await self.send(b"202 Accepted", b"")
         elif method == "tools/call" and params["name"] == messages.HANG:
-            self.hangs = params["arguments"]["n"]
-            self.port.hanging[session, rpc_id] = self.hangs
-            self.port.script.book.note(self.hangs, journal.BEGAN)
+            self.hangs = number = int(params["arguments"]["n"])
+            self.port.hanging[session, rpc_id] = number
+            self.port.script.book.note(number, journal.BEGAN)
         else:
             await self.respond(method, params.get("name", ""), rpc_id)
 

@@ -5,6 +5,7 @@ protocol. Invariant: no process outlives the block that started it.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -81,6 +82,14 @@ def cpu_of_family_s(pid: int) -> float:
     """As ``cpu_s``, with the process's children."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(cpu_s(each) for each in (pid, *map(int, children)))
+
+
+def waited_s(pid: int) -> float:
+    """How long a process has been ready to run while others had the CPUs; NaN where the kernel does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return math.nan
 
 
 def rss_mib(pid: int) -> float:
