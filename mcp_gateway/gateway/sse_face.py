@@ -138,7 +138,7 @@ class SseFace:
                 await reply.close()
         finally:
             with trio.move_on_after(self.core.spec.value.http.keep_alive_s):
-                await self.core.sessions.end(session, Cause.SESSION)
+                await self.core.sessions.end(session, Cause.SESSION)  # noqa: ASYNC102  # cut short, it still ends here
 
     async def _hold(self, reply: Reply, session: Session, session_id: str) -> None:
         """Say where to post, then serve what is posted and send what there is to say, until the session ends."""

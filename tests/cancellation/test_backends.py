@@ -79,7 +79,7 @@ async def test_a_backend_closed_anywhere_in_its_life_leaves_no_link(
 
     async with trio.open_nursery() as nursery:
         async with running(scripted) as backend:
-            nursery.start_soon(call, backend)
+            nursery.start_soon(call, backend)  # noqa: ASYNC111  # that it survives its backend is the test
             await trio.sleep(at_s)
         nursery.cancel_scope.cancel("closed")
     nothing_held(backend)
