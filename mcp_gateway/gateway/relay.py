@@ -139,7 +139,7 @@ class Relay:
         if errand.client.modern or not era.modern:
             return None
         try:
-            parts = jsonrpc.answer_parts(answer.raw)
+            parts = answer.parts
             interim = not parts.is_error and wants_input(errand, parts.result)
             return read_input_required(parts.result) if interim else None
         except RemoteFault as fault:
@@ -166,7 +166,7 @@ class Relay:
             BackendProtocol: the answer is not one that can be passed on.
         """
         try:
-            parts = jsonrpc.answer_parts(answer.raw)
+            parts = answer.parts
             if parts.is_error:
                 return self._error(errand, era, parts.result)
             result = translate.result(
@@ -299,7 +299,7 @@ def mismatches(answer: Answer) -> bool:
     """Whether a modern backend refused the call because of a header, which means that it was not executed."""
     if answer.status != 400:
         return False
-    parts = jsonrpc.answer_parts(answer.raw)
+    parts = answer.parts
     return parts.is_error and error_code(parts.result) == HEADER_MISMATCH
 
 

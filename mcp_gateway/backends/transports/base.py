@@ -10,10 +10,12 @@ HTTP+SSE connection. Many exchanges run on one link at once.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Final, Protocol, TypeAlias
 
 import attrs
 
+from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
@@ -45,6 +47,15 @@ class Answer:
 
     raw: bytes = attrs.field(repr=False)
     status: int = 200
+
+    @cached_property
+    def parts(self) -> jsonrpc.AnswerParts:
+        """What stands in it; looked up once, for it may be large.
+
+        Raises:
+            RemoteFault: not exactly one response object (links have asked before they give it away).
+        """
+        return jsonrpc.answer_parts(self.raw)
 
 
 Hear: TypeAlias = Callable[[Inbound], Awaitable[None]]

@@ -95,8 +95,7 @@ class AnswerReader:
             trail.over = True
             raise
         trail.over = True
-        self._check_id(raw, trail.upstream_id)
-        return Answer(raw=raw, status=response.status)
+        return self._checked(Answer(raw=raw, status=response.status), trail.upstream_id)
 
     async def read_events(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
         """Give every message of the stream to ``hear`` until the answer comes; None when the stream ends first."""
@@ -108,10 +107,10 @@ class AnswerReader:
                     if not isinstance(message, RpcResponse):
                         await hear(self.inbound(message))
                         continue
-                self._check_id(raw, trail.upstream_id)
+                answer = self._checked(Answer(raw=raw, status=response.status), trail.upstream_id)
                 trail.over = True
                 response.ending = True  # nothing follows the answer but the end of the stream
-                return Answer(raw=raw, status=response.status)
+                return answer
         return None
 
     def events(self, response: HttpResponse, trail: Trail) -> "EventReader":
@@ -142,14 +141,15 @@ class AnswerReader:
         except RemoteFault as exc:
             raise self._protocol(f"a message that is not JSON-RPC: {exc.what}") from exc
 
-    def _check_id(self, raw: bytes, upstream_id: int) -> None:
+    def _checked(self, answer: Answer, upstream_id: int) -> Answer:
         try:
-            parts = jsonrpc.answer_parts(raw)
+            parts = answer.parts
         except RemoteFault as exc:
             raise self._protocol(f"an answer that is not JSON-RPC: {exc.what}") from exc
         # An id of another type is another id: "3" is not 3.
         if type(parts.id) is not int or parts.id != upstream_id:
             raise self._protocol("an answer without an id" if parts.id is None else "an answer with another id")
+        return answer
 
     async def refused(self, response: HttpResponse, trail: Trail) -> Answer:
         """What a status of 400 or more means: the backend's own JSON-RPC error with our id, or a typed error.

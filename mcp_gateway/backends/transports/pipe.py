@@ -263,7 +263,8 @@ class PipeLink:
             return
         try:
             if _CALL_HEAD.match(frame) is None:
-                self._settle(jsonrpc.answer_parts(frame).id, frame)
+                answer = Answer(raw=frame)
+                self._settle(answer.parts.id, answer)
                 return
         except RemoteFault:
             pass  # a call whose members stand in an unusual order, or no message at all
@@ -286,12 +287,12 @@ class PipeLink:
                     Inbound(method=message.method, params=message.params, raw=frame, id_raw=message.id_raw)
                 )
             case jsonrpc.RpcResponse():
-                self._settle(message.id, frame)
+                self._settle(message.id, Answer(raw=frame))
 
-    def _settle(self, answered: RequestId | None, frame: bytes) -> None:
+    def _settle(self, answered: RequestId | None, answer: Answer) -> None:
         box = self._pending.take(answered)
         if box is not None:
-            box.settle(Answer(raw=frame))
+            box.settle(answer)
         elif self._pending.issued(answered):
             self._on_late()
 

@@ -169,7 +169,7 @@ async def _initialize(
             if found is None:
                 raise reader.ended_without_answer()
             answer = found
-    parts = jsonrpc.answer_parts(answer.raw)
+    parts = answer.parts
     if parts.is_error:
         raise greeting.refused(pool.key, _object(parts.result), answer.status)
     return parts.result, session_id
