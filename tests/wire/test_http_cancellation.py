@@ -1,0 +1,121 @@
+"""Links over Streamable HTTP: how a call that nobody waits for any more is left."""
+
+import pytest
+import trio
+import trio.testing
+
+from mcp_gateway.backends.transports.base import Inbound
+from tests.support.http_links import ACCEPTED, NOTE, call, cancel_when, events, hello, legacy, legacy_link, nothing
+from tests.support.raw_http import (
+    RawConnection,
+    RawRequest,
+    result,
+)
+
+pytestmark = pytest.mark.wire
+
+
+async def say_nothing(connection: RawConnection, request: RawRequest) -> None:
+    """The call runs for ever."""
+
+
+# --- cancellation, 2025 ---
+
+
+async def test_a_cancelled_call_is_named_to_the_backend_with_the_reason() -> None:
+    async with legacy_link(legacy(say_nothing), concurrency=1) as (link, server):
+        await cancel_when(link, server, 3, "client gave up")
+        notice = server.requests[-1]
+        assert notice.json == {
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 2, "reason": "client gave up"},
+        }
+        assert (notice.headers["mcp-session-id"], notice.connection) == ("s-1", 1)
+        assert (link.notices_failed, link.pool.open) == (0, 1)
+
+
+async def test_a_deadline_is_said_to_be_one() -> None:
+    async with legacy_link(legacy(say_nothing)) as (link, server):
+        with trio.move_on_after(0.05):
+            await link.exchange(call(), nothing)
+        params = server.requests[-1].json["params"]
+        assert params == {"requestId": 2, "reason": "deadline reached"}
+
+
+async def test_the_notice_does_not_wait_for_concurrency() -> None:
+    async with legacy_link(legacy(say_nothing), concurrency=1) as (link, server):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_when, link, server, 3, "first")
+            await server.until(3)
+            nursery.start_soon(cancel_when, link, server, 5, "second")  # queued, takes the place at once
+        assert [request.json.get("method") for request in server.requests[2:]].count("notifications/cancelled") == 2
+
+
+async def test_a_queued_call_is_dropped_silently() -> None:
+    async with legacy_link(legacy(say_nothing), concurrency=1) as (link, server), trio.open_nursery() as nursery:
+        nursery.start_soon(link.exchange, call(), nothing)
+        await server.until(3)
+        with trio.move_on_after(0.02):
+            await link.exchange(call(), nothing)
+        assert len(server.requests) == 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_initialize_like_requests_are_left_without_a_notice() -> None:
+    async with legacy_link(legacy(say_nothing)) as (link, server):
+        with trio.move_on_after(0.05):
+            await link.exchange(call(cancellable=False), nothing)
+        assert len(server.requests) == 3
+
+
+async def test_a_listener_that_fails_ends_the_call_with_a_notice() -> None:
+    class Bug(Exception):
+        pass
+
+    async def hear(inbound: Inbound) -> None:
+        raise Bug
+
+    async with legacy_link(legacy(events(NOTE, end=False))) as (link, server):
+        with pytest.raises(Bug):
+            await link.exchange(call(), hear)
+        await server.until(4)
+        assert server.requests[-1].json["method"] == "notifications/cancelled"
+
+
+async def test_a_notice_that_nobody_takes_is_bounded_and_counted(mock_clock: trio.testing.MockClock) -> None:
+    async def script(connection: RawConnection) -> None:
+        while (request := await connection.read_request()) is not None:
+            match request.json.get("method"):
+                case "initialize":
+                    await connection.send_json(result(1, hello("2025-11-25")), extra=b"Mcp-Session-Id: s-1\r\n")
+                case "notifications/initialized":
+                    await connection.send(ACCEPTED)
+                case _:
+                    pass
+
+    async with legacy_link(script) as (link, server):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_when, link, server, 3, "x")
+            await server.until(4)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(2.1)
+        assert link.notices_failed == 1
+
+
+async def test_a_notice_to_a_backend_that_left_is_counted() -> None:
+    async def script(connection: RawConnection) -> None:
+        while (request := await connection.read_request()) is not None:
+            match request.json.get("method"):
+                case "initialize":
+                    await connection.send_json(result(1, hello("2025-11-25")), extra=b"Mcp-Session-Id: s-1\r\n")
+                case "notifications/initialized":
+                    await connection.send(ACCEPTED)
+                case "notifications/cancelled":
+                    return
+                case _:
+                    pass
+
+    async with legacy_link(script) as (link, server):
+        await cancel_when(link, server, 3, "x")
+        assert link.notices_failed == 1
