@@ -5,13 +5,14 @@ at what it got. Invariant: what a test gives as a reply is sent as it is.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, TypeAlias
 
 import attrs
 import orjson
 
 from mcp_gateway.values import JsonObject, JsonValue
+from tests.support.gateway import Running, running_gateway
 from tests.support.raw_client import Message
 from tests.support.raw_http import RawConnection, RawRequest, RawServer, response, serve_raw
 
@@ -139,3 +140,8 @@ def legacy_backend(*tools: JsonObject, version: str = LEGACY, **replies: Reply) 
         "tools/call": lambda request: {"content": [{"type": "text", "text": "done"}]},
     }
     return own | {name.replace("__", "/"): reply for name, reply in replies.items()}
+
+
+def before(backend: WireBackend, prefix: str = "f_", **more: object) -> AbstractAsyncContextManager[Running]:
+    """A gateway in front of this backend alone."""
+    return running_gateway([{"name": "files", "url": backend.url, "prefix": prefix, **more}])

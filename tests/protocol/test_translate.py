@@ -8,32 +8,30 @@ from hypothesis import strategies as st
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.eras import ERAS, V2024_11_05, V2025_06_18, V2025_11_25, V2026_07_28, Era
+from mcp_gateway.protocol.eras import ERAS, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.translate import (
     MetaEdits,
     client_capabilities,
-    error,
-    input_request,
     request_params,
     result,
-    server_request_params,
 )
 from mcp_gateway.values import JsonObject, JsonValue
 
 L, M = V2025_11_25, V2026_07_28
 VERSION = '"io.modelcontextprotocol/protocolVersion":"2026-07-28"'
+
+
+def out(uri: str) -> str:
+    return "m/" + uri
+
+
 CAPS = '"io.modelcontextprotocol/clientCapabilities":{"roots":{}}'
 INFO = '"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"}'
 LEVEL = '"io.modelcontextprotocol/logLevel":"info"'
 SERVER = '"io.modelcontextprotocol/serverInfo":{"name":"g","version":"9"}'
 OURS = b'{"name":"g","version":"9"}'
 CALLER = MetaEdits(capabilities=b'{"roots":{}}', client_info=b'{"name":"c","version":"1"}')
-
-
-def out(uri: str) -> str:
-    return "m/" + uri
-
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
@@ -328,143 +326,3 @@ def test_what_the_gateway_does_not_know_survives(raw: JsonObject, method: str, c
         key: value for key, value in raw.items() if key not in own
     }
     assert ("resultType" in made) is (client.modern or "resultType" in raw)
-
-
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-NOT_FOUND = '{"code":-32002,"message":"no","data":{"uri":"a:1","x":1.50}}'
-MISSING = '{"code":-32602,"message":"no","data":{"uri":"a:1"}}'
-
-
-@pytest.mark.parametrize(
-    "client, backend, method, raw, given_back",
-    [
-        pytest.param(L, L, "resources/read", NOT_FOUND, NOT_FOUND.replace("a:1", "m/a:1"), id="L-L: the client's URI"),
-        pytest.param(L, L, "resources/read", '{"code":-32002,"message":"no"}', None, id="L-L: no data stays so"),
-        pytest.param(L, L, "resources/read", MISSING, MISSING.replace("a:1", "m/a:1"), id="L-L: the code stays"),
-        pytest.param(
-            M, L, "resources/read", NOT_FOUND, NOT_FOUND.replace("-32002", "-32602").replace("a:1", "m/a:1"), id="M-L"
-        ),
-        pytest.param(
-            M,
-            L,
-            "resources/read",
-            '{"code":-32002,"message":"no"}',
-            '{"code":-32602,"message":"no","data":{"uri":"m/a:1"}}',
-            id="M-L: data made",
-        ),
-        pytest.param(
-            M,
-            L,
-            "resources/read",
-            '{"code":-32002,"message":"no","data":null}',
-            '{"code":-32602,"message":"no","data":{"uri":"m/a:1"}}',
-            id="M-L: null data",
-        ),
-        pytest.param(
-            M,
-            L,
-            "resources/read",
-            '{"code":-32002,"message":"no","data":"gone"}',
-            '{"code":-32602,"message":"no","data":{"uri":"m/a:1","detail":"gone"}}',
-            id="M-L: other data kept",
-        ),
-        pytest.param(
-            M, L, "tools/call", '{"code":-32002,"message":"no"}', '{"code":-32602,"message":"no"}', id="M-L: of a tool"
-        ),
-        pytest.param(
-            L, M, "resources/read", MISSING, MISSING.replace("-32602", "-32002").replace("a:1", "m/a:1"), id="L-M"
-        ),
-        pytest.param(L, M, "resources/read", '{"code":-32602,"message":"bad"}', None, id="L-M: other bad params"),
-        pytest.param(L, M, "tools/call", MISSING, None, id="L-M: of a tool"),
-        pytest.param(M, M, "resources/read", MISSING, MISSING.replace("a:1", "m/a:1"), id="M-M"),
-        pytest.param(M, L, "tools/call", '{"code":-32603,"message":"x","data":[1.50]}', None, id="any other error"),
-        pytest.param(M, L, "tools/call", '{"message":"x"}', None, id="no code"),
-    ],
-)
-def test_a_missing_resource_has_the_clients_code_and_uri(
-    client: Era, backend: Era, method: str, raw: str, given_back: str | None
-) -> None:
-    made = error(raw.encode(), method=method, client=client, backend=backend, uri="m/a:1")
-    assert made.decode() == (raw if given_back is None else given_back)
-
-
-def test_without_a_uri_only_the_code_changes() -> None:
-    made = error(NOT_FOUND.encode(), method="resources/read", client=M, backend=L)
-    assert made.decode() == NOT_FOUND.replace("-32002", "-32602")
-    assert error(NOT_FOUND.encode(), method="resources/read", client=L, backend=L).decode() == NOT_FOUND
-
-
-# --- questions -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "method, params, asked",
-    [
-        pytest.param("roots/list", None, '{"method":"roots/list","params":{}}', id="no params"),
-        pytest.param(
-            "elicitation/create",
-            '{"mode":"url","url":"https://x","elicitationId":"e","task":{},"n":1.50}',
-            '{"method":"elicitation/create","params":{"mode":"url","url":"https://x","n":1.50}}',
-            id="url",
-        ),
-        pytest.param(
-            "sampling/createMessage",
-            '{"messages":[{"content":{"type":"resource_link","uri":"a:1"}}],'
-            '"_meta":{"progressToken":1,"io.modelcontextprotocol/related-task":{},"a":1}}',
-            '{"method":"sampling/createMessage","params":{"messages":[{"content":{"type":"resource_link","uri":"m/a:1"}}],'
-            '"_meta":{"a":1}}}',
-            id="sampling",
-        ),
-        pytest.param("sampling/createMessage", '{"_meta":{"a":1}}', None, id="nothing to do"),
-    ],
-)
-def test_a_legacy_question_becomes_an_input_request(method: str, params: str | None, asked: str | None) -> None:
-    raw = None if params is None else params.encode()
-    made = input_request(method, raw, uri_map=out)
-    assert made.decode() == (f'{{"method":"{method}","params":{params}}}' if asked is None else asked)
-
-
-@pytest.mark.parametrize(
-    "method, client, params, sent",
-    [
-        pytest.param(
-            "elicitation/create",
-            L,
-            '{"mode":"url","url":"https://x"}',
-            '{"mode":"url","url":"https://x","elicitationId":"e1"}',
-            id="url gets an id",
-        ),
-        pytest.param("elicitation/create", L, '{"mode":"form","n":1.50}', None, id="a form does not"),
-        pytest.param(
-            "elicitation/create", V2025_06_18, '{"mode":"form","n":1.50}', '{"n":1.50}', id="no word for forms"
-        ),
-        pytest.param("elicitation/create", V2025_06_18, '{"n":1.50}', None, id="no mode"),
-        pytest.param("roots/list", L, f'{{"_meta":{{{VERSION},"a":1}}}}', '{"_meta":{"a":1}}', id="per-hop keys"),
-        pytest.param("sampling/createMessage", L, '{"messages":[{"uri":1}]}', None, id="nothing to map"),
-        pytest.param(
-            "sampling/createMessage",
-            V2024_11_05,
-            '{"messages":[{"content":{"type":"audio","mimeType":"a/b"}}]}',
-            '{"messages":[{"content":{"type":"text","text":"[audio, a/b: protocol version 2024-11-05 has none]"}}]}',
-            id="audio",
-        ),
-        pytest.param("roots/list", L, None, "{}", id="no params"),
-    ],
-)
-def test_a_question_fits_the_legacy_client(method: str, client: Era, params: str | None, sent: str | None) -> None:
-    raw = None if params is None else params.encode()
-    made = server_request_params(method, raw, client=client, elicitation_id="e1", uri_map=out)
-    assert made.decode() == (params if sent is None else sent)
-
-
-def test_a_legacy_backends_own_elicitation_id_stays() -> None:
-    raw = b'{"mode":"url","elicitationId":"theirs"}'
-    assert server_request_params("elicitation/create", raw, client=L) == raw
-
-
-def test_params_that_are_no_object_are_malformed() -> None:
-    values: list[JsonValue] = [[], "uri", 7]
-    for value in values:
-        with pytest.raises(MalformedMessage):
-            input_request("sampling/createMessage", jsonrpc.dumps(value), uri_map=out)

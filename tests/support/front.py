@@ -18,8 +18,11 @@ from mcp_gateway.front.asgi import Dispatch, FrontApp
 from mcp_gateway.front.connection import Timings
 from mcp_gateway.front.pages import public_pages
 from mcp_gateway.front.server import bind, serve_asgi
+from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import JsonObject
+
+JSON = ((b"content-type", b"application/json"),)
 
 
 @attrs.define(eq=False)
@@ -176,3 +179,8 @@ class Wire:
 
     async def close(self) -> None:
         await self.stream.aclose()
+
+
+async def echo(request: Request, reply: Reply) -> None:
+    """Answer with the body of the request."""
+    await reply.whole(200, JSON, request.body)

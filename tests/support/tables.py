@@ -1,10 +1,11 @@
 """Short ways to write down what routing works on: servers, items, snapshots, tables."""
 
+import json
 from collections.abc import Iterable, Mapping
 
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, ServerSpec, StdioTarget, VirtualServerSpec
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.eras import V2025_11_25, Era
+from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.routing.build import build
 from mcp_gateway.routing.snapshot import Health, Item, Kind, Listing, Problem, Snapshot
 from mcp_gateway.routing.table import RouteTable, View
@@ -107,3 +108,11 @@ def whole(built: RouteTable, gateway: str = "", virtual: str = "") -> View:
 def view_of(config: GatewaySpec, *snapshots: Snapshot) -> View:
     """The view of the only gateway."""
     return whole(table(config, *snapshots))
+
+
+def listed(view: View, kind: Kind = Kind.TOOLS) -> list[JsonObject]:
+    """The items of a list, as a 2026-07-28 client reads them."""
+    page = view.page(kind, V2026_07_28)
+    assert page is not None
+    items: list[JsonObject] = json.loads(page.raw)[kind.value]
+    return items

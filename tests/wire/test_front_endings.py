@@ -1,0 +1,194 @@
+"""The front on real sockets: draining, stalled readers, clients that leave, the end of the server."""
+
+import socket
+from functools import partial
+
+import pytest
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+from mcp_gateway.front.connection import Timings
+from mcp_gateway.front.server import bind, serve_asgi
+from mcp_gateway.gateway.entrance import Reply, Request
+from tests.support.front import JSON, Wire, echo, open_front
+
+pytestmark = pytest.mark.wire
+
+
+async def test_while_draining_answers_close_their_connection() -> None:
+    async with open_front(echo) as front:
+        wire = await front.dial()
+        await wire.post()
+        assert "connection" not in (await wire.answer())[1]
+        front.draining = True
+        await wire.post()
+        status, headers, _ = await wire.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await wire.closed()
+
+
+async def test_after_the_trigger_nobody_is_accepted_and_what_runs_is_finished() -> None:
+    started, go = trio.Event(), trio.Event()
+
+    async def slow(request: Request, reply: Reply) -> None:
+        started.set()
+        await go.wait()
+        await reply.whole(200, JSON, b"{}")
+
+    async with open_front(slow) as front:
+        busy, idle = await front.dial(), await front.dial()
+        await busy.post()
+        await started.wait()
+        front.trigger.set()
+        with trio.fail_after(2):
+            assert await idle.closed()
+        with pytest.raises(OSError, match="all attempts to connect"):
+            await front.dial()
+        assert not front.ended.is_set()
+        go.set()
+        assert (await busy.answer())[0] == 200
+        with trio.fail_after(1):
+            assert await busy.closed()
+            await front.ended.wait()
+
+
+async def fill(wire: Wire, window: int = 4096) -> None:
+    """A small window, so that the server's sends stall soon."""
+    wire.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    await wire.post()
+
+
+async def test_a_reader_that_stalls_cannot_keep_the_server_alive() -> None:
+    stalled = trio.Event()
+
+    async def flood(request: Request, reply: Reply) -> None:
+        await reply.open(200, [])
+        stalled.set()
+        while await reply.event(b"x" * 100_000):
+            pass
+
+    async with open_front(flood, graceful_timeout_s=0.3) as front:
+        wire = await front.dial()
+        await fill(wire)
+        await stalled.wait()
+        await trio.sleep(0.2)
+        front.trigger.set()
+        with trio.fail_after(2):
+            await front.ended.wait()
+        await wire.close()
+
+
+async def test_a_reader_that_stalls_is_treated_as_gone() -> None:
+    over = trio.Event()
+    gone: list[str] = []
+
+    async def flood(request: Request, reply: Reply) -> None:
+        reply.on_gone(lambda: gone.append("gone"))
+        await reply.open(200, [])
+        while await reply.event(b"x" * 100_000):
+            pass
+        over.set()
+
+    async with open_front(flood, timings=Timings(send_stall_s=0.2), send_stall_s=0.5) as front:
+        wire = await front.dial()
+        await fill(wire)
+        with trio.fail_after(5):
+            await over.wait()
+        assert gone == ["gone"]
+        await wire.close()
+
+
+async def test_a_slow_reader_that_makes_progress_is_served() -> None:
+    async def large(request: Request, reply: Reply) -> None:
+        await reply.whole(200, JSON, b"x" * 12_000_000)
+
+    async with open_front(large, timings=Timings(send_stall_s=0.3), send_stall_s=0.3) as front:
+        wire = await front.dial()
+        await fill(wire, 100_000)
+        began_at = trio.current_time()
+        await wire.head()
+        got = len(wire.rest)
+        while got < 12_000_000:
+            got += len(await wire.stream.receive_some(200_000))
+            await trio.sleep(0.01)
+        assert got == 12_000_000
+        assert trio.current_time() - began_at > 0.3, "too fast to show anything"
+        await wire.close()
+
+
+async def test_cancelling_the_server_cuts_everything_at_once() -> None:
+    started = trio.Event()
+
+    async def flood(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        started.set()
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+
+    sockets = bind("127.0.0.1:0")
+    with trio.fail_after(3):
+        async with trio.open_nursery() as nursery:
+            serve = partial(
+                serve_asgi, flood, sockets=sockets, shutdown_trigger=trio.sleep_forever, graceful_timeout_s=60
+            )
+            (address,) = await nursery.start(serve)
+            async with await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2])) as stream:
+                await fill(Wire(stream))
+                await started.wait()
+                await trio.sleep(0.1)
+                nursery.cancel_scope.cancel("now")
+
+
+async def test_a_writer_that_never_looks_at_the_result_still_ends_with_its_client() -> None:
+    """Sends on a closed socket fail without waiting; a loop of them must not stop the event loop."""
+    over = trio.Event()
+
+    async def deaf(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with trio.move_on_after(0.5):
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        over.set()
+
+    async with open_front(echo, wrap=lambda app: deaf) as front:
+        wire = await front.dial()
+        await wire.post()
+        await wire.head()
+        await wire.close()
+        with trio.fail_after(3):
+            await over.wait()
+
+
+async def test_a_peer_that_trips_the_http_library_does_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_front(echo) as front:
+        wire = await front.dial()
+        # HTTP/2 by prior knowledge, and a path that is not ASCII: Hypercorn 0.18 raises UnicodeDecodeError.
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+        fields = b"\x83\x86\x04\x02/\xff\x01\x01x"
+        await wire.send(preface + len(fields).to_bytes(3, "big") + b"\x01\x05\0\0\0\x01" + fields)
+        with trio.move_on_after(2):
+            while await wire.stream.receive_some():
+                pass
+        other = await front.dial()
+        await other.post()
+        assert (await other.answer())[0] == 200
+        await other.close()
+    assert [record.message for record in caplog.records] == ["connection failed"]
+
+
+async def test_a_client_that_leaves_while_sending_its_body_reaches_nobody() -> None:
+    called: list[Request] = []
+
+    async def keep(request: Request, reply: Reply) -> None:
+        called.append(request)
+
+    async with open_front(keep) as front:
+        wire = await front.dial()
+        await wire.send(b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+        await trio.sleep(0.05)
+        await wire.close()
+        front.trigger.set()
+        with trio.fail_after(2):
+            await front.ended.wait()
+    assert not called
+    assert front.admission.open == 0
