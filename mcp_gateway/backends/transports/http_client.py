@@ -114,6 +114,7 @@ class HttpPool:
         control: bool = False,
         stream: bool = False,
         path: bytes | None = None,
+        parting: list[HttpConnection] | None = None,
     ) -> "HttpRequest":
         """One request, as a context: ``async with pool.request(...) as response``.
 
@@ -122,13 +123,20 @@ class HttpPool:
             control: use one of the four control places.
             stream: a listen stream, which holds its place for long: outside both bounds.
             path: the request target; None: that of the url.
+            parting: where a connection goes that is left before its answer is complete, still open, for whoever
+                has something to say first and then calls ``part``; None: it is closed at once.
         Raises (on entering):
             BackendTimeout: the dial took ``connect_s``.
             BackendGone: not connected (executed NO), or lost before the response's head (UNKNOWN).
             BackendProtocol: a redirect, a content coding, bytes that are not HTTP.
         """
         places = self._streams if stream else self._control if control else self._calls
-        return HttpRequest(self, places, method, headers, body, path)
+        return HttpRequest(self, places, method, headers, body, path, parting)
+
+    def part(self, parting: list[HttpConnection]) -> None:
+        """Close connections whose requests were left early."""
+        while parting:
+            self._drop(parting.pop())
 
     def sweep(self) -> None:
         """Close idle connections whose time is over or whose peer has closed. Plain, bounded by the pool's size.
@@ -244,10 +252,17 @@ class HttpPool:
 class HttpRequest:
     """One request on its way: takes a place and a connection on entry, gives both back on exit."""
 
-    __slots__ = ("_body", "_headers", "_method", "_path", "_places", "_pool", "_response")
+    __slots__ = ("_body", "_headers", "_method", "_parting", "_path", "_places", "_pool", "_response")
 
     def __init__(
-        self, pool: HttpPool, places: Places, method: bytes, headers: Headers, body: Body, path: bytes | None
+        self,
+        pool: HttpPool,
+        places: Places,
+        method: bytes,
+        headers: Headers,
+        body: Body,
+        path: bytes | None,
+        parting: list[HttpConnection] | None,
     ) -> None:
         self._pool = pool
         self._places = places
@@ -255,6 +270,7 @@ class HttpRequest:
         self._headers = headers
         self._body = body
         self._path = path
+        self._parting = parting
         self._response: HttpResponse | None = None
 
     async def __aenter__(self) -> HttpResponse:
@@ -271,7 +287,10 @@ class HttpRequest:
     ) -> None:
         response = self._response
         if response is not None:
-            self._pool.put(response.connection, ending=response.ending and kind is None)
+            if kind is trio.Cancelled and self._parting is not None:
+                self._parting.append(response.connection)
+            else:
+                self._pool.put(response.connection, ending=response.ending and kind is None)
             self._places.leave()
 
     async def _converse(self) -> HttpResponse:
@@ -280,7 +299,7 @@ class HttpRequest:
         fresh = False
         while True:
             connection = await self._pool.take(fresh=fresh)
-            asked = False
+            asked = failed = False
             try:
                 if request is None:
                     request = self._render()
@@ -290,11 +309,14 @@ class HttpRequest:
                 asked = True
                 return response
             except BackendGone:
+                failed = True
                 if not (connection.reused and connection.nothing_left):
                     raise
                 fresh = True
             finally:
-                if not asked:
+                if not asked and not failed and self._parting is not None:
+                    self._parting.append(connection)
+                elif not asked:
                     connection.close()
                     self._pool.put(connection, ending=False)
 

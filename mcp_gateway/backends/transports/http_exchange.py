@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.transports.base import Answer, Hear, Inbound, Outgoing
+from mcp_gateway.backends.transports.http_connection import HttpConnection
 from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
@@ -53,6 +54,8 @@ class Trail:
     """The backend is done with it, or cannot be told."""
     last_event_id: str | None = None
     retry_ms: int | None = None
+    parting: list[HttpConnection] = attrs.field(factory=list)
+    """Connections that were left early and are closed after the notice (design section 8)."""
 
     def body(self, outgoing: Outgoing) -> Callable[[], bytes]:
         """Render when a connection is in hand, which is the moment the request may leave."""

@@ -121,11 +121,14 @@ class LegacyHttpLink:
             trail.over = True  # nobody there to tell
             raise
         finally:
-            if trail.written and not trail.over and outgoing.cancellable:
-                reason = leaving_reason()
-                with trio.move_on_after(GOODBYE_S, shield=True):
-                    await self._say_cancelled(trail, reason)
-                self.notices_failed += not trail.over
+            try:
+                if trail.written and not trail.over and outgoing.cancellable:
+                    reason = leaving_reason()
+                    with trio.move_on_after(GOODBYE_S, shield=True):
+                        await self._say_cancelled(trail, reason)
+                    self.notices_failed += not trail.over
+            finally:
+                self.pool.part(trail.parting)
 
     async def notify(self, message: bytes) -> None:
         """See ``base.Link.notify``. Any answer but a lost session counts as taken: there is no way to do better."""
@@ -178,7 +181,8 @@ class LegacyHttpLink:
     async def _ask(self, outgoing: Outgoing, hear: Hear, trail: Trail) -> Answer | None:
         headers = self._post + render_headers(outgoing.headers) if outgoing.headers else self._post
         try:
-            async with self.pool.request(b"POST", headers, trail.body(outgoing), control=outgoing.control) as response:
+            body, control = trail.body(outgoing), outgoing.control
+            async with self.pool.request(b"POST", headers, body, control=control, parting=trail.parting) as response:
                 if response.status >= 400:
                     return await self._refused(response, trail)
                 return await self._reader.read(response, trail, hear)
