@@ -35,6 +35,23 @@ async def test_a_cancelled_call_is_named_to_the_backend_with_the_reason() -> Non
         assert (link.notices_failed, link.pool.open) == (0, 1)
 
 
+async def test_the_notice_comes_before_the_calls_connection_is_closed() -> None:
+    told: list[list[str]] = []
+    closed = trio.Event()
+
+    async def until_closed(connection: RawConnection, request: RawRequest) -> None:
+        assert await connection.read_request() is None
+        told.append([str(one.json.get("method")) for one in server.requests if one.body])
+        closed.set()
+
+    async with legacy_link(legacy(until_closed)) as (link, server):
+        await cancel_when(link, server, 3, "client gave up")
+        with trio.fail_after(2):
+            await closed.wait()
+        assert told[0][-1] == "notifications/cancelled"
+        assert link.pool.open == 1
+
+
 async def test_a_deadline_is_said_to_be_one() -> None:
     async with legacy_link(legacy(say_nothing)) as (link, server):
         with trio.move_on_after(0.05):
