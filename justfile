@@ -50,7 +50,7 @@ test-wire *args:
 # run the tests under coverage and insist on the thresholds
 cov *args:
     {{ py }} -m coverage erase
-    {{ py }} -m coverage run -m pytest "$@"
+    {{ py }} -m coverage run -m pytest -m "not brisk" "$@"
     {{ py }} -m coverage combine --quiet
     {{ py }} -m coverage report
     {{ py }} -m coverage report --include='mcp_gateway/protocol/*,mcp_gateway/routing/*' --fail-under=100

@@ -14,7 +14,7 @@ from tests.support.nasty import Misdeed, always, calls
 from tests.support.raw_client import Message
 from tests.support.raw_http import RawConnection, serve_raw
 
-pytestmark = [pytest.mark.wire]
+pytestmark = [pytest.mark.wire, pytest.mark.brisk]
 
 PROTOCOL: Final = {"reason": "backend_protocol", "executed": "unknown"}
 GONE: Final = {"reason": "backend_gone", "executed": "unknown"}

@@ -10,7 +10,7 @@ from tests.support.bystanders import among_nine, initialized, nine_and, nobody_n
 from tests.support.nasty import Tool, lists, never, tool
 from tests.support.raw_http import RawConnection, RawRequest, serve_raw
 
-pytestmark = [pytest.mark.wire]
+pytestmark = [pytest.mark.wire, pytest.mark.brisk]
 
 
 def many(count: int) -> list[Tool]:

@@ -17,6 +17,7 @@ from tests.support.gateway import Running
 from tests.support.raw_client import Message
 
 pytestmark = [
+    pytest.mark.brisk,
     pytest.mark.wire,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for orphans in /proc"),
 ]

@@ -14,6 +14,7 @@ from tests.support.nasty import MIB, Misdeed, calls, villains
 from tests.support.raw_client import Message
 
 pytestmark = [
+    pytest.mark.brisk,
     pytest.mark.wire,
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak of memory in /proc"),

@@ -22,7 +22,7 @@ from tests.support.gateway import Process, Running, gateway_process, running_gat
 from tests.support.raw_client import MODERN, connect2025
 from tests.support.recorder import NAMES, Recorder, recorder
 
-pytestmark = [pytest.mark.wire, pytest.mark.slow]
+pytestmark = [pytest.mark.wire, pytest.mark.slow, pytest.mark.brisk]
 
 CLIENTS: Final = 4000
 """As many as ``limits.connections`` allows by default."""
