@@ -52,6 +52,6 @@ class Core:
     def place(self, host: str, virtual: str) -> Place | None:
         """Find the view for a Host and a virtual server's name; None when there is no such virtual server."""
         table = self.table.value
-        gateway = table.hosts.find(host)
-        view = table.views.get((gateway, virtual))
+        gateway = table.gateway_for(host)
+        view = table.view(gateway, virtual)
         return None if view is None else Place(gateway=gateway, virtual=virtual, view=view)

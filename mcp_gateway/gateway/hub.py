@@ -61,7 +61,7 @@ class Hub:
 
     def join(self, audience: Audience) -> None:
         """Begin to tell ``audience``; what it sees now is what it is taken to know."""
-        view = self.table.value.views.get(audience.view)
+        view = self.table.value.view(*audience.view)
         if view is not None:
             for kind in audience.kinds:
                 audience.seen.setdefault(kind, view.fingerprint(kind))
@@ -128,7 +128,7 @@ class Hub:
     def announce(self, table: RouteTable) -> None:
         """Mark the mailbox of everybody for whom a list is another one now."""
         for audience in self._audiences:
-            view = table.views.get(audience.view)
+            view = table.view(*audience.view)
             if view is None:
                 continue
             for kind in audience.kinds:

@@ -98,5 +98,3 @@ LEGACY_VERSIONS: Final = tuple(era.version for era in ERAS.values() if not era.m
 MODERN_VERSIONS: Final = tuple(era.version for era in ERAS.values() if era.modern)
 NEWEST_LEGACY: Final = V2025_11_25
 NEWEST_MODERN: Final = V2026_07_28
-ASSUMED_LEGACY: Final = V2025_03_26
-"""What a client without MCP-Protocol-Version and without a session speaks (MCP 2025-06-18 transports)."""
