@@ -155,7 +155,7 @@ class Relay:
 
     async def outcome(self, errand: Errand, era: Era, answer: Answer) -> Outcome:
         """The client's form of a backend's final answer."""
-        if len(answer.raw) > LARGE_BYTES and (errand.client.family is not era.family or errand.target.uri_map):
+        if len(answer.raw) > LARGE_BYTES and (errand.client is not era or errand.target.uri_map):
             return await trio.to_thread.run_sync(self.outcome_now, errand, era, answer, limiter=self._limiter)
         return self.outcome_now(errand, era, answer)
 

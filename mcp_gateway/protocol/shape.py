@@ -12,6 +12,7 @@ from typing import Final
 from mcp_gateway.protocol import content, jsonrpc, splice
 from mcp_gateway.protocol.content import Changes, MapUri
 from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.outline import outline
 from mcp_gateway.values import JsonObject, JsonValue
 
 _TOOLS: Final = "tools"
@@ -61,14 +62,14 @@ def shape_result(method: str, result: bytes, client: Era, backend: Era) -> bytes
 def result_changes(method: str, raw: bytes, *, client: Era, backend: Era, map_uri: MapUri | None) -> Changes:
     """The edits that fit a result to the client and map its URIs; empty when nothing need change.
 
-    A result above ``jsonrpc.MAX_PARSED_BYTES`` passes as it is: parsing is loop time.
+    A result whose outline is too large passes as it is: parsing is loop time.
     """
     strict = (
         method == "tools/call" and _judges_structure(client, backend) and content.mentions(raw, _STRUCTURED.encode())
     )
-    if len(raw) > jsonrpc.MAX_PARSED_BYTES or not (strict or content.concerns(raw, client, map_uri)):
+    if not (strict or content.concerns(raw, client, map_uri)):
         return {}
-    value = jsonrpc.parse(raw)
+    value = outline(raw)
     if not isinstance(value, dict):
         return {}
     changes = content.result_changes(method, value, client, map_uri)

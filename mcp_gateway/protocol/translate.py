@@ -25,6 +25,7 @@ from mcp_gateway.protocol.envelope import (
     META_VERSION,
 )
 from mcp_gateway.protocol.eras import NEWEST_MODERN, Era
+from mcp_gateway.protocol.outline import outline
 from mcp_gateway.protocol.splice import REMOVE, Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
 
@@ -317,5 +318,5 @@ def server_request_params(
 def _sampling_changes(method: str, raw: bytes, client: Era, uri_map: MapUri | None) -> Changes:
     if method != "sampling/createMessage" or not content.concerns(raw, client, uri_map):
         return {}
-    value = jsonrpc.parse(raw)
+    value = outline(raw)
     return content.sampling_changes(value, client, uri_map) if isinstance(value, dict) else {}

@@ -23,6 +23,10 @@ async def hang(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject
     return {}
 
 
+async def has_one(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+    return {"resources": [{"uri": "memo://one", "name": "one"}], "resultType": "complete", "ttlMs": 0}
+
+
 def mirrored(name: str = "Region") -> JsonObject:
     """A tool one of whose arguments is mirrored into a header."""
     schema: JsonObject = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": name}}}
@@ -148,6 +152,26 @@ async def test_an_answer_above_a_mebibyte_is_reshaped_without_holding_the_loop(
         assert "resultType" not in legacy.result or not era.modern
         rendered = where.metrics.render().decode()
         assert 'outcome="tool_error"' in rendered
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_uris_of_a_resource_above_a_mebibyte_are_mapped(autojump_clock: MockClock, era: Era) -> None:
+    async def large(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        return {"resultType": "complete", "contents": [{"uri": params["uri"], "blob": "A" * 2**20}]}
+
+    backend = ScriptedBackend(
+        era=era,
+        capabilities={"resources": {}},
+        handlers={"resources/list": has_one, "resources/read": large},
+    )
+    async with scripted_gateway(backend) as where:
+        uri = "memo://files/one"
+        replies = [
+            await where.modern("resources/read", {"uri": uri}),
+            await (await where.session()).ask("resources/read", {"uri": uri}),
+        ]
+        for reply in replies:
+            assert reply.result["contents"] == [{"uri": uri, "blob": "A" * 2**20}]
 
 
 async def test_urls_that_must_be_opened_first_are_asked_for_only_where_that_is_possible(

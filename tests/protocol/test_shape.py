@@ -161,8 +161,12 @@ def test_audio_becomes_text_for_the_oldest_clients() -> None:
     assert shape_result("prompts/get", raw, V2025_03_26, V2025_11_25) == raw
 
 
-def test_a_huge_result_passes_unparsed() -> None:
-    raw = b'{"content":[%b],"pad":"%b"}' % (LINK.encode(), b"x" * jsonrpc.MAX_PARSED_BYTES)
+def test_a_huge_result_is_fitted_too_unless_it_is_huge_without_its_long_strings() -> None:
+    pad = b"x" * jsonrpc.MAX_PARSED_BYTES
+    fitted = shape_result("tools/call", b'{"content":[%b],"pad":"%b"}' % (LINK.encode(), pad), V2024_11_05, V2025_11_25)
+    assert fitted.endswith(b'"pad":"%b"}' % pad)
+    assert json.loads(fitted)["content"][0]["type"] == "text"
+    raw = b'{"content":[%b],"pad":[%b1]}' % (LINK.encode(), b"1," * len(pad))
     assert shape_result("tools/call", raw, V2024_11_05, V2025_11_25) == raw
 
 
