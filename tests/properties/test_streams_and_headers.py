@@ -17,8 +17,8 @@ from mcp_gateway.protocol.headers import (
     mirror,
 )
 from mcp_gateway.protocol.sse import SseDecoder, SseEvent, encode_event
-from mcp_gateway.values import JsonValue
-from tests.support.json_bytes import values
+from mcp_gateway.values import JsonObject, JsonValue
+from tests.support.json_bytes import Dice, dice, values
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 fields = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=6)
@@ -72,7 +72,19 @@ def test_any_header_value_is_decoded_or_refused(raw: bytes) -> None:
 
 
 ANNOTATIONS = (("A", ("a",)), ("B", ("b", "c")))
-arguments_ = st.fixed_dictionaries({}, optional={"a": values, "b": values | st.fixed_dictionaries({"c": values})})
+
+
+def arguments_of(plan: Dice) -> JsonValue:
+    """Arguments for the annotations, any of them absent or of another type."""
+    made: JsonObject = {}
+    if plan.below(4):
+        made["a"] = plan.value()
+    if plan.below(4):
+        made["b"] = {"c": plan.value()} if plan.below(2) else plan.value()
+    return made
+
+
+arguments_ = dice.map(arguments_of)
 
 
 @given(arguments=arguments_)
@@ -94,15 +106,21 @@ def test_headers_of_other_arguments_pass_only_if_they_say_the_same(arguments: Js
     assert [key for key, _ in mirror(ANNOTATIONS, other)] == [key for key, _ in headers]
 
 
-keywords = st.sampled_from(["properties", "items", "anyOf", "$defs", "x-mcp-header", "type", "default", "a"])
-schemas = st.recursive(
-    st.sampled_from(["string", "integer", "number", "Region", "", None, 7]),
-    lambda inner: st.dictionaries(keywords, inner, max_size=4) | st.lists(inner, max_size=3),
-    max_leaves=15,
-)
+KEYWORDS = ("x-mcp-header", "properties", "type", "items", "anyOf", "$defs", "default", "a")
+LEAVES: tuple[JsonValue, ...] = (None, "string", "integer", "number", "Region", "", 7)
 
 
-@given(schema=schemas | values)
+def schema_of(plan: Dice, depth: int = 5) -> JsonValue:
+    """Something like a schema, with annotations in places that are right and wrong."""
+    kind = plan.below(4) if depth else 0
+    if kind == 0:
+        return LEAVES[plan.below(len(LEAVES))]
+    if kind == 1:
+        return [schema_of(plan, depth - 1) for _ in range(plan.below(4))]
+    return {KEYWORDS[plan.below(len(KEYWORDS))]: schema_of(plan, depth - 1) for _ in range(plan.below(5))}
+
+
+@given(schema=dice.map(schema_of) | values)
 def test_any_schema_has_annotations_or_is_refused(schema: JsonValue) -> None:
     with contextlib.suppress(HeaderFault):
         found = annotated(schema)
