@@ -136,17 +136,28 @@ objects: Final[st.SearchStrategy[JsonObject]] = dice.map(Dice.object)
 
 def spell(value: JsonValue, plan: Dice) -> bytes:
     """``value`` as JSON, with white space and escapes drawn."""
-    return _spell(value, cycle(plan.take(1 + plan.below(12))))
+    return _spell(value, cycle(plan.take(1 + plan.below(12))), stammer=False)
 
 
-def _spell(value: JsonValue, choices: Iterator[int]) -> bytes:
+def stammer(value: JsonValue, plan: Dice) -> bytes:
+    """The same, but now and then a member comes twice: the first time with another value."""
+    return _spell(value, cycle(plan.take(1 + plan.below(12))), stammer=True)
+
+
+def _spell(value: JsonValue, choices: Iterator[int], *, stammer: bool) -> bytes:
     choice = next(choices)
     gap = _GAPS[choice % len(_GAPS)]
     if isinstance(value, dict):
-        inside = (_spell(key, choices) + b":" + _spell(item, choices) for key, item in value.items())
+        pairs = list(value.items())
+        if stammer and choice % 5 == 4:
+            pairs[:1] = [(key, other) for key, item in pairs[:1] for other in (choice, item)]
+        inside = (
+            _spell(key, choices, stammer=False) + b":" + _spell(item, choices, stammer=stammer) for key, item in pairs
+        )
         return b"%b{%b%b}" % (gap, b",".join(inside), gap)
     if isinstance(value, list):
-        return b"%b[%b%b]%b" % (gap, gap, b",".join(_spell(item, choices) for item in value), gap)
+        inside = (_spell(item, choices, stammer=stammer) for item in value)
+        return b"%b[%b%b]%b" % (gap, gap, b",".join(inside), gap)
     if isinstance(value, str) and choice % 4 == 0:
         units = value.encode("utf-16-be", "surrogatepass")
         escapes = (b"\\u%02x%02x" % (units[at], units[at + 1]) for at in range(0, len(units), 2))

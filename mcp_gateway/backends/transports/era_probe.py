@@ -17,7 +17,7 @@ from mcp_gateway.backends.transports.base import ClientIdentity, Hello
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, NEWEST_MODERN, Era
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.values import JsonValue
 
 DISCOVER: Final = "server/discover"
 UNSUPPORTED_VERSION: Final = -32022
@@ -93,7 +93,7 @@ def _parts(body: bytes) -> jsonrpc.AnswerParts | None:
 
 
 def _judge_result(raw: bytes) -> EraVerdict:
-    result = _object(raw)
+    result = greeting.read_object(raw)
     offered = result.get("supportedVersions")
     era = _newest(offered, MODERN_VERSIONS)
     if era is not None:
@@ -103,7 +103,7 @@ def _judge_result(raw: bytes) -> EraVerdict:
 
 
 def _judge_error(raw: bytes) -> EraVerdict:
-    error = _object(raw)
+    error = greeting.read_object(raw)
     code = error.get("code")
     if not isinstance(code, int) or code not in MODERN_CODES:
         # -32601 too: "server/discover" is a MUST, so who does not know it is not modern.
@@ -128,8 +128,3 @@ def _newest(offered: JsonValue, known: tuple[str, ...]) -> Era | None:
     if not isinstance(offered, list):
         return None
     return next((ERAS[version] for version in reversed(known) if version in offered), None)
-
-
-def _object(raw: bytes) -> JsonObject:
-    value = jsonrpc.parse(raw)
-    return value if isinstance(value, dict) else {}

@@ -254,5 +254,5 @@ def retry_after_ms(response: HttpResponse) -> int | None:
         until = parsedate_to_datetime(value)
         now = parsedate_to_datetime(response.headers.get(b"date", b"").decode("ascii", "replace"))
         return max(0, int((until - now).total_seconds() * 1000))
-    except (ValueError, TypeError):  # unreadable, or one of them without a time zone
+    except (ValueError, TypeError, OverflowError):  # unreadable, without a time zone, or from no time at all
         return None

@@ -14,10 +14,10 @@ from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import ClientIdentity, Hello, Inbound, Outgoing
 from mcp_gateway.backends.transports.era_probe import DISCOVER, EraKind, EraVerdict, discover_params, judge
 from mcp_gateway.backends.transports.pipe import PipeLink
-from mcp_gateway.errors import BackendProtocol, BackendRefused, MalformedMessage
+from mcp_gateway.errors import BackendProtocol, BackendRefused
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import ERAS, NEWEST_LEGACY, NEWEST_MODERN, Era
-from mcp_gateway.values import BackendKey, JsonObject
+from mcp_gateway.values import BackendKey
 
 PROBE_S: Final = 2.0
 """Some legacy servers answer nothing before ``initialize``: a timeout means legacy (basic/versioning)."""
@@ -79,7 +79,7 @@ async def initialize(link: PipeLink, identity: ClientIdentity, offer: str) -> He
     )
     raw = await _ask(link, "initialize", params)
     parts = jsonrpc.answer_parts(raw)
-    body = _object(parts.result)
+    body = greeting.read_object(parts.result)
     if parts.is_error:
         raise greeting.refused(link.key, body, 200)
     hello = greeting.initialized(link.key, body)
@@ -108,11 +108,3 @@ def _modern_hello(key: BackendKey, verdict: EraVerdict) -> Hello:
     if verdict.hello is None:
         raise BackendProtocol(backend=key, why=f"server/discover gave no result: {verdict.why}")
     return verdict.hello
-
-
-def _object(raw: bytes) -> JsonObject:
-    try:
-        value = jsonrpc.parse(raw)
-    except MalformedMessage:  # more than a message's worth: no handshake has it
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -31,7 +31,7 @@ from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import BackendProtocol
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import ERAS, NEWEST_MODERN, Era
-from mcp_gateway.values import BackendKey, Header, JsonObject
+from mcp_gateway.values import BackendKey, Header
 
 __all__ = [
     "LegacyHttpLink",
@@ -131,7 +131,7 @@ async def open_legacy(
     result, session_id = await _initialize(pool, identity, offer, limits, forward, control)
     ready = False
     try:
-        hello = greeting.initialized(pool.key, _object(result))
+        hello = greeting.initialized(pool.key, greeting.read_object(result))
         link = LegacyHttpLink(pool=pool, hello=hello, limits=limits, session_id=session_id, forward=forward)
         await link.notify(_INITIALIZED)
         ready = True
@@ -171,7 +171,7 @@ async def _initialize(
             answer = found
     parts = answer.parts
     if parts.is_error:
-        raise greeting.refused(pool.key, _object(parts.result), answer.status)
+        raise greeting.refused(pool.key, greeting.read_object(parts.result), answer.status)
     return parts.result, session_id
 
 
@@ -201,11 +201,6 @@ def _session_id(key: BackendKey, response: HttpResponse) -> bytes | None:
     if not session_id or len(session_id) > SESSION_ID_BYTES or not all(0x21 <= byte <= 0x7E for byte in session_id):
         raise BackendProtocol(backend=key, why="a session id that is not visible ASCII")
     return session_id
-
-
-def _object(raw: bytes) -> JsonObject:
-    value = jsonrpc.parse(raw)
-    return value if isinstance(value, dict) else {}
 
 
 async def _ignore(inbound: Inbound) -> None:
