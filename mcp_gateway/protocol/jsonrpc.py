@@ -33,6 +33,14 @@ _INVALID: Final = -32600
 _GUARDED: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _GUARDED_PARAMS: Final = frozenset(
     {"name", "uri", "cursor", "_meta", "requestState", "arguments", "inputResponses", "ref", "level"}
+    | {"protocolVersion", "capabilities", "clientInfo"}  # of initialize
+)
+_GUARDED_META: Final = frozenset(
+    {"progressToken"}
+    | {
+        f"io.modelcontextprotocol/{name}"
+        for name in ("protocolVersion", "clientCapabilities", "clientInfo", "logLevel")
+    }
 )
 
 _WS: Final = b" \t\r\n"
@@ -144,7 +152,7 @@ def _is_too_deep(raw: bytes) -> bool:
     # no strings. The three steps run at C speed and are exact for valid JSON; what is not valid, the parser refuses.
     bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_BRACKETS).replace(b'""', b"")
     steps = map(_STEP.__getitem__, _IN_QUOTES.sub(b"", bare).replace(b'"', b""))
-    return max(accumulate(steps), default=0) > MAX_DEPTH
+    return any(map(MAX_DEPTH.__lt__, accumulate(steps)))
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -253,9 +261,14 @@ def _check_duplicates(raw: bytes, value: JsonObject) -> None:
         return
     top = splice.members(raw)
     _check_once(top, _GUARDED)
-    params = top.find("params")
-    if params is not None and isinstance(value["params"], dict):
-        _check_once(splice.members(raw, params.value_start), _GUARDED_PARAMS)
+    params, params_value = top.find("params"), value.get("params")
+    if params is None or not isinstance(params_value, dict):
+        return
+    inside = splice.members(raw, params.value_start)
+    _check_once(inside, _GUARDED_PARAMS)
+    meta = inside.find("_meta")
+    if meta is not None and isinstance(params_value["_meta"], dict):
+        _check_once(splice.members(raw, meta.value_start), _GUARDED_META)
 
 
 def _check_once(members: Iterable[splice.Member], guarded: frozenset[str]) -> None:

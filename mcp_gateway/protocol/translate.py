@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from mcp_gateway.errors import RemoteFault
+from mcp_gateway.errors import MalformedMessage, RemoteFault
 from mcp_gateway.protocol import content, jsonrpc, shape, splice
 from mcp_gateway.protocol.content import Changes, MapUri
 from mcp_gateway.protocol.envelope import (
@@ -263,12 +263,17 @@ def client_capabilities(raw: bytes | None) -> bytes:
         return b"{}"
     if not content.mentions(raw, b"tasks", EXTENSION_TASKS.encode()):
         return raw
-    changes: Changes = {}
-    if splice.value_at(raw, ("tasks",)) is not None:
-        changes["tasks"] = REMOVE
-    if splice.value_at(raw, ("extensions", EXTENSION_TASKS)) is not None:
+    try:
+        return _without_tasks(raw)
+    except MalformedMessage:  # a member twice: the gateway goes by what it has parsed, and so must the backend
+        return _without_tasks(jsonrpc.dumps(jsonrpc.parse(raw)))
+
+
+def _without_tasks(capabilities: bytes) -> bytes:
+    changes: Changes = {"tasks": REMOVE}
+    if splice.value_at(capabilities, ("extensions", EXTENSION_TASKS)) is not None:
         changes["extensions"] = {EXTENSION_TASKS: REMOVE}
-    return splice.rewrite(raw, changes)
+    return splice.rewrite(capabilities, changes)
 
 
 def input_request(method: str, params_raw: bytes | None, *, uri_map: MapUri | None = None) -> bytes:

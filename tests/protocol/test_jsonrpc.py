@@ -203,7 +203,9 @@ def test_a_second_member_at_the_top_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["name", "uri", "cursor", "_meta", "requestState", "arguments", "inputResponses", "ref", "level"]
+    "key",
+    ["name", "uri", "cursor", "_meta", "requestState", "arguments", "inputResponses", "ref", "level"]
+    + ["protocolVersion", "capabilities", "clientInfo"],
 )
 @pytest.mark.parametrize("padding", [pytest.param(0, id="short"), pytest.param(5_000, id="long")])
 def test_a_second_member_in_params_is_refused(key: str, padding: int) -> None:
@@ -211,6 +213,15 @@ def test_a_second_member_in_params_is_refused(key: str, padding: int) -> None:
     raw = f'{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"{key}":1,"p":"{"x" * padding}","{disguised}":1}}}}'
     with pytest.raises(MalformedMessage, match=f"duplicate member '{key}'"):
         read(raw.encode())
+
+
+@pytest.mark.parametrize("name", ["protocolVersion", "clientCapabilities", "clientInfo", "logLevel"])
+def test_a_second_member_of_the_protocols_metadata_is_refused(name: str) -> None:
+    key = f"io.modelcontextprotocol/{name}"
+    meta = f'{{"{key}":1,"vendor":1,"vendor":2,"{key}":1}}'
+    with pytest.raises(MalformedMessage, match=f"duplicate member '{key}'"):
+        read(f'{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"_meta":{meta}}}}}'.encode())
+    read(f'{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"a":{meta},"_meta":[{meta}]}}}}'.encode())
 
 
 def test_a_batch_is_read_message_by_message() -> None:

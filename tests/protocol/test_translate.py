@@ -264,6 +264,8 @@ def test_a_result_of_a_type_that_it_cannot_have_is_refused(client: Era, method: 
             b'{"extensions":{"a/b":{}}}',
         ),
         (b'{"extensions":{"x":"tasks"}}', b'{"extensions":{"x":"tasks"}}'),
+        (b'{"tasks":1,"roots": {},"tasks":2}', b'{"roots":{}}'),
+        (b'{"extensions":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}', b'{"extensions":{}}'),
         (b'"tasks"', b"{}"),
         (None, b"{}"),
     ],
