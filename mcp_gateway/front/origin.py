@@ -20,6 +20,8 @@ from mcp_gateway.values import Header
 
 _LABELS: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _TOKENS: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
+_NAME_CHARS: Final = 300
+"""A DNS name has at most 253; what is longer is not remembered, let alone parsed."""
 _DEFAULT_PORT: Final = {"http": 80, "https": 443}
 _ASKED_HEADERS_BYTES: Final = 4096
 _PREFLIGHT_AGE_S: Final = 600
@@ -115,9 +117,13 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
 
 
-@lru_cache(maxsize=1024)
 def parse_authority(text: str) -> Authority | None:
     """``host[:port]`` in its comparable form; None for anything else (credentials, paths, white space)."""
+    return _parse_authority(text) if len(text) <= _NAME_CHARS else None
+
+
+@lru_cache(maxsize=1024)
+def _parse_authority(text: str) -> Authority | None:
     text = text.lower()
     if text.startswith("["):
         literal, bracket, rest = text[1:].partition("]")
@@ -146,8 +152,12 @@ def _with_port(host: str, rest: str) -> Authority | None:
     return Authority(host=host, port=port) if port <= 65535 else None
 
 
-@lru_cache(maxsize=1024)
 def _parse_origin(text: str) -> tuple[str, Authority] | None:
+    return _parse_short_origin(text) if len(text) <= _NAME_CHARS else None
+
+
+@lru_cache(maxsize=1024)
+def _parse_short_origin(text: str) -> tuple[str, Authority] | None:
     scheme, separator, rest = text.partition("://")
     authority = parse_authority(rest)
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) or authority is None:

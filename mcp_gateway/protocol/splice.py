@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias, cast
 
 import attrs
@@ -245,10 +246,11 @@ def value_at(raw: bytes, path: Sequence[str | int]) -> bytes | None:
                 return None
             start, end = member.value_start, member.value_end
         else:
-            spans = elements(raw, start) if raw[start : start + 1] == b"[" else []
-            if not 0 <= step < len(spans):
+            spans = each_element(raw, start) if raw[start : start + 1] == b"[" else iter(())
+            span = next(islice(spans, step, None), None) if step >= 0 else None
+            if span is None:
                 return None
-            start, end = spans[step]
+            start, end = span
     return raw[start : skip(raw, start) if end is None else end]
 
 
@@ -278,6 +280,8 @@ def _edit(raw: bytes, start: int, edits: Edits, pieces: list[bytes]) -> int:
     """Add the container at ``start`` to ``pieces``, edited; the offset after it."""
     children: Sequence[Member]
     if raw[start : start + 1] == b"[":
+        if not all(isinstance(key, int) for key in edits):
+            raise MalformedMessage(what="not an object", code=_INVALID)
         spans, opened_at, end = _array(raw, start)
         children = [Member("", first, first, last) for first, last in spans]
         places, appended = _place_elements(len(children), edits)
@@ -342,10 +346,7 @@ def _place_members(found: Members, edits: Edits) -> tuple[_Places, list[bytes]]:
 def _place_elements(length: int, edits: Edits) -> tuple[_Places, list[bytes]]:
     places: _Places = {}
     appended: list[bytes] = []
-    indexes = [key for key in edits if isinstance(key, int)]
-    if len(indexes) < len(edits):
-        raise MalformedMessage(what="not an object", code=_INVALID)
-    for index in sorted(indexes):
+    for index in sorted(key for key in edits if isinstance(key, int)):
         edit = edits[index]
         if 0 <= index < length:
             places[index] = edit

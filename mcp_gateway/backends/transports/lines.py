@@ -23,8 +23,8 @@ class LineCutter:
     """Cuts chunks, cut anywhere themselves, into lines of at most ``max_bytes``."""
 
     max_bytes: int
-    _parts: list[bytes] = attrs.field(factory=list, init=False, repr=False)
-    _size: int = attrs.field(default=0, init=False)
+    _begun: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
+    """The line that is not complete yet: a list of short pieces would be many times the bound."""
     _skipping: bool = attrs.field(default=False, init=False)
 
     def feed(self, chunk: bytes) -> list[bytes | LongLine]:
@@ -33,10 +33,11 @@ class LineCutter:
         *whole, rest = chunk.split(b"\n")
         for piece in whole:
             self._add(piece, found)
-            line = b"".join(self._parts).strip()
+            line = bytes(self._begun).strip()
             if line:
                 found.append(line)
-            self._restart()
+            self._begun.clear()
+            self._skipping = False
         self._add(rest, found)
         return found
 
@@ -45,16 +46,11 @@ class LineCutter:
         return self.feed(b"\n")
 
     def _add(self, piece: bytes, found: list[bytes | LongLine]) -> None:
-        if self._skipping or not piece:
+        if self._skipping:
             return
-        self._parts.append(piece)
-        self._size += len(piece)
-        if self._size > self.max_bytes:
-            found.append(LongLine(head=b"".join(self._parts)[:HEAD_BYTES]))
-            self._restart()
+        if len(self._begun) + len(piece) > self.max_bytes:
+            found.append(LongLine(head=(bytes(self._begun[:HEAD_BYTES]) + piece[:HEAD_BYTES])[:HEAD_BYTES]))
+            self._begun.clear()
             self._skipping = True
-
-    def _restart(self) -> None:
-        self._parts.clear()
-        self._size = 0
-        self._skipping = False
+        else:
+            self._begun += piece
