@@ -204,7 +204,10 @@ def test_a_second_member_at_the_top_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    "name uri cursor _meta requestState arguments inputResponses ref level protocolVersion capabilities clientInfo".split(),
+    [
+        *("name", "uri", "cursor", "_meta", "requestState", "arguments", "inputResponses", "ref", "level"),
+        *("protocolVersion", "capabilities", "clientInfo"),
+    ],
 )
 @pytest.mark.parametrize("padding", [pytest.param(0, id="short"), pytest.param(5_000, id="long")])
 def test_a_second_member_in_params_is_refused(key: str, padding: int) -> None:
