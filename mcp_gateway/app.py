@@ -81,7 +81,7 @@ class Drain:
     begun: trio.Event = attrs.field(factory=trio.Event)
     """Phase 1: a signal came."""
     closing: trio.Event = attrs.field(factory=trio.Event)
-    """Phase 2: the listeners close."""
+    """The end of phase 3: the listeners close."""
     hurried: trio.Event = attrs.field(factory=trio.Event)
     """A second signal came: straight to phase 4."""
 
@@ -252,18 +252,27 @@ class Program:
         logger.info("draining", extra={"calls": len(gateway.calls), "grace_s": spec.grace_s})
         await self._unless_hurried(trio.sleep, spec.settle_s)
         gateway.refusing = True
-        self.drain.closing.set()
         gateway.end_streams()
         with trio.move_on_after(spec.grace_s):
-            await self._unless_hurried(_finished, gateway, served)
+            await self._unless_hurried(self._finish, gateway, served)
         garbage.leave_the_rest()
-        cancelled = gateway.calls.cancel_all(Cause.DRAIN)
+        self.drain.closing.set()
+        cancelled = gateway.core.runner.cancel_all(Cause.DRAIN)
         with trio.move_on_after(CANCEL_S):
-            await _finished(gateway, served)
+            await self._finish(gateway, served)
         with trio.move_on_after(GOODBYE_S):
             await fleet.goodbye()
         took_s = trio.current_time() - began_at
         logger.info("drained", extra={"cancelled": cancelled, "left": len(gateway.calls), "took_s": round(took_s, 2)})
+
+    async def _finish(self, gateway: Gateway, served: trio.Event) -> None:
+        """Wait until no call runs and the last answer has been delivered, which may take a slow client a while.
+
+        The listeners stay until then: answers to questions and cancellations of running calls come on new connections.
+        """
+        await gateway.core.runner.idle()
+        self.drain.closing.set()
+        await served.wait()
 
     async def _unless_hurried(self, wait: Wait, *args: object) -> None:
         """Wait, or stop waiting at the second signal."""
@@ -283,12 +292,6 @@ class Program:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
                 self.drain.signalled()
-
-
-async def _finished(gateway: Gateway, served: trio.Event) -> None:
-    """Wait until no call runs and the last answer has been delivered, which may take a slow client a while."""
-    await gateway.calls.idle()
-    await served.wait()
 
 
 async def _serve_public(

@@ -1,7 +1,8 @@
 """One HTTP request: which face serves it.
 
-Owns paths, verbs, the body's shape (one message, a batch, neither), sessions by
-their id, and the drain's refusals. Deliberately decides nothing inside a message.
+Owns paths, verbs, the body's shape (one message, a batch, neither) and sessions by
+their id. Deliberately decides nothing inside a message. In a drain whatever begins
+something is refused (here: sessions and streams), and what belongs to a call goes on.
 Invariant: every path through ``dispatch`` writes exactly one answer, and the same
 code serves every entrance (design 3.6).
 
@@ -18,7 +19,15 @@ from mcp_gateway.gateway.batch import Batch
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
-from mcp_gateway.gateway.http_answers import SESSION_HEADER, VERSION_HEADER, accepted, is_json, refusal, refuse
+from mcp_gateway.gateway.http_answers import (
+    SESSION_HEADER,
+    VERSION_HEADER,
+    accepted,
+    is_json,
+    refusal,
+    refuse,
+    turn_away,
+)
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.legacy_stream import LegacyStream
 from mcp_gateway.gateway.modern_face import ModernFace
@@ -29,7 +38,7 @@ from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO, Rejection, is_modern
 from mcp_gateway.protocol.eras import ERAS, MODERN_VERSIONS, Era
-from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, METHOD_NOT_FOUND
 from mcp_gateway.values import JsonObject
 
 PATH: Final = "/mcp"
@@ -50,10 +59,6 @@ class Dispatch:
 
     async def __call__(self, request: Request, reply: Reply) -> None:
         """Answer one request; never raises but for bugs."""
-        if self.core.draining():
-            overload = Rejection(status=503, code=INVALID_REQUEST, message="the gateway is shutting down")
-            await refuse(reply, overload, ((b"retry-after", b"1"),))
-            return
         virtual = request.path[len(VIRTUAL) :] if request.path.startswith(VIRTUAL) else None
         host = (request.header(b"host") or b"").decode("latin-1")
         place = None if virtual == "" else self.core.place(host, virtual or "")
@@ -96,6 +101,9 @@ class Dispatch:
 
     async def _initialize(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcRequest) -> None:
         """Begin a session. Spec: MCP 2025-11-25 basic/lifecycle."""
+        if self.core.draining():
+            await turn_away(reply, message.id_raw)
+            return
         capabilities = message.params.get("capabilities")
         if not isinstance(message.params.get("protocolVersion"), str):
             text = "params.protocolVersion must be a string"
@@ -181,6 +189,8 @@ class Dispatch:
             await reply.whole(204, (), b"")
         elif not accepted(request).sse:
             await refuse(reply, refusal(406, "Accept must allow text/event-stream"))
+        elif self.core.draining() and request.header(b"last-event-id") is None:
+            await turn_away(reply)  # a client that lost its connection may still fetch what its call says
         else:
             await self.streams.serve(request, reply, session)
 

@@ -8,10 +8,11 @@ accepts. Spec: reference 1.2 (T25) and 1.4; RFC 9110 12.5.1.
 from collections.abc import Sequence
 from typing import Final
 
+from mcp_gateway.errors import Draining
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.outlet import JSON_HEAD, Accepts
 from mcp_gateway.protocol.envelope import Rejection
-from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
+from mcp_gateway.protocol.wire_errors import INVALID_REQUEST, error_data, wire_for
 from mcp_gateway.values import Header
 
 SESSION_HEADER: Final = b"mcp-session-id"
@@ -42,6 +43,14 @@ def is_json(request: Request) -> bool:
 def refusal(status: int, message: str, code: int = INVALID_REQUEST) -> Rejection:
     """A refusal that has no request id to name."""
     return Rejection(status=status, code=code, message=message)
+
+
+async def turn_away(reply: Reply, id_raw: bytes | None = None) -> None:
+    """Refuse what would begin something new while the gateway drains."""
+    error = Draining()
+    data, code = error_data(error, None), wire_for(error).code
+    rejection = Rejection(status=503, code=code, message=str(error), data=data, id_raw=id_raw)
+    await refuse(reply, rejection, ((b"retry-after", b"1"),))
 
 
 async def refuse(reply: Reply, rejection: Rejection, headers: Sequence[Header] = ()) -> None:

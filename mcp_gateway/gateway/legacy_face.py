@@ -4,6 +4,8 @@ Owns what each request, notification and response of a session means. Deliberate
 leaves HTTP verbs to ``dispatch``, streams to ``legacy_stream`` and the call itself
 to ``runner``. Invariant: a request gets one answer under its own id; one that its
 own client cancelled ends its stream without a response (design, invariant 1).
+In a drain requests are refused within the session's era (a 5xx would end its running
+calls), but pings, notifications and answers, which running calls need, are served.
 
 Spec: MCP 2024-11-05 .. 2025-11-25, reference 1.4 and 1.5.
 """
@@ -15,7 +17,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.backend import Backend, Caller
-from mcp_gateway.errors import GatewayError, Overload
+from mcp_gateway.errors import Draining, GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
@@ -67,6 +69,11 @@ class LegacyFace:
             text = f"request id {message.id!r} is in flight already: ids must be unique within a session"
             ledger.answered(call, "refused", era=session.era, session=session.tag)
             await reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, INVALID_REQUEST, text))
+            return
+        if self.core.draining() and message.method != "ping":
+            outcome = failure(message.id_raw, Draining(), None)
+            ledger.answered(call, outcome.label, era=session.era, session=session.tag)
+            await reply.whole(outcome.status, JSON_HEAD, outcome.body)
             return
         outlet = self._outlet(request, reply, session)
         session.calls[message.id] = call

@@ -1,7 +1,8 @@
 """The server face for 2026 clients: every request stands alone.
 
 Owns what each valid modern request means. Deliberately keeps nothing between
-requests but parked calls (``parking``). Invariant: a client that closes its
+requests but parked calls (``parking``): in a drain the retry of one is served, every
+other request is new and refused. Invariant: a client that closes its
 response stream has cancelled (MCP 2026-07-28 basic/patterns/cancellation).
 
 Spec: MCP 2026-07-28; reference 1.2, 1.5 and 1.9.
@@ -18,7 +19,7 @@ from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.errand import Errand, Outcome
-from mcp_gateway.gateway.http_answers import accepted, refuse
+from mcp_gateway.gateway.http_answers import accepted, refuse, turn_away
 from mcp_gateway.gateway.listen import Listening
 from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.own_answers import Invalid
@@ -62,6 +63,10 @@ class ModernFace:
         keep_alive_s = self.core.spec.value.http.keep_alive_s
         outlet = Outlet(reply=reply, era=modern.era, accepts=accepted(request), keep_alive_s=keep_alive_s)
         call, ledger = Call(method=message.method, scope=request.scope), self.core.runner.ledger
+        if self.core.draining() and not self.core.runner.parking.knows(message.params.get("requestState"), place.realm):
+            ledger.answered(call, "draining", era=modern.era)
+            await turn_away(reply, message.id_raw)
+            return
         if message.method == "subscriptions/listen":
             await self.listening.serve(reply, place, modern)
             ledger.answered(call, "ok", era=modern.era)

@@ -219,6 +219,7 @@ class Parking:
     signer: Cell[Signer]
     wall_clock: Callable[[], float]
     _parked: dict[str, ParkedCall] = attrs.field(factory=dict)
+    _idle: trio.Event = attrs.field(factory=trio.Event)
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -235,8 +236,33 @@ class Parking:
         self._parked[call.park_id] = call
 
     def forget(self, call: ParkedCall) -> None:
-        """The call's outcome has been given to its client."""
+        """The call's outcome has been given to its client, or never will be."""
         self._parked.pop(call.park_id, None)
+        if not self._parked:
+            self._idle.set()
+            self._idle = trio.Event()
+
+    async def carry(self, call: ParkedCall) -> None:
+        """The task of an admitted call. Nobody comes back for one that the drain cuts."""
+        try:
+            await call.run()
+        finally:
+            if call.call.cause is Cause.DRAIN:
+                self.forget(call)
+
+    def cancel_all(self, cause: Cause) -> int:
+        """Cancel the calls that wait for their client; those with a request under way end with it. How many."""
+        waiting = [call for call in self._parked.values() if not call.attached]
+        for call in waiting:
+            call.call.cancel(cause)
+            if call.outcome is not None:
+                self.forget(call)
+        return len(waiting)
+
+    async def idle(self) -> None:
+        """Wait until no call is parked."""
+        while self._parked:
+            await self._idle.wait()
 
     def prune(self) -> None:
         """Drop outcomes that nobody fetched within ``timeouts.input``."""
@@ -252,11 +278,14 @@ class Parking:
         payload: JsonObject = {"p": call.park_id, "r": call.round, "e": expires, "b": call.binding.hex()}
         return self.signer.value.seal(Purpose.REQUEST_STATE, gateway, jsonrpc.dumps(payload))
 
+    def knows(self, state: object, gateway: str) -> bool:
+        """Whether a state is one of ours that names a call parked here, good or used."""
+        return self._read(state, gateway).get("p") in self._parked
+
     def open(self, state: object, gateway: str, binding: bytes) -> ParkedCall | None:
         """The call a state stands for; None for anything tampered with, used, foreign or expired."""
-        sealed = self.signer.value.open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
-        payload = jsonrpc.parse(sealed) if sealed is not None else None
-        if not isinstance(payload, dict) or payload.get("b") != binding.hex():
+        payload = self._read(state, gateway)
+        if payload.get("b") != binding.hex():
             return None
         expires, park_id = payload.get("e"), payload.get("p")
         if not isinstance(expires, int) or expires < self.wall_clock() or not isinstance(park_id, str):
@@ -266,6 +295,12 @@ class Parking:
             return None
         call.round += 1
         return call
+
+    def _read(self, state: object, gateway: str) -> JsonObject:
+        """What a state says; nothing if it is not one of ours."""
+        sealed = self.signer.value.open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
+        payload = jsonrpc.parse(sealed) if sealed is not None else None
+        return payload if isinstance(payload, dict) else {}
 
 
 def new_park_id() -> str:

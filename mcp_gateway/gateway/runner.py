@@ -7,6 +7,7 @@ or lets ``Cancelled`` of an outer scope through (design, invariant 1).
 """
 
 import math
+from functools import partial
 from typing import Final
 
 import attrs
@@ -76,6 +77,16 @@ class Runner:
     def late(self, key: BackendKey) -> BackendTimeout:
         """The error of a short request to a backend that took longer than a call may."""
         return BackendTimeout(backend=key, after_s=self.timeouts(key).call_s, limit=Limit.CALL)
+
+    async def idle(self) -> None:
+        """Wait until no call runs, none that is parked either."""
+        while len(self.calls) or len(self.parking):
+            await self.calls.idle()
+            await self.parking.idle()
+
+    def cancel_all(self, cause: Cause) -> int:
+        """Cancel every call; how many there were."""
+        return self.calls.cancel_all(cause) + self.parking.cancel_all(cause)
 
     async def run(self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str) -> Outcome:
         """Carry ``errand`` under its deadline; ``call`` is what others cancel.
@@ -199,7 +210,7 @@ class Runner:
         )
         self.parking.admit(parked)
         try:
-            backend.start_in_session(errand.caller, f"parked:{errand.method}", parked.run)
+            backend.start_in_session(errand.caller, f"parked:{errand.method}", partial(self.parking.carry, parked))
         except GatewayError:
             self.parking.forget(parked)
             raise

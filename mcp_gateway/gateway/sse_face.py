@@ -22,7 +22,7 @@ from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
-from mcp_gateway.gateway.http_answers import is_json, refusal, refuse
+from mcp_gateway.gateway.http_answers import is_json, refusal, refuse, turn_away
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.legacy_stream import LegacyStream
 from mcp_gateway.gateway.outlet import JSON_HEAD
@@ -117,6 +117,9 @@ class SseFace:
             await reply.whole(405, (*JSON_HEAD, (b"allow", allow)), b'{"error":"method not allowed"}')
 
     async def _open(self, request: Request, reply: Reply, place: Place) -> None:
+        if self.core.draining():
+            await turn_away(reply)
+            return
         try:
             session_id, session = self.core.sessions.mint(
                 era=V2024_11_05,
@@ -186,7 +189,7 @@ class SseFace:
 
     async def _serve(self, request: Request, client: OldClient, place: Place, message: jsonrpc.RpcRequest) -> None:
         try:
-            if message.method == "initialize":
+            if message.method == "initialize" and not self.core.draining():
                 await self._initialize(client, place, message)
             else:
                 own = attrs.evolve(request, scope=trio.CancelScope())

@@ -54,10 +54,24 @@ async def refuses(url: str) -> bool:
 
 
 async def until_refused(url: str) -> None:
+    """Wait until the listeners are closed: no call runs any more."""
     while True:
         if await refuses(url):
             return
         await trio.sleep(0.02)  # another process: it can only be asked again
+
+
+async def until_nobody_new(process: Process) -> Exchange:
+    """Wait for phase 2; how a client is turned away that would begin a session."""
+    with trio.fail_after(3):
+        while True:
+            async with process.client2025() as late:
+                info = {"name": "late", "version": "1"}
+                params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
+                exchange = await late.post({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": params})
+            if exchange.status == 503:
+                return exchange
+            await trio.sleep(0.02)  # another process: it can only be asked again
 
 
 def drained(process: Process) -> str:
@@ -111,8 +125,8 @@ async def test_the_drain_goes_phase_by_phase_and_loses_no_call(tmp_path: Path) -
                 assert answer.headers["connection"] == "close"
 
             # Phase 2: nobody new; streams end in their era's way and say when to come back.
+            await until_nobody_new(process)
             with trio.fail_after(3):
-                await until_refused(process.url)
                 ending = await events.next_event()
                 assert ending is not None
                 assert ending["retry"] == "1000"
@@ -136,6 +150,137 @@ async def test_the_drain_goes_phase_by_phase_and_loses_no_call(tmp_path: Path) -
             assert (backend.told, backend.sessions) == ([], set())
             assert await refuses(process.admin_url)
             assert children.running_with(marker) == []
+
+
+async def test_whatever_is_new_is_turned_away_in_its_eras_way() -> None:
+    """A 5xx inside a session would end every running call of its client."""
+    async with recorder() as backend, trio.open_nursery() as nursery:
+        async with gateway_process({"servers": backend.entries()}) as process, session(process) as client:
+            answers: list[Message] = []
+
+            async def call() -> None:
+                answers.append(await client.call("old_wait", {"x": 1}))
+
+            nursery.start_soon(call)
+            await backend.until_arrived(1)
+            terminate(process)
+            refused = await until_nobody_new(process)
+            draining = {"reason": "draining", "executed": "no", "retryAfterMs": 1000}
+            assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+            assert (refused.json["id"], refused.json["error"]["data"]) == (7, draining)
+
+            async with process.client2026() as modern:
+                for exchange in (await modern.start("tools/list", 8), await modern.listen(toolsListChanged=True)):
+                    assert (exchange.status, exchange.headers["retry-after"]) == (503, "1")
+                    assert exchange.json["error"]["data"] == draining
+            assert (await client.stream()).status == 503
+            async with connect2025(process.sse_url) as old:
+                assert (await old.http("GET")).status == 503
+
+            inside = await client.start("tools/call", 9, name="old_echo", arguments={})
+            assert (inside.status, inside.json["id"], inside.json["error"]["code"]) == (200, 9, -33530)
+            assert inside.json["error"]["data"] == draining
+            assert (await client.ask("ping"))["result"] == {}
+            assert backend.arrived == 1
+
+            backend.release.set()
+            assert await exit_code(process, 5) == 0
+            assert "cancelled=0 left=0" in drained(process)
+    assert answers[0]["result"]["content"][0]["text"] == "old:1"
+
+
+ASKING = little("tests.support.stdio_servers.asking", "asking")
+
+
+async def test_a_client_of_2025_answers_a_question_in_the_drain_and_gets_its_result() -> None:
+    async with gateway_process({"servers": [ASKING]}) as process, process.client2025() as client:
+        await client.initialize(elicitation={})
+        exchange = await client.start("tools/call", name="little_ask", arguments={})
+        question = await exchange.next() or {}
+        assert question["method"] == "elicitation/create"
+        terminate(process)
+        await until_nobody_new(process)
+        assert (await client.respond(question["id"], {"action": "accept", "content": {}})).status == 202
+        assert (await exchange.response())["result"]["content"][0]["text"] == "accept"
+        assert await exit_code(process, 5) == 0
+        assert "cancelled=0 left=0" in drained(process)
+
+
+async def test_a_client_of_http_and_sse_does_so_too() -> None:
+    async with gateway_process({"servers": [ASKING]}) as process, connect2025(process.sse_url) as old:
+        stream = await old.http("GET", headers={"Accept": "text/event-stream"})
+        endpoint = (await stream.next_event() or {})["data"]
+        async with connect2025(process.url.removesuffix("/mcp") + endpoint) as posts:
+            params = {"protocolVersion": "2024-11-05", "capabilities": {"elicitation": {}}, "clientInfo": {}}
+            await posts.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+            assert (await stream.response())["id"] == 0
+            await posts.start("tools/call", 1, name="little_ask", arguments={})
+            question = await stream.next() or {}
+            assert question["method"] == "elicitation/create"
+            terminate(process)
+            await until_nobody_new(process)
+            assert (await posts.start("tools/list", 2)).status == 202
+            assert (await stream.response())["error"]["code"] == -33530
+            assert (await posts.respond(question["id"], {"action": "decline"})).status == 202
+            assert (await stream.response())["result"]["content"][0]["text"] == "decline"
+            assert await stream.next() is None
+            assert await exit_code(process, 5) == 0
+            assert "cancelled=0 left=0" in drained(process)
+
+
+async def test_a_client_of_2026_comes_back_to_its_parked_call_in_the_drain() -> None:
+    async with gateway_process({"servers": [ASKING]}) as process, process.client2026(elicitation={}) as client:
+        asked = (await client.call("little_ask"))["result"]
+        assert asked["resultType"] == "input_required"
+        terminate(process)
+        await until_nobody_new(process)
+        answers = {key: {"action": "accept"} for key in asked["inputRequests"]}
+        retry = {"inputResponses": answers, "requestState": asked["requestState"]}
+        assert (await client.call("little_ask", **retry))["result"]["content"][0]["text"] == "accept"
+        assert await exit_code(process, 5) == 0
+        assert "cancelled=0 left=0" in drained(process)
+
+
+async def test_a_parked_call_that_nobody_comes_back_for_ends_with_the_grace() -> None:
+    config = {"servers": [ASKING], "drain": {"grace": "300ms"}}
+    async with gateway_process(config) as process, process.client2026(elicitation={}) as client:
+        assert (await client.call("little_ask"))["result"]["resultType"] == "input_required"
+        terminate(process)
+        assert await exit_code(process, 3) == 0
+        assert "cancelled=1 left=0" in drained(process)
+
+
+@pytest.mark.parametrize("how", ["message", "DELETE"])
+async def test_a_call_can_be_given_up_in_the_drain(how: str) -> None:
+    async with recorder() as backend, trio.open_nursery() as nursery:
+        async with gateway_process({"servers": backend.entries()}) as process, session(process) as client:
+            nursery.start_soon(client.call, "old_hang", None, 77)
+            await backend.until_arrived(1)
+            terminate(process)
+            await until_nobody_new(process)
+            gone = await client.cancel(77) if how == "message" else await client.delete()
+            assert gone.status == (202 if how == "message" else 204)
+            with trio.fail_after(2):
+                await backend.until_told(1)
+            assert (backend.told[0].how, backend.told[0].reason != "gateway is shutting down") == ("notice", True)
+            assert await exit_code(process, 3) == 0
+            assert "cancelled=0 left=0" in drained(process)
+
+
+async def test_a_client_that_lost_its_connection_fetches_its_answer_in_the_drain() -> None:
+    async with recorder() as backend:
+        async with gateway_process({"servers": backend.entries()}) as process, session(process) as client:
+            exchange = await client.start("tools/call", name="old_wait", arguments={"x": 5})
+            priming = await exchange.next_event() or {}
+            await exchange.hang_up()
+            terminate(process)
+            await until_nobody_new(process)
+            resumed = await client.stream(priming["id"])
+            assert resumed.status == 200
+            backend.release.set()
+            assert (await resumed.response())["result"]["content"][0]["text"] == "old:5"
+            assert await exit_code(process, 5) == 0
+            assert "cancelled=0 left=0" in drained(process)
 
 
 async def test_calls_that_outlive_the_grace_are_cancelled_and_both_sides_learn_why() -> None:
