@@ -17,7 +17,7 @@ from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.errand import Errand
 from mcp_gateway.gateway.outlet import Outlet
-from mcp_gateway.gateway.server_requests import ServerRequests, allowed, answer_for
+from mcp_gateway.gateway.server_requests import ServerRequests, allowed, answer_for, question_for
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.methods import level_at_least
@@ -94,12 +94,12 @@ class Ear:
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
             self._asked.pop(id_raw, None)
             self.clock.resume()
-            await self.backend.respond(self.errand.caller, answer_for(id_raw, response))
+            await self.backend.respond(self.errand.caller, answer_for(id_raw, response, self.errand.uri_back))
 
         asked = questions.ask(on_answer)
         self._asked[id_raw] = asked
         self.clock.pause()
-        if await self.tell(splice.rewrite(inbound.raw, {"id": jsonrpc.dumps(asked)})):
+        if await self.tell(question_for(asked, inbound, self.errand.client, self.errand.uri_out)):
             return
         if questions.forget(asked):
             self._asked.pop(id_raw, None)

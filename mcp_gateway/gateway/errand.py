@@ -8,6 +8,7 @@ import attrs
 
 from mcp_gateway.backends.backend import Caller
 from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.routing.table import Target
@@ -34,6 +35,16 @@ class Errand:
     def method(self) -> str:
         """What the client asked for."""
         return self.message.method
+
+    @property
+    def uri_out(self) -> MapUri | None:
+        """From the backend's URIs to those that the client uses; None: they are the same."""
+        return self.target.uri_map.out if self.target.uri_map is not None else None
+
+    @property
+    def uri_back(self) -> MapUri | None:
+        """The way back, for answers to the backend's questions."""
+        return self.target.uri_map.restored if self.target.uri_map is not None else None
 
     @property
     def uri(self) -> str | None:

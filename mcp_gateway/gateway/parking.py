@@ -127,9 +127,8 @@ class ParkedCall:
             self._signal()
 
     def _question(self, inbound: Inbound, id_raw: bytes) -> "_Question":
-        uri_map = self.errand.target.uri_map
         params = splice.value_at(inbound.raw, ("params",))
-        request = translate.input_request(inbound.method, params, uri_map=uri_map.out if uri_map is not None else None)
+        request = translate.input_request(inbound.method, params, uri_map=self.errand.uri_out)
         return _Question(method=inbound.method, id_raw=id_raw, request=request)
 
     def _withdraw(self, id_raw: bytes | None) -> None:
@@ -177,7 +176,7 @@ class ParkedCall:
             if question is None:
                 continue
             self.clock.resume()
-            raw = raw_responses[member.value_start : member.value_end]
+            raw = translate.answer(raw_responses[member.value_start : member.value_end], uri_back=self.errand.uri_back)
             await say(self.backend, self.errand, jsonrpc.render_result(question.id_raw, raw))
 
     async def _decline(self) -> None:

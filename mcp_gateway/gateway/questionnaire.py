@@ -9,6 +9,7 @@ Spec: MCP 2026-07-28 basic/patterns/mrtr; reference section 2 (b).
 """
 
 import secrets
+from collections.abc import Mapping
 
 import attrs
 import trio
@@ -20,7 +21,7 @@ from mcp_gateway.gateway.server_requests import OnAnswer, allowed
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.splice import Edits, Remove
 from mcp_gateway.protocol.wire_errors import INTERNAL, METHOD_NOT_FOUND
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.values import JsonObject
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -28,7 +29,8 @@ class Questionnaire:
     """Asks a 2025 client everything a 2026 backend wants to know, all at once."""
 
     ear: Ear
-    requests: JsonObject
+    requests: Mapping[str, bytes]
+    """Raw, by the backend's own keys."""
     _answers: dict[str | int, "bytes | Remove | Edits"] = attrs.field(factory=dict, init=False)
     _failure: bytes | None = attrs.field(default=None, init=False)
     _progress: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -43,7 +45,7 @@ class Questionnaire:
                 method, params = _read_request(request)
                 if not allowed(method, params, self.ear.errand.capabilities):
                     return self._refused(METHOD_NOT_FOUND, f"the client cannot do {method}")
-                raw = self._params(method, params)
+                raw = self._params(method, request)
                 question = session.questions.ask(self._collector(key, method))
                 asked.append(question)
                 message = jsonrpc.render_request(jsonrpc.dumps(question), method, raw)
@@ -63,22 +65,22 @@ class Questionnaire:
             return Outcome(status=200, body=body, label="error")
         return splice.rewrite(b"{}", self._answers)
 
-    def _params(self, method: str, params: JsonObject) -> bytes:
-        errand = self.ear.errand
-        uri_map = errand.target.uri_map
+    def _params(self, method: str, request: bytes) -> bytes:
+        params = splice.value_at(request, ("params",))
         return translate.server_request_params(
             method,
-            jsonrpc.dumps(params),
-            client=errand.client,
+            params if params is not None and params.startswith(b"{") else None,
+            client=self.ear.errand.client,
             elicitation_id=secrets.token_hex(8),
-            uri_map=uri_map.out if uri_map is not None else None,
+            uri_map=self.ear.errand.uri_out,
         )
 
     def _collector(self, key: str, method: str) -> OnAnswer:
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
             self.ear.clock.resume()
             if not response.is_error:
-                self._answers[key] = splice.value_at(response.raw, ("result",)) or b"{}"
+                given = splice.value_at(response.raw, ("result",)) or b"{}"
+                self._answers[key] = translate.answer(given, uri_back=self.ear.errand.uri_back)
             elif method == "elicitation/create":
                 # There is no error form in inputResponses; "cancel" is what an elicitation has for it.
                 self._answers[key] = b'{"action":"cancel"}'
@@ -94,8 +96,9 @@ class Questionnaire:
         return Outcome(status=200, body=body, label="refused")
 
 
-def _read_request(request: JsonValue) -> tuple[str, JsonObject]:
+def _read_request(raw: bytes) -> tuple[str, JsonObject]:
     """Method and params of one bare request object; anything else is asked for nothing."""
+    request = jsonrpc.parse(raw)
     if not isinstance(request, dict):
         return "", {}
     method, params = request.get("method"), request.get("params")

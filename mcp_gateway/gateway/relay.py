@@ -7,7 +7,7 @@ call's) and parks nothing (``parking``). Invariant: what the gateway does not ac
 on goes through byte for byte (design, invariant 6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
@@ -175,7 +175,7 @@ class Relay:
                 client=errand.client,
                 backend=era,
                 server_info=self.server_info,
-                uri_map=errand.target.uri_map.out if errand.target.uri_map is not None else None,
+                uri_map=errand.uri_out,
             )
         except RemoteFault as fault:
             raise broken(errand, Executed.YES, fault) from fault
@@ -269,6 +269,7 @@ class Rendering:
                 client_info=identity.info,
                 log_level=self._log_level,
             ),
+            uri_back=self.errand.uri_back,
         )
         request = splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
         self.begun()
@@ -279,7 +280,8 @@ class Rendering:
 class InputRequired:
     """A 2026 backend's interim result."""
 
-    requests: JsonObject
+    requests: Mapping[str, bytes]
+    """Raw, by the server's own keys."""
     state: bytes | None
 
 
@@ -314,22 +316,24 @@ def wants_input(errand: Errand, result: bytes) -> bool:
 
 def url_elicitations(error: bytes) -> dict[str, bytes]:
     """The ``inputRequests`` that stand for the elicitations of a -32042."""
-    value = jsonrpc.parse(error)
-    data = value.get("data") if isinstance(value, dict) else None
-    wanted = data.get("elicitations") if isinstance(data, dict) else None
+    jsonrpc.parse(error)
+    wanted = splice.value_at(error, ("data", "elicitations"))
+    spans = splice.elements(wanted) if wanted is not None and wanted.startswith(b"[") else []
+    raws = [wanted[start:end] for start, end in spans] if wanted is not None else []
     return {
-        f"k{number}": translate.input_request("elicitation/create", jsonrpc.dumps(one))
-        for number, one in enumerate(wanted if isinstance(wanted, list) else [], 1)
-        if isinstance(one, dict)
+        f"k{number}": translate.input_request("elicitation/create", raw)
+        for number, raw in enumerate(raws, 1)
+        if raw.startswith(b"{")
     }
 
 
 def read_input_required(result: bytes) -> InputRequired:
     """Spec: MCP 2026-07-28 basic/patterns/mrtr, InputRequiredResult."""
-    value = jsonrpc.parse(result)
-    requests = value.get("inputRequests") if isinstance(value, dict) else None
+    jsonrpc.parse(result)
+    requests = splice.value_at(result, ("inputRequests",)) or b"null"
+    found = splice.members(requests) if requests.startswith(b"{") else ()
     return InputRequired(
-        requests=requests if isinstance(requests, dict) else {},
+        requests={member.key: requests[member.value_start : member.value_end] for member in found},
         state=splice.value_at(result, ("requestState",)),
     )
 

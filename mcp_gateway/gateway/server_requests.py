@@ -15,8 +15,11 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import Overload
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol.content import MapUri
+from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import JsonObject
 
 MAX_OPEN: Final = 64
@@ -114,6 +117,23 @@ def allowed(method: str, params: JsonObject, capabilities: JsonObject) -> bool:
     return True
 
 
-def answer_for(question_id: bytes, response: jsonrpc.RpcResponse) -> bytes:
-    """The client's response with the id under which the backend asked."""
-    return splice.rewrite(response.raw, {"id": question_id})
+def question_for(request_id: str, inbound: Inbound, client: Era, uri_out: MapUri | None) -> bytes:
+    """A 2025 backend's question under an id of our own, as its 2025 client has it.
+
+    Raises:
+        MalformedMessage: a member to be changed occurs twice.
+    """
+    edits: dict[str | int, bytes | splice.Remove | splice.Edits] = {"id": jsonrpc.dumps(request_id)}
+    params = splice.value_at(inbound.raw, ("params",))
+    if params is not None:
+        edits["params"] = translate.server_request_params(inbound.method, params, client=client, uri_map=uri_out)
+    return splice.rewrite(inbound.raw, edits)
+
+
+def answer_for(question_id: bytes, response: jsonrpc.RpcResponse, uri_back: MapUri | None) -> bytes:
+    """The client's response with the id under which the backend asked, and the backend's own URIs."""
+    edits: dict[str | int, bytes | splice.Remove | splice.Edits] = {"id": question_id}
+    given = splice.value_at(response.raw, ("result",))
+    if given is not None:
+        edits["result"] = translate.answer(given, uri_back=uri_back)
+    return splice.rewrite(response.raw, edits)

@@ -11,13 +11,14 @@ import attrs
 from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Inbound
-from mcp_gateway.errors import Overload
+from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
-from mcp_gateway.gateway.server_requests import allowed, answer_for
+from mcp_gateway.gateway.server_requests import allowed, answer_for, question_for
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
+from mcp_gateway.routing.parts import uri_map_for
 from mcp_gateway.values import BackendKey
 
 
@@ -46,19 +47,24 @@ class SessionEar:
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         session = self.session
+        backend = self.fleet.get(self.key)
+        uris = uri_map_for(backend.spec) if backend is not None else None
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
-            await self._respond(answer_for(id_raw, response))
+            await self._respond(answer_for(id_raw, response, uris.restored if uris is not None else None))
 
         why = f"the client cannot do {inbound.method}"
         if session.streams and allowed(inbound.method, inbound.params, session.capabilities):
+            uri_out = uris.out if uris is not None else None
             try:
                 asked = session.questions.ask(on_answer, (self.key, id_raw))
+                session.mailbox.post(question_for(asked, inbound, session.era, uri_out))
+                return
             except Overload as full:
                 why = str(full)
-            else:
-                session.mailbox.post(splice.rewrite(inbound.raw, {"id": jsonrpc.dumps(asked)}))
-                return
+            except MalformedMessage as malformed:
+                session.questions.withdraw((self.key, id_raw))
+                why = str(malformed)
         await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
 
     def _withdrawn(self, inbound: Inbound) -> None:

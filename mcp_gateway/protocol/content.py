@@ -1,6 +1,7 @@
 """Content blocks: where URIs stand in them, and what older clients cannot read.
 
-Owns the walk over ``content``, ``contents`` and ``messages``, as edits for ``splice``.
+Owns the walk over ``content``, ``contents`` and ``messages``, in results, in questions and in
+the answers to them, as edits for ``splice``.
 Deliberately edits nothing itself and touches no structured content. Invariant: a
 block of a type not named here, and every member not named here, is left alone.
 """
@@ -9,11 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from mcp_gateway.protocol import jsonrpc, splice
-from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.eras import NEWEST_MODERN, Era
 from mcp_gateway.values import JsonObject, JsonValue
 
 MapUri: TypeAlias = Callable[[str], str]
-"""From a backend's own URI to the one that clients use."""
+"""From a backend's own URI to the one that clients use; in answers of clients the way back."""
 Changes: TypeAlias = "dict[str | int, bytes | splice.Remove | splice.Edits]"
 
 _Edit: TypeAlias = "bytes | splice.Edits | None"
@@ -57,14 +58,31 @@ def result_changes(method: str, result: JsonObject, client: Era, map_uri: MapUri
             _put(changes, "contents", _kept((index, _uri(part, map_uri)) for index, part in parts))
         case _:
             pass
+    if result.get("resultType") == "input_required":
+        _put(changes, "inputRequests", _requests(result.get("inputRequests"), client, map_uri))
     _put(changes, "_meta", _link(result.get("_meta"), map_uri))
     return changes
 
 
-def sampling_changes(params: JsonObject, client: Era, map_uri: MapUri | None) -> Changes:
-    """The edits of the params of ``sampling/createMessage``."""
+def question_changes(method: str, params: JsonObject, client: Era, map_uri: MapUri | None) -> Changes:
+    """The edits of the params of a question: of its metadata, and of the messages to be sampled."""
     changes: Changes = {}
-    _put(changes, "messages", _messages(params.get("messages"), client, map_uri))
+    if method == "sampling/createMessage":
+        _put(changes, "messages", _messages(params.get("messages"), client, map_uri))
+    _put(changes, "_meta", _link(params.get("_meta"), map_uri))
+    return changes
+
+
+def answer_changes(answer: JsonValue, map_uri: MapUri) -> Changes:
+    """The edits of a client's answer to a question. Which kind it answers is seen from its members.
+
+    Only a sampled message has content blocks: the content of an elicitation is its form, and roots are the client's.
+    """
+    changes: Changes = {}
+    if isinstance(answer, dict):
+        if "role" in answer:
+            _put(changes, "content", _one_or_many(answer.get("content"), NEWEST_MODERN, map_uri))
+        _put(changes, "_meta", _link(answer.get("_meta"), map_uri))
     return changes
 
 
@@ -91,10 +109,25 @@ def _messages(messages: JsonValue, client: Era, map_uri: MapUri | None) -> splic
         return {}
     found: list[tuple[int, _Edit]] = []
     for index, message in enumerate(messages):
-        content = message.get("content") if isinstance(message, dict) else None
-        edit = _blocks(content, client, map_uri) if isinstance(content, list) else _block(content, client, map_uri)
+        edit = _one_or_many(message.get("content") if isinstance(message, dict) else None, client, map_uri)
         found.append((index, {"content": edit} if edit else None))
     return _kept(found)
+
+
+def _requests(requests: JsonValue, client: Era, map_uri: MapUri | None) -> splice.Edits:
+    """The questions of an interim result."""
+    changes: Changes = {}
+    for key, request in requests.items() if isinstance(requests, dict) else ():
+        method, params = (request.get("method"), request.get("params")) if isinstance(request, dict) else (None, None)
+        if isinstance(method, str) and isinstance(params, dict):
+            inner = question_changes(method, params, client, map_uri)
+            _put(changes, key, {"params": inner} if inner else None)
+    return changes
+
+
+def _one_or_many(content: JsonValue, client: Era, map_uri: MapUri | None) -> _Edit:
+    """Of a message: one block, or since 2025-11-25 several."""
+    return _blocks(content, client, map_uri) if isinstance(content, list) else _block(content, client, map_uri)
 
 
 def _blocks(content: JsonValue, client: Era, map_uri: MapUri | None) -> splice.Edits:

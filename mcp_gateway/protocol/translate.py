@@ -66,12 +66,21 @@ class MetaEdits:
     progress_token: bytes | None = None
 
 
-def request_params(params_raw: bytes | None, *, client: Era, backend: Era, edits: Edits, meta: MetaEdits) -> bytes:
+def request_params(
+    params_raw: bytes | None,
+    *,
+    client: Era,
+    backend: Era,
+    edits: Edits,
+    meta: MetaEdits,
+    uri_back: MapUri | None = None,
+) -> bytes:
     """The ``params`` for the backend.
 
     Args:
         params_raw: the caller's, None when it sent none.
         edits: of routing and of the gateway (name, uri, ref, requestState, inputResponses); never of ``_meta``.
+        uri_back: from URIs that clients use to the backend's own, for the answers to its questions.
     Returns:
         An object: the protocol's own ``_meta`` keys made anew for this backend, the progress token replaced or
         removed, every other key as it came.
@@ -86,6 +95,9 @@ def request_params(params_raw: bytes | None, *, client: Era, backend: Era, edits
         meta_raw = _text(raw, found.find("_meta"))
         if not (client.modern and backend.modern):
             changes.update({key: REMOVE for key in _ONE_FAMILY_PARAMS if found.find(key) is not None})
+        else:
+            answered = _answers(_text(raw, found.find("inputResponses")), uri_back)
+            changes.update({"inputResponses": answered} if answered else {})
     changes.update(edits)
     meta_edit = _meta_edit(meta_raw, _hop_meta(backend, meta))
     if meta_edit is not None:
@@ -276,6 +288,34 @@ def _without_tasks(capabilities: bytes) -> bytes:
     return splice.rewrite(capabilities, changes)
 
 
+def answer(raw: bytes, *, uri_back: MapUri | None) -> bytes:
+    """A client's answer to a question, the raw result, with the backend's own URIs where it holds mapped ones.
+
+    Returns:
+        The same bytes when nothing needs to change, or when a member to be changed occurs twice.
+    """
+    if uri_back is None or len(raw) > jsonrpc.MAX_PARSED_BYTES or not content.mentions(raw, b"uri", b"resourceUri"):
+        return raw
+    changes = content.answer_changes(jsonrpc.parse(raw), uri_back)
+    try:
+        return splice.rewrite(raw, changes) if changes else raw
+    except MalformedMessage:  # nobody can say which one the backend will read
+        return raw
+
+
+def _answers(responses: bytes | None, uri_back: MapUri | None) -> Edits:
+    """The edits of ``inputResponses``."""
+    changes: Changes = {}
+    if responses is None or uri_back is None or not responses.startswith(b"{"):
+        return changes
+    for member in splice.members(responses):
+        raw = responses[member.value_start : member.value_end]
+        mapped = answer(raw, uri_back=uri_back)
+        if mapped != raw:
+            changes[member.key] = mapped
+    return changes
+
+
 def input_request(method: str, params_raw: bytes | None, *, uri_map: MapUri | None = None) -> bytes:
     """A legacy backend's question as one value of ``inputRequests`` for a modern client.
 
@@ -284,11 +324,11 @@ def input_request(method: str, params_raw: bytes | None, *, uri_map: MapUri | No
     """
     raw = b"{}" if params_raw is None else params_raw
     found = splice.members(raw)
-    changes = _sampling_changes(method, raw, NEWEST_MODERN, uri_map)
+    changes = _question_changes(method, raw, NEWEST_MODERN, uri_map)
     changes.update({key: REMOVE for key in ("elicitationId", "task") if found.find(key) is not None})
     gone = _meta_edit(_text(raw, found.find("_meta")), {"progressToken": None, META_RELATED_TASK: None})
     if gone is not None:
-        changes["_meta"] = gone
+        _merge_meta(changes, gone)
     return b'{"method":%b,"params":%b}' % (splice.quoted(method), splice.rewrite(raw, changes))
 
 
@@ -307,7 +347,7 @@ def server_request_params(
     """
     raw = b"{}" if params_raw is None else params_raw
     found = splice.members(raw)
-    changes = _sampling_changes(method, raw, client, uri_map)
+    changes = _question_changes(method, raw, client, uri_map)
     if method == "elicitation/create":
         if not client.url_elicitation and found.find("mode") is not None:
             changes["mode"] = REMOVE  # 2025-06-18 has forms only, and no word for them
@@ -316,12 +356,12 @@ def server_request_params(
     hop: dict[str, bytes | None] = dict.fromkeys((META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL))
     gone = _meta_edit(_text(raw, found.find("_meta")), hop)
     if gone is not None:
-        changes["_meta"] = gone
+        _merge_meta(changes, gone)
     return splice.rewrite(raw, changes) if changes else raw
 
 
-def _sampling_changes(method: str, raw: bytes, client: Era, uri_map: MapUri | None) -> Changes:
-    if method != "sampling/createMessage" or not content.concerns(raw, client, uri_map):
+def _question_changes(method: str, raw: bytes, client: Era, uri_map: MapUri | None) -> Changes:
+    if not content.concerns(raw, client, uri_map):
         return {}
     value = outline(raw)
-    return content.sampling_changes(value, client, uri_map) if isinstance(value, dict) else {}
+    return content.question_changes(method, value, client, uri_map) if isinstance(value, dict) else {}

@@ -115,7 +115,7 @@ def entry_for(server: ServerSpec, kind: Kind, item: Item) -> Entry:
     Raises:
         MalformedMessage: a member to be rewritten occurs twice.
     """
-    uri_map = UriMap(marker_for(server.key)) if server.prefix else None
+    uri_map = uri_map_for(server)
     if kind in URI_KINDS:
         federated = item.name if uri_map is None else uri_map.out(item.name)
     else:
@@ -128,6 +128,11 @@ def entry_for(server: ServerSpec, kind: Kind, item: Item) -> Entry:
     if kind is Kind.TOOLS and b"resourceUri" in raw:
         raw, linked = _map_links(raw, uri_map)
     return Entry(target=target, raw=raw, digest=digest_of(raw), linked=linked)
+
+
+def uri_map_for(server: ServerSpec) -> UriMap | None:
+    """How the URIs of one server are mapped; None: they stay, but for those that clash with another server's."""
+    return UriMap(marker_for(server.key)) if server.prefix else None
 
 
 def marked(kind: Kind, entry: Entry) -> Entry:

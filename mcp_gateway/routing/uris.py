@@ -70,6 +70,11 @@ class UriMap:
         found = unmark(uri)
         return found[1] if found is not None and found[0] == self.marker else None
 
+    def restored(self, uri: str) -> str:
+        """The backend's own URI; what is none of this backend's stays as it is."""
+        back = self.back(uri)
+        return uri if back is None else back
+
 
 @attrs.frozen
 class Template:

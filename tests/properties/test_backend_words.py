@@ -20,7 +20,7 @@ from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.legacy_sse import read_endpoint
 from mcp_gateway.errors import BackendProtocol, BackendRefused, RemoteFault
 from mcp_gateway.gateway.relay import error_code, read_input_required, url_elicitations
-from mcp_gateway.protocol import jsonrpc, shape, translate
+from mcp_gateway.protocol import jsonrpc, shape, splice, translate
 from mcp_gateway.protocol.eras import ERAS, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.sse import SseEvent
@@ -163,6 +163,19 @@ def test_a_question_is_translated_or_refused(plan: Dice) -> None:
     with contextlib.suppress(RemoteFault):
         made = translate.server_request_params(method, raw, client=client, elicitation_id="e", uri_map=OUT)
         assert isinstance(jsonrpc.parse(made), dict)
+
+
+@given(plan=dice)
+def test_what_a_backend_asks_comes_back_to_it_in_its_own_words(plan: Dice) -> None:
+    """A client that answers with the very content it was asked about: all URIs are the backend's again."""
+    block = block_of(plan)
+    asked = translate.input_request(QUESTIONS[0], spell({"messages": [{"content": block}]}, plan), uri_map=OUT)
+    shown = splice.value_at(asked, ("params", "messages", 0, "content"))
+    assert shown is not None
+    answer = translate.answer(b'{"role":"assistant","content":%b}' % shown, uri_back=UriMap("files").restored)
+    assert jsonrpc.parse(answer) == {"role": "assistant", "content": block}
+    anything = object_of(plan)
+    assert jsonrpc.parse(translate.answer(anything, uri_back=OUT)) is not None
 
 
 @given(plan=dice)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mcp_gateway.protocol import splice
-from mcp_gateway.protocol.content import concerns, mentions, result_changes, sampling_changes, text_block
+from mcp_gateway.protocol.content import concerns, mentions, question_changes, result_changes, text_block
 from mcp_gateway.protocol.eras import V2024_11_05, V2025_03_26, V2025_11_25
 from mcp_gateway.values import JsonObject
 
@@ -74,9 +74,11 @@ def test_sampling_messages_hold_blocks_or_lists_of_blocks() -> None:
             }
         )
     )
-    edited = splice.rewrite(json.dumps(params).encode(), sampling_changes(params, V2025_11_25, out))
+    edited = splice.rewrite(
+        json.dumps(params).encode(), question_changes("sampling/createMessage", params, V2025_11_25, out)
+    )
     assert edited.decode() == json.dumps(params).replace("a:1", "m/a:1")
-    assert sampling_changes({}, V2025_11_25, out) == {}
+    assert question_changes("sampling/createMessage", {}, V2025_11_25, out) == {}
 
 
 def test_a_link_that_becomes_text_says_the_mapped_uri() -> None:

@@ -222,3 +222,7 @@ METHOD = (b"mcp-method", b"tools/call")
 def test_standard_headers_that_do_not_match_are_refused(headers: list[Header], what: str) -> None:
     with pytest.raises(HeaderFault, match=what):
         check_standard("tools/call", "a", headers)
+
+
+def test_lists_of_schemas_without_annotations_are_none_of_our_business() -> None:
+    assert annotated({"type": "object", "anyOf": [{"type": "string"}, True], "items": [{}]}) == ()

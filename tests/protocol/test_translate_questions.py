@@ -6,8 +6,12 @@ from mcp_gateway.errors import MalformedMessage
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import V2024_11_05, V2025_06_18, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.protocol.translate import (
+    MetaEdits,
+    answer,
     error,
     input_request,
+    request_params,
+    result,
     server_request_params,
 )
 from mcp_gateway.values import JsonValue
@@ -146,6 +150,81 @@ def test_a_question_fits_the_legacy_client(method: str, client: Era, params: str
     raw = None if params is None else params.encode()
     made = server_request_params(method, raw, client=client, elicitation_id="e1", uri_map=out)
     assert made.decode() == (params if sent is None else sent)
+
+
+LINK = '{"type":"resource_link","uri":"%s","n":1.50}'
+SAMPLE = '{"method":"sampling/createMessage","params":{"messages":[{"role":"user","content":%s}]}}'
+
+
+@pytest.mark.parametrize(
+    "requests, mapped",
+    [
+        pytest.param(
+            f'{{"q":{SAMPLE % (LINK % "a:1")}}}', f'{{"q":{SAMPLE % (LINK % "m/a:1")}}}', id="a link in a message"
+        ),
+        pytest.param(
+            '{"q":{"method":"elicitation/create","params":{"_meta":{"ui":{"resourceUri":"ui://p"}},"n":1.50}}}',
+            '{"q":{"method":"elicitation/create","params":{"_meta":{"ui":{"resourceUri":"m/ui://p"}},"n":1.50}}}',
+            id="a page",
+        ),
+        pytest.param('{"q":{"method":"elicitation/create","params":{"uri":"a:1"}}}', None, id="a form of that name"),
+        pytest.param('{"q":{"method":"sampling/createMessage","params":7},"uri":"a:1"}', None, id="no params"),
+        pytest.param('{"q":{"method":"roots/list"},"r":"uri","uri":{}}', None, id="no requests"),
+        pytest.param('["uri","uri"]', None, id="no object"),
+    ],
+)
+def test_the_questions_of_an_interim_result_are_mapped(requests: str, mapped: str | None) -> None:
+    raw = '{"resultType":"input_required","uri":"x:1","inputRequests":%s,"requestState":"s"}'
+    made = result("tools/call", (raw % requests).encode(), client=M, backend=M, server_info=b"", uri_map=out)
+    assert made.decode() == raw % (mapped or requests)
+
+
+def test_what_only_looks_like_an_interim_result_is_left_alone() -> None:
+    raw = b'{"resultType":"complete","inputRequests":{"q":%b}}' % (SAMPLE % (LINK % "a:1")).encode()
+    assert result("tools/call", raw, client=M, backend=M, server_info=b"", uri_map=out) == raw
+
+
+def back(uri: str) -> str:
+    return uri.removeprefix("m/")
+
+
+@pytest.mark.parametrize(
+    "given, sent",
+    [
+        pytest.param(
+            '{"role":"assistant","content":%s}' % (LINK % "m/a:1"),
+            '{"role":"assistant","content":%s}' % (LINK % "a:1"),
+            id="one block",
+        ),
+        pytest.param(
+            '{"role":"assistant","content":[{"type":"tool_result","content":[{"type":"resource","resource":{"uri":"m/a:1"}}]}]}',
+            '{"role":"assistant","content":[{"type":"tool_result","content":[{"type":"resource","resource":{"uri":"a:1"}}]}]}',
+            id="blocks inside blocks",
+        ),
+        pytest.param(
+            '{"_meta":{"ui":{"resourceUri":"m/ui://p"}}}', '{"_meta":{"ui":{"resourceUri":"ui://p"}}}', id="page"
+        ),
+        pytest.param('{"role":"assistant","content":%s}' % (LINK % "a:1"), None, id="the client's own"),
+        pytest.param('{"action":"accept","content":{"type":"resource_link","uri":"m/a:1"}}', None, id="a form"),
+        pytest.param('{"roots":[{"uri":"m/a:1"}]}', None, id="roots"),
+        pytest.param('["uri"]', None, id="no object"),
+        pytest.param('{"role":"a","content":"x","content":%s}' % (LINK % "m/a:1"), None, id="twice"),
+        pytest.param('{"role":"assistant","content":{"type":"text","text":"t"}}', None, id="none"),
+    ],
+)
+def test_an_answer_goes_up_with_the_backends_own_uris(given: str, sent: str | None) -> None:
+    assert answer(given.encode(), uri_back=back).decode() == (sent or given)
+    assert answer(given.encode(), uri_back=None).decode() == given
+    raw = f'{{"name":"t","inputResponses":{{"other":7,"q":{given}}},"n":1.50}}'
+    made = request_params(raw.encode(), client=M, backend=M, edits={}, meta=MetaEdits(), uri_back=back).decode()
+    assert made.startswith(raw.replace(given, sent or given)[:-1])
+
+
+def test_responses_that_are_none_go_up_as_they_are() -> None:
+    for responses in ("7", "[1]", "null"):
+        raw = f'{{"inputResponses":{responses}}}'
+        made = request_params(raw.encode(), client=M, backend=M, edits={}, meta=MetaEdits(), uri_back=back).decode()
+        assert made.startswith(raw[:-1])
 
 
 def test_a_legacy_backends_own_elicitation_id_stays() -> None:

@@ -47,6 +47,13 @@ def test_what_went_out_comes_back(marker: str, uri: str) -> None:
     assert unmark(mapped) == (marker, uri)
 
 
+def test_what_is_not_of_this_server_is_not_restored() -> None:
+    uris = UriMap("time")
+    assert uris.restored("test://time/r") == "test://r"
+    assert uris.restored("test://other/r") == "test://other/r"
+    assert uris.restored("no uri") == "no uri"
+
+
 @given(marker=MARKERS, one=URIS, other=URIS)
 def test_two_uris_never_become_one(marker: str, one: str, other: str) -> None:
     assert (UriMap(marker).out(one) == UriMap(marker).out(other)) is (one == other)
