@@ -49,16 +49,6 @@ def _schema_to_drop(raw: bytes, client: Era) -> list[str]:
     return [] if isinstance(value, dict) and value.get("type") == "object" else ["outputSchema"]
 
 
-def shape_result(method: str, result: bytes, client: Era, backend: Era) -> bytes:
-    """One result without what the client's revision forbids; ``translate.result`` does this too.
-
-    Raises:
-        MalformedMessage: a member to be changed occurs twice, or not JSON.
-    """
-    changes = result_changes(method, result, client=client, backend=backend, map_uri=None)
-    return splice.rewrite(result, changes) if changes else result
-
-
 def result_changes(method: str, raw: bytes, *, client: Era, backend: Era, map_uri: MapUri | None) -> Changes:
     """The edits that fit a result to the client and map its URIs; empty when nothing need change.
 

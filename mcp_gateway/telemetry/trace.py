@@ -1,18 +1,15 @@
 """Which request a line, a span or a backend call belongs to.
 
-Owns the two context variables that the log reads, the W3C ``traceparent`` of a
-request, and the seam to a tracer. Deliberately imports no OpenTelemetry: an
-implementation of ``Tracer`` comes in from outside when tracing is switched on.
-Invariant: what a client sends is either well-formed or ignored, never an error.
+Owns the two context variables that the log reads, and the W3C ``traceparent`` of a
+request. Deliberately records no spans and imports no OpenTelemetry. Invariant: what a client sends is either well-formed or ignored, never an error.
 Spec: W3C Trace Context (2021-11-23), 3.2; MCP 2026-07-28 carries the same text in ``_meta``.
 """
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
@@ -82,23 +79,3 @@ def note_trace(params: JsonObject) -> None:
     parsed = parse_traceparent(text) if isinstance(text, str) and not trace_id.get() else None
     if parsed is not None:
         trace_id.set(parsed.trace_id)
-
-
-class Tracer(Protocol):
-    """What records spans."""
-
-    def span(
-        self, name: str, *, parent: TraceParent | None, fields: Mapping[str, str]
-    ) -> AbstractContextManager[TraceParent | None]:
-        """A span around the block; gives the ``traceparent`` to send onwards, None if there is none."""
-        ...
-
-
-class NoTracer:
-    """The tracer of a gateway without tracing: costs nothing, passes the client's ``traceparent`` through."""
-
-    def span(
-        self, name: str, *, parent: TraceParent | None, fields: Mapping[str, str]
-    ) -> AbstractContextManager[TraceParent | None]:
-        """No span."""
-        return nullcontext(parent)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.eras import (
     ERAS,
     V2024_11_05,
@@ -16,8 +16,14 @@ from mcp_gateway.protocol.eras import (
     V2026_07_28,
     Era,
 )
-from mcp_gateway.protocol.shape import shape_item, shape_result
+from mcp_gateway.protocol.shape import result_changes, shape_item
 from mcp_gateway.values import JsonObject, JsonValue
+
+
+def shape_result(method: str, result: bytes, client: Era, backend: Era) -> bytes:
+    """One result with nothing but its edits made: no bridging, no URIs."""
+    return splice.rewrite(result, result_changes(method, result, client=client, backend=backend, map_uri=None))
+
 
 OBJECT_SCHEMA = '{"type":"object","$defs":{"n":{"const":1.50}}}'
 
