@@ -17,6 +17,7 @@ from mcp_gateway.errors import BackendProtocol, BackendRefused, BackendTimeout, 
 from mcp_gateway.routing import listing
 from mcp_gateway.routing.listing import Page
 from mcp_gateway.routing.snapshot import Kind, Listing, Problem
+from mcp_gateway.turns import in_turns
 from mcp_gateway.values import BackendKey, JsonObject
 
 MAX_PAGES: Final = 1000
@@ -133,21 +134,11 @@ class Discovery:
         outgoing = request(_METHODS[kind], params, self.link.era)
         result = await ask(self.link, self.backend, outgoing, self.hear, self.list_s)
         try:
-            return await self._read(kind, result), len(result)
+            # Others run between the steps: ten thousand tools are most of a second.
+            steps = listing.page_steps(kind, result, self.link.era, over_http=self.over_http)
+            return await in_turns(steps), len(result)
         except RemoteFault as fault:
             raise BackendProtocol(backend=self.backend, why=str(fault)) from fault
-
-    async def _read(self, kind: Kind, result: bytes) -> Page:
-        """Others run between the steps: ten thousand tools are most of a second."""
-        await trio.lowlevel.checkpoint()
-        steps = listing.page_steps(kind, result, self.link.era, over_http=self.over_http)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                page: Page = done.value
-                return page
-            await trio.lowlevel.checkpoint()
 
 
 def _why_to_stop(pages: int, size: int, items: int, *, repeated: bool) -> str:

@@ -42,6 +42,7 @@ from mcp_gateway.routing.table import RouteTable
 from mcp_gateway.sessions.memory import MemoryStore
 from mcp_gateway.sessions.signed import Signer
 from mcp_gateway.telemetry.metrics import Metrics
+from mcp_gateway.turns import in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -194,22 +195,10 @@ async def keep_table(
     """Build a new table whenever spec or snapshots have changed, until cancelled."""
     while True:
         versions = (spec.version, fleet.snapshots.version)
-        table.set(await _built(spec.value, fleet, table.value))
+        table.set(await in_turns(build_steps(spec.value, fleet.snapshots.value, table.value, server_info=SERVER_INFO)))
         built.set(versions)
         await _either_changed(spec, fleet, versions)
         await trio.sleep(GATHER_S)
-
-
-async def _built(spec: GatewaySpec, fleet: Fleet, previous: RouteTable) -> RouteTable:
-    """The next table; others run between the steps."""
-    steps = build_steps(spec, fleet.snapshots.value, previous, server_info=SERVER_INFO)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            table: RouteTable = done.value
-            return table
-        await trio.lowlevel.checkpoint()
 
 
 async def _either_changed(spec: Cell[GatewaySpec], fleet: Fleet, versions: tuple[int, int]) -> None:

@@ -1,7 +1,8 @@
 """Which request a line, a span or a backend call belongs to.
 
 Owns the two context variables that the log reads, and the W3C ``traceparent`` of a
-request. Deliberately records no spans and imports no OpenTelemetry. Invariant: what a client sends is either well-formed or ignored, never an error.
+request. Deliberately records no spans and imports no OpenTelemetry.
+Invariant: what a client sends is either well-formed or ignored, never an error.
 Spec: W3C Trace Context (2021-11-23), 3.2; MCP 2026-07-28 carries the same text in ``_meta``.
 """
 
