@@ -20,6 +20,7 @@ from tests.support.scripted_link import (
     Refusal,
     ScriptedBackend,
     ScriptedLink,
+    discovered,
     notice,
     question,
     ready,
@@ -38,8 +39,7 @@ def state(backend: Backend) -> Health:
 async def test_the_first_discovery_publishes_every_tool_of_every_page(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(tools=[tool(f"t{i}") for i in range(7)], page=3)
     published = Published()
-    async with running(scripted, published) as backend:
-        await ready(backend)
+    async with discovered(scripted, published) as backend:
         assert published.lists()[-1] == tuple(f"t{i}" for i in range(7))
         shot = backend.snapshot
         assert (shot.era, shot.transport, shot.server_name) == (V2025_11_25, "streamable-http", "scripted")
@@ -51,8 +51,8 @@ async def test_success_is_logged_with_exactly_these_words_and_fields(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with running(ScriptedBackend()) as backend:
-        await ready(backend)
+    async with discovered(ScriptedBackend()):
+        pass
     (record,) = [record for record in caplog.records if record.getMessage() == "Discovered tools"]
     fields = ("server", "tools", "prompts", "resources", "protocol", "duration_s")
     told = {name: getattr(record, name) for name in fields}
@@ -63,8 +63,7 @@ async def test_success_is_logged_with_exactly_these_words_and_fields(
 async def test_only_advertised_lists_are_fetched(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(capabilities={"prompts": {}})
     scripted.handlers["prompts/list"] = _answer({"prompts": [{"name": "p"}]})
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted):
         assert scripted.asked("tools/list") == 0
         assert scripted.asked("prompts/list") == 1
 
@@ -94,8 +93,7 @@ async def test_pauses_begin_again_after_thirty_seconds_of_ready(autojump_clock: 
 async def test_flapping_makes_longer_pauses_and_never_touches_the_list(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(transport="stdio")
     published = Published()
-    async with running(scripted, published) as backend:
-        await ready(backend)
+    async with discovered(scripted, published) as backend:
         for _ in range(6):
             await trio.sleep(0.01)
             scripted.open_links[-1].die("exit status 1")
@@ -111,10 +109,8 @@ async def test_flapping_makes_longer_pauses_and_never_touches_the_list(autojump_
 async def test_the_third_failure_opens_the_circuit_and_one_success_closes_it(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
     published = Published()
-    async with running(scripted, published) as backend:
-        await ready(backend)
-        scripted.up = False
-        scripted.break_streams()
+    async with discovered(scripted, published) as backend:
+        scripted.crash()
         await trio.sleep(2)
         assert backend.supervisor.machine.open
         scripted.up = True
@@ -125,10 +121,8 @@ async def test_the_third_failure_opens_the_circuit_and_one_success_closes_it(aut
 async def test_the_list_survives_the_grace_and_then_goes_once(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
     published = Published()
-    async with running(scripted, published) as backend:
-        await ready(backend)
-        scripted.up = False
-        scripted.break_streams()
+    async with discovered(scripted, published) as backend:
+        scripted.crash()
         await trio.sleep(30)
         assert state(backend) is Health.DOWN
         assert published.lists()[-1] == ("read",)
@@ -143,10 +137,8 @@ async def test_the_list_survives_the_grace_and_then_goes_once(autojump_clock: Mo
 async def test_a_short_outage_changes_nothing_that_is_served(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
     published = Published()
-    async with running(scripted, published) as backend:
-        await ready(backend)
-        scripted.up = False
-        scripted.break_streams()
+    async with discovered(scripted, published) as backend:
+        scripted.crash()
         await trio.sleep(10)
         scripted.up = True
         await ready(backend)
@@ -156,8 +148,7 @@ async def test_a_short_outage_changes_nothing_that_is_served(autojump_clock: Moc
 
 async def test_a_storm_of_notices_costs_one_discovery_per_second(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
-    async with running(scripted, health=HOUR) as backend:
-        await ready(backend)
+    async with discovered(scripted, health=HOUR):
         await trio.sleep(5)
         before = scripted.asked("tools/list")
         for _ in range(1000):
@@ -182,8 +173,7 @@ async def test_notices_during_a_discovery_cause_one_more_after_it_and_none_besid
         return {"tools": []}
 
     scripted.handlers["tools/list"] = slow
-    async with running(scripted, health=HOUR) as backend:
-        await ready(backend)
+    async with discovered(scripted, health=HOUR) as backend:
         for _ in range(20):
             backend.supervisor.refresh()
             await trio.sleep(0.1)
@@ -195,8 +185,7 @@ async def test_notices_during_a_discovery_cause_one_more_after_it_and_none_besid
 async def test_a_changed_list_is_published_and_an_equal_one_is_not(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
     published = Published()
-    async with running(scripted, published, health=HOUR) as backend:
-        await ready(backend)
+    async with discovered(scripted, published, health=HOUR):
         shots = len(published.shots)
         await scripted.shout(LIST_CHANGED)
         await trio.sleep(3)
@@ -217,8 +206,7 @@ async def test_a_changed_list_is_published_and_an_equal_one_is_not(autojump_cloc
 async def test_a_list_whose_change_we_may_not_hear_of_is_read_again_at_each_health_period(
     autojump_clock: MockClock, scripted: ScriptedBackend
 ) -> None:
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted) as backend:
         scripted.tools = [tool("new")]
         await trio.sleep(31)
         assert backend.snapshot.listings is not None
@@ -227,8 +215,7 @@ async def test_a_list_whose_change_we_may_not_hear_of_is_read_again_at_each_heal
 
 async def test_an_announcing_process_is_only_pinged(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(transport="stdio")
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted):
         await trio.sleep(100)
         assert scripted.asked("ping") == 3
         assert scripted.asked("tools/list") == 1
@@ -236,8 +223,7 @@ async def test_an_announcing_process_is_only_pinged(autojump_clock: MockClock) -
 
 async def test_a_modern_backend_is_probed_by_discover_and_read_again_at_its_ttl(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(era=V2026_07_28, ttl_ms=20_000)
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted):
         await trio.sleep(59)
         assert scripted.asked("tools/list") == 3
         assert scripted.asked("ping") == 0
@@ -246,8 +232,7 @@ async def test_a_modern_backend_is_probed_by_discover_and_read_again_at_its_ttl(
 
 async def test_a_tiny_ttl_polls_once_per_second_at_most(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(era=V2026_07_28, ttl_ms=1)
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted):
         await trio.sleep(10)
         assert scripted.asked("tools/list") <= 12
 
@@ -259,16 +244,14 @@ async def test_a_ping_that_is_refused_is_a_sign_of_life(autojump_clock: MockCloc
         raise Refusal(-32601)
 
     scripted.handlers["ping"] = refuse
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted) as backend:
         await trio.sleep(100)
         assert backend.supervisor.machine.failures == 0
 
 
 async def test_a_silent_backend_is_down_soon_after_its_first_late_probe(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
-    async with running(scripted, timeouts=Timeouts(list_s=1.0)) as backend:
-        await ready(backend)
+    async with discovered(scripted, timeouts=Timeouts(list_s=1.0)) as backend:
         scripted.silent = True
         await trio.sleep(30 + 6)
         assert state(backend) is Health.DOWN
@@ -277,8 +260,7 @@ async def test_a_silent_backend_is_down_soon_after_its_first_late_probe(autojump
 
 async def test_a_process_that_works_on_a_call_may_miss_its_pings(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(transport="stdio")
-    async with running(scripted, timeouts=Timeouts(list_s=1.0)) as backend:
-        await ready(backend)
+    async with discovered(scripted, timeouts=Timeouts(list_s=1.0)) as backend:
         scripted.silent = True
         upstream = await backend.supervisor.shared()
         upstream.enter()  # a call in flight
@@ -293,8 +275,7 @@ async def test_a_process_that_works_on_a_call_may_miss_its_pings(autojump_clock:
 
 async def test_a_silent_process_without_calls_is_started_again(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(transport="stdio")
-    async with running(scripted, timeouts=Timeouts(list_s=1.0)) as backend:
-        await ready(backend)
+    async with discovered(scripted, timeouts=Timeouts(list_s=1.0)) as backend:
         scripted.silent = True
         await trio.sleep(40)
         assert scripted.links[0].closed
@@ -306,8 +287,7 @@ async def test_a_silent_process_without_calls_is_started_again(autojump_clock: M
 async def test_a_lost_session_is_opened_anew_and_is_no_failure(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
     published = Published()
-    async with running(scripted, published) as backend:
-        await ready(backend)
+    async with discovered(scripted, published) as backend:
         scripted.forget_sessions()
         await trio.sleep(35)
         assert len(scripted.links) == 2
@@ -318,8 +298,7 @@ async def test_a_lost_session_is_opened_anew_and_is_no_failure(autojump_clock: M
 async def test_a_lost_stream_is_noticed_at_once_and_what_it_missed_is_fetched(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
     published = Published()
-    async with running(scripted, published, health=HOUR) as backend:
-        await ready(backend)
+    async with discovered(scripted, published, health=HOUR):
         scripted.tools = [tool("new")]
         scripted.break_streams()
         await trio.sleep(3)
@@ -328,8 +307,7 @@ async def test_a_lost_stream_is_noticed_at_once_and_what_it_missed_is_fetched(au
 
 async def test_a_backend_without_a_stream_is_fine(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(streams=False)
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted):
         scripted.tools = [tool("new")]
         await trio.sleep(31)
         assert scripted.asked("GET") == 0
@@ -338,8 +316,7 @@ async def test_a_backend_without_a_stream_is_fine(autojump_clock: MockClock) -> 
 
 async def test_the_era_is_cached_until_the_backend_surprises_us(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(era=V2026_07_28)
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted) as backend:
         scripted.up = False
         await trio.sleep(32)
         scripted.up = True
@@ -354,8 +331,7 @@ async def test_the_era_is_cached_until_the_backend_surprises_us(autojump_clock: 
 
 async def test_a_legacy_backend_that_became_modern_is_found_out(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted) as backend:
         scripted.era = V2026_07_28
         scripted.forget_sessions()
         await trio.sleep(40)
@@ -365,8 +341,7 @@ async def test_a_legacy_backend_that_became_modern_is_found_out(autojump_clock: 
 
 async def test_changed_capabilities_of_a_modern_backend_are_noticed_by_the_probe(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(era=V2026_07_28, capabilities={})
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted) as backend:
         scripted.capabilities = {"tools": {}}
         await trio.sleep(35)
         assert backend.snapshot.capabilities == {"tools": {}}
@@ -389,8 +364,7 @@ async def test_a_busy_backend_is_given_the_time_it_asks_for(autojump_clock: Mock
 
 async def test_questions_on_the_gateways_own_link_are_answered(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend()
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted):
         await scripted.shout(question("ping", b"7"))
         await scripted.shout(question("roots/list", b'"r"'))
         await scripted.shout(notice("notifications/message", level="info"))
@@ -411,8 +385,7 @@ async def test_questions_during_the_gateways_own_requests_are_answered(autojump_
         return {"tools": []}
 
     scripted.handlers["tools/list"] = curious
-    async with running(scripted) as backend:
-        await ready(backend)
+    async with discovered(scripted):
         assert len(scripted.links[0].said) == 2
 
 

@@ -152,6 +152,11 @@ class ScriptedBackend:
             if link.stream is not None:
                 link.stream.close()
 
+    def crash(self) -> None:
+        """Refuse connections from now on, and end the streams that are open."""
+        self.up = False
+        self.break_streams()
+
     async def shout(self, inbound: Inbound) -> None:
         """Say something unasked on every link that can hear it."""
         for link in self.open_links:
@@ -445,3 +450,17 @@ async def ready(backend: Backend) -> None:
     """Wait for the first discovery."""
     while backend.snapshot.health is not Health.READY:  # noqa: ASYNC110  # the clock is virtual, and events are many
         await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def discovered(
+    scripted: ScriptedBackend,
+    published: Published | None = None,
+    *,
+    health: HealthSpec = HEALTH,
+    timeouts: Timeouts = TIMEOUTS,
+) -> AsyncIterator[Backend]:
+    """The same, with the first discovery behind it."""
+    async with running(scripted, published, health=health, timeouts=timeouts) as backend:
+        await ready(backend)
+        yield backend
