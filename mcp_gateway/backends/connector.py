@@ -47,6 +47,8 @@ class Verdict:
     """What the probe already learnt of a modern backend."""
     offer: str | None = None
     """The revision to offer a legacy backend that said what it supports."""
+    caveat: str = ""
+    """What of the configuration this transport cannot do, for people."""
 
     @property
     def pipe(self) -> bool:

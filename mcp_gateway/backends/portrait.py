@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import attrs
 
+from mcp_gateway.backends.connector import Verdict
 from mcp_gateway.backends.discovery import Catalogue
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.transports.base import Hello
-from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
+from mcp_gateway.routing.snapshot import Health, Kind, Problem, Snapshot
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,20 @@ class Portrait:
     """The last good lists, while they may be served."""
     transport: str = ""
     """As the last verdict says."""
+    caveat: str = ""
+    """What of the configuration is not in force with this transport."""
     snapshot: Snapshot = attrs.field(init=False)
     retired: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.snapshot = Snapshot(backend=self.backend)
+
+    def reached(self, verdict: Verdict) -> None:
+        """How it is spoken to from now on; what that costs is said once."""
+        if verdict.caveat and verdict.caveat != self.caveat:
+            fields = {"backend": self.backend, "why": verdict.caveat}
+            logger.warning("configuration not in force", extra=fields)
+        self.transport, self.caveat = verdict.transport, verdict.caveat
 
     def discovered(self, found: Catalogue, hello: Hello, duration_s: float, *, loud: bool) -> None:
         """Keep what a discovery found and say so; ``loud``: even if nothing is new."""
@@ -66,6 +76,7 @@ class Portrait:
         hello, found, before = self.hello, self.catalogue, self.snapshot
         info = hello.server_info if hello is not None else None
         name = info.get("name") if isinstance(info, dict) else None
+        caveats = (Problem(kind=None, name="", reason=self.caveat, hidden=False),) if self.caveat else ()
         snapshot = Snapshot(
             backend=self.backend,
             health=health,
@@ -75,7 +86,7 @@ class Portrait:
             server_name=name if isinstance(name, str) else "",
             instructions=hello.instructions if hello is not None else "",
             listings=found.listings if found is not None else None,
-            problems=found.problems if found is not None else (),
+            problems=caveats + (found.problems if found is not None else ()),
         )
         if snapshot == before:
             return

@@ -32,7 +32,7 @@ from mcp_gateway.config.spec import HttpTarget, ServerSpec, StdioTarget, Transpo
 from mcp_gateway.errors import BackendError, BackendProtocol, LocalFault
 from mcp_gateway.protocol.eras import LEGACY_VERSIONS, NEWEST_LEGACY
 
-_SSE = Verdict(transport="sse", modern=False)
+_NO_HEADERS = "forwardHeaders are not sent: it speaks HTTP+SSE, whose one connection is shared by clients"
 _STDIO = Verdict(transport="stdio")
 _NO_POST_HERE = (400, 404, 405)
 
@@ -55,7 +55,7 @@ class SpecConnector:
             return _STDIO
         if self.spec.transport is TransportKind.SSE or self._suspects_sse:
             await trio.lowlevel.checkpoint()
-            return _SSE
+            return self._sse()
         pool, limits = self._http(), self.spec.limits
         found = await probe_era(pool, limits, self.spec.protocol)
         match found.kind:
@@ -65,7 +65,7 @@ class SpecConnector:
                     hello = await (discover(pool, limits, era=found.era) if found.era else discover(pool, limits))
                 return Verdict(transport="streamable-http", modern=True, hello=hello)
             case EraKind.SSE if self.spec.transport is TransportKind.AUTO:
-                return _SSE
+                return self._sse()
             case _:
                 offer = found.era or NEWEST_LEGACY
                 return Verdict(transport="streamable-http", modern=False, offer=offer.version)
@@ -112,6 +112,12 @@ class SpecConnector:
             except LocalFault as fault:
                 raise BackendProtocol(backend=self.spec.key, why=str(fault)) from fault
         return self._pool
+
+    def _sse(self) -> Verdict:
+        """HTTP+SSE, where nobody could know before that headers cannot be forwarded."""
+        target = self.spec.target
+        forwards = isinstance(target, HttpTarget) and target.forward_headers
+        return Verdict(transport="sse", modern=False, caveat=_NO_HEADERS if forwards else "")
 
     def _offered(self, verdict: Verdict, identity: ClientIdentity) -> ClientIdentity:
         """The identity with the revision to offer: the configured one, else the caller's, else what suits the backend.

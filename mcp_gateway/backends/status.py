@@ -67,6 +67,11 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
 
 def _problems(backend: Backend) -> list[JsonValue]:
     return [
-        {"kind": problem.kind.name.lower(), "name": problem.name, "reason": problem.reason, "hidden": problem.hidden}
+        {
+            "kind": "server" if problem.kind is None else problem.kind.name.lower(),
+            "name": problem.name,
+            "reason": problem.reason,
+            "hidden": problem.hidden,
+        }
         for problem in backend.snapshot.problems[:MAX_PROBLEMS]
     ]

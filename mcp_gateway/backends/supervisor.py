@@ -231,7 +231,7 @@ class Supervisor:
             if self.verdict is not None and self.verdict.transport != verdict.transport:
                 self.era_changed()
             self.verdict, self._doubted = verdict, False
-            self.portrait.transport = verdict.transport
+            self.portrait.reached(verdict)
             self._turned()
         return self.verdict
 

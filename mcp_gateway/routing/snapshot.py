@@ -46,9 +46,10 @@ class Item:
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """An item that was dropped or exposed with a warning, and why."""
+    """An item that was dropped or exposed with a warning, and why; or what else is not as it was meant."""
 
-    kind: Kind
+    kind: Kind | None
+    """None: it concerns the server, not one of its lists."""
     name: str
     reason: str
     hidden: bool

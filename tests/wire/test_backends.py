@@ -163,6 +163,26 @@ async def test_a_server_that_takes_no_post_is_asked_for_its_event_stream(nursery
             assert backend.snapshot.transport == "sse"
 
 
+@pytest.mark.parametrize("forwarded", [("x-request-id",), ()])
+async def test_headers_that_http_sse_cannot_forward_are_a_problem_that_is_said_once(
+    forwarded: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with over_http("--sse") as target:
+        assert isinstance(target, HttpTarget)
+        spec = ServerSpec(key=KEY, target=attrs.evolve(target, forward_headers=forwarded), timeouts=SLOW_START)
+        async with fleet_of(spec) as (fleet, backend):
+            backend.supervisor.portrait.reached(
+                await backend.supervisor.connector.detect()
+            )  # as after a lost connection
+            assert backend.snapshot.transport == "sse"
+            problems = fleet.status(KEY)["problems"]
+    warned = [record for record in caplog.records if record.getMessage() == "configuration not in force"]
+    assert len(warned) == len(forwarded)
+    reason = "forwardHeaders are not sent: it speaks HTTP+SSE, whose one connection is shared by clients"
+    expected = {"kind": "server", "name": "", "reason": reason, "hidden": False}
+    assert problems == [expected] * len(forwarded)
+
+
 async def test_a_configured_transport_is_the_only_one_that_is_tried() -> None:
     async def script(connection: RawConnection) -> None:
         while (await connection.read_request()) is not None:
