@@ -189,8 +189,6 @@ class Dispatch:
             await reply.whole(204, (), b"")
         elif not accepted(request).sse:
             await refuse(reply, refusal(406, "Accept must allow text/event-stream"))
-        elif self.core.draining() and request.header(b"last-event-id") is None:
-            await turn_away(reply)  # a client that lost its connection may still fetch what its call says
         else:
             await self.streams.serve(request, reply, session)
 

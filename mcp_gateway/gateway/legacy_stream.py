@@ -15,7 +15,7 @@ import trio
 
 from mcp_gateway.gateway.core import Core
 from mcp_gateway.gateway.entrance import Reply, Request
-from mcp_gateway.gateway.http_answers import refusal, refuse
+from mcp_gateway.gateway.http_answers import refusal, refuse, turn_away
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.outlet import RETRY_MS
@@ -37,6 +37,9 @@ class LegacyStream:
         last = request.header(b"last-event-id")
         if last and session.era.resumable:
             await self._resume(reply, session, last.decode("latin-1"))
+            return
+        if self.core.draining():  # but a client that lost its connection may still fetch what its call says
+            await turn_away(reply)
             return
         log = session.replay.open(standalone=True) if session.era.resumable else None
         await self._hold(reply, session, log, partial(self._standalone, reply, session, log))

@@ -112,9 +112,10 @@ async def test_no_session_and_no_stream_begins(autojump_clock: MockClock) -> Non
         replies: list[RecordedReply] = [
             await where.send("POST", body=hello),
             await where.send("GET", headers=session.headers()),
+            await where.send("GET", headers=session.headers(Last_Event_ID="")),
             await where.send("GET", path="/sse"),
         ]
-        assert [(reply.status, reply.error["code"]) for reply in replies] == [(503, -33530)] * 3
+        assert [(reply.status, reply.error["code"]) for reply in replies] == [(503, -33530)] * 4
         assert replies[0].answer["id"] == "hello"
         unknown = await where.send("GET", headers=session.headers(Last_Event_ID="x-1"))
         assert unknown.status == 400  # a resume is looked at
