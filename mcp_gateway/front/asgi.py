@@ -36,6 +36,8 @@ Dispatch: TypeAlias = Callable[[Request, Reply], Awaitable[None]]
 
 BODY_S: Final = 60.0
 """The longest that a client may take to send its body."""
+TWO_LENGTHS: Final = Refusal(status=400, message="both Content-Length and Transfer-Encoding")
+"""Where this body ends is a matter of opinion, and a proxy in front may have another (RFC 9112 6.1, smuggling)."""
 _LINGER_S: Final = 2.0
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _CLOSE: Final[Header] = (b"connection", b"close")
@@ -111,7 +113,10 @@ class FrontApp:
         """The whole body, or why it is refused, or None when its client has left."""
         bound = self.spec.value.limits.body_bytes
         too_large = Refusal(status=413, message=f"the body is larger than limits.bodyBytes = {bound}")
-        announced = next((value for name, value in headers if name == b"content-length"), b"0")
+        fields = dict(headers)
+        announced = fields.get(b"content-length", b"0")
+        if b"transfer-encoding" in fields and b"content-length" in fields:
+            return TWO_LENGTHS
         if announced.isdigit() and int(announced) > bound:
             return too_large
         body = bytearray()

@@ -69,7 +69,8 @@ class Connection(TCPServer):
         async with self.send_lock:
             try:
                 await self._send_all(event.data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                # Busy: Hypercorn is closing it, for what the client sent behind a request that is the last one.
                 await self.protocol.handle(Closed())
                 # A send that fails at once has not yielded: whoever writes in a loop would never learn of the end.
                 await trio.lowlevel.checkpoint()

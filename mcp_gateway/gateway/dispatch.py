@@ -37,8 +37,8 @@ from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO, Rejection, is_modern
-from mcp_gateway.protocol.eras import ERAS, MODERN_VERSIONS, Era
-from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, METHOD_NOT_FOUND
+from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, Era
+from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 from mcp_gateway.values import JsonObject
 
 PATH: Final = "/mcp"
@@ -146,11 +146,12 @@ class Dispatch:
         if session is None:
             await refuse(reply, UNKNOWN_SESSION)
             return None
-        version = _text(request, VERSION_HEADER)
         # "If the server receives a request with an invalid or unsupported MCP-Protocol-Version,
         #  it MUST respond with 400 Bad Request." -- 2025-06-18 basic/transports
-        if version is not None and (version not in ERAS or ERAS[version].modern):
-            await refuse(reply, refusal(400, f"unsupported MCP-Protocol-Version {version[:64]!r}"))
+        said, version = request.all(VERSION_HEADER), _text(request, VERSION_HEADER)
+        if said and version not in LEGACY_VERSIONS:
+            shown = b", ".join(said)[:64].decode("latin-1")
+            await refuse(reply, refusal(400, f"unsupported MCP-Protocol-Version {shown!r}"))
             return None
         return session
 
@@ -205,7 +206,7 @@ def identity_of(message: jsonrpc.RpcRequest, era: Era) -> ClientIdentity:
 def _text(request: Request, name: bytes) -> str | None:
     """The one value of a header; several are none."""
     values = request.all(name)
-    return values[0].decode("latin-1").strip() if len(values) == 1 else None
+    return values[0].strip(b" \t").decode("latin-1") if len(values) == 1 else None
 
 
 def _no_stream_body() -> bytes:

@@ -79,7 +79,7 @@ def is_modern(version_header: str | None, message: jsonrpc.RpcMessage) -> bool:
 
 def _single(headers: Sequence[Header], name: bytes) -> str | None:
     values = [value for key, value in headers if key == name]
-    return values[0].decode("latin-1").strip() if len(values) == 1 else None
+    return values[0].strip(b" \t").decode("latin-1") if len(values) == 1 else None
 
 
 def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall | Rejection:

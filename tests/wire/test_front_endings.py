@@ -176,6 +176,22 @@ async def test_a_peer_that_trips_the_http_library_does_not_end_the_server(caplog
     assert [record.message for record in caplog.records] == ["connection failed"]
 
 
+async def test_what_follows_a_refused_request_is_not_served_and_no_fault_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Hypercorn may close the connection for it while the refusal is being sent."""
+    async with open_front(echo) as front:
+        for _ in range(20):
+            wire = await front.dial()
+            await wire.post(b"{}", "/mcp", "Origin: http://evil.example")
+            await wire.post(b"{}")
+            said = b"".join([chunk async for chunk in wire.stream])
+            assert said.count(b"HTTP/1.1 ") <= 1
+            assert b"HTTP/1.1 200" not in said
+            await wire.close()
+    assert [record.message for record in caplog.records if record.name != "mcp_gateway.front.asgi"] == []
+
+
 async def test_a_client_that_leaves_while_sending_its_body_reaches_nobody() -> None:
     called: list[Request] = []
 
