@@ -5,7 +5,8 @@ Deliberately looks into no body. Invariant: a refusal is JSON, whatever the clie
 accepts. Spec: reference 1.2 (T25) and 1.4; RFC 9110 12.5.1.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mcp_gateway.errors import Draining
@@ -17,6 +18,7 @@ from mcp_gateway.values import Header
 
 SESSION_HEADER: Final = b"mcp-session-id"
 VERSION_HEADER: Final = b"mcp-protocol-version"
+_ZERO: Final = re.compile(rb"q *= *0(?:\.0*)?")
 
 
 def accepted(request: Request) -> Accepts:
@@ -24,14 +26,18 @@ def accepted(request: Request) -> Accepts:
     values = request.all(b"accept")
     if not values:
         return Accepts()
-    json = sse = False
+    taken: dict[bytes, bool] = {}
     for part in b",".join(values).lower().split(b","):
         media, *parameters = (piece.strip() for piece in part.split(b";"))
-        if any(parameter.replace(b" ", b"") in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000") for parameter in parameters):
-            continue
-        json = json or media in (b"*/*", b"application/*", b"application/json")
-        sse = sse or media in (b"*/*", b"text/*", b"text/event-stream")
-    return Accepts(json=json, sse=sse)
+        taken[media] = not any(map(_ZERO.fullmatch, parameters))
+    return Accepts(
+        json=_takes(taken, b"application/json", b"application/*"), sse=_takes(taken, b"text/event-stream", b"text/*")
+    )
+
+
+def _takes(taken: Mapping[bytes, bool], *ranges: bytes) -> bool:
+    """ "The most specific reference has precedence." -- RFC 9110 12.5.1"""
+    return next((taken[media] for media in (*ranges, b"*/*") if media in taken), False)
 
 
 def is_json(request: Request) -> bool:

@@ -8,7 +8,7 @@ response stream has cancelled (MCP 2026-07-28 basic/patterns/cancellation).
 Spec: MCP 2026-07-28; reference 1.2, 1.5 and 1.9.
 """
 
-from typing import assert_never
+from typing import Final, assert_never
 
 import attrs
 
@@ -19,7 +19,7 @@ from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.errand import Errand, Outcome
-from mcp_gateway.gateway.http_answers import accepted, refuse, turn_away
+from mcp_gateway.gateway.http_answers import accepted, refusal, refuse, turn_away
 from mcp_gateway.gateway.listen import Listening
 from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.own_answers import Invalid
@@ -31,6 +31,8 @@ from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, must_be_
 from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
 from mcp_gateway.telemetry.trace import note_trace
+
+NO_STREAM: Final = refusal(406, "the answer is a stream: Accept must allow text/event-stream")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -68,8 +70,11 @@ class ModernFace:
             await turn_away(reply, message.id_raw)
             return
         if message.method == "subscriptions/listen":
-            await self.listening.serve(reply, place, modern)
-            ledger.answered(call, "ok", era=modern.era)
+            if outlet.accepts.sse:
+                await self.listening.serve(reply, place, modern)
+            else:
+                await refuse(reply, attrs.evolve(NO_STREAM, id_raw=message.id_raw))
+            ledger.answered(call, "ok" if outlet.accepts.sse else "refused", era=modern.era)
             return
 
         def gone() -> None:

@@ -86,10 +86,13 @@ class Outlet:
             return await self._event(message)
 
     async def finish(self, status: int, body: bytes) -> None:
-        """Send the one answer: as JSON when nothing was streamed, else as the last event."""
+        """Send the one answer: as JSON when nothing was streamed, else as the last event.
+
+        A stream cannot say that it failed, so an error with a status of its own is JSON whatever the client takes.
+        """
         if self.phase is Phase.FINISHED:
             return
-        if self.phase is Phase.SILENT and self.accepts.json:
+        if self.phase is Phase.SILENT and (self.accepts.json or status != 200):
             self.phase = Phase.FINISHED
             await self._whole(status, body)
             return
