@@ -13,12 +13,12 @@ from typing import Final
 
 import attrs
 
-from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.batch import Batch
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.greeting import read_greeting
 from mcp_gateway.gateway.http_answers import (
     SESSION_HEADER,
     VERSION_HEADER,
@@ -32,14 +32,13 @@ from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.legacy_stream import LegacyStream
 from mcp_gateway.gateway.modern_face import ModernFace
 from mcp_gateway.gateway.outlet import JSON_HEAD
-from mcp_gateway.gateway.own_answers import negotiate
+from mcp_gateway.gateway.own_answers import Invalid
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.sse_face import SseFace
-from mcp_gateway.protocol import jsonrpc, splice, translate
-from mcp_gateway.protocol.envelope import ANONYMOUS_INFO, Rejection, is_modern
-from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, Era
-from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
-from mcp_gateway.values import JsonObject
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.envelope import Rejection, is_modern
+from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
+from mcp_gateway.protocol.wire_errors import INVALID_REQUEST, METHOD_NOT_FOUND
 
 PATH: Final = "/mcp"
 VIRTUAL: Final = "/mcp/vs/"
@@ -104,29 +103,26 @@ class Dispatch:
         if self.core.draining():
             await turn_away(reply, message.id_raw)
             return
-        capabilities = message.params.get("capabilities")
-        if not isinstance(message.params.get("protocolVersion"), str):
-            text = "params.protocolVersion must be a string"
-            await reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, INVALID_PARAMS, text))
+        greeting = read_greeting(message)
+        if isinstance(greeting, Invalid):
+            await reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, greeting.code, greeting.message))
             return
-        declared: JsonObject = capabilities if isinstance(capabilities, dict) else {}
-        era = negotiate(message.params.get("protocolVersion"))
         call, ledger = Call(method="initialize", scope=request.scope), self.core.runner.ledger
         try:
             session_id, session = self.core.sessions.mint(
-                era=era,
+                era=greeting.era,
                 realm=place.realm,
                 gateway=place.gateway,
                 view=place.virtual,
                 principal=request.principal,
-                identity=identity_of(message, era),
-                capabilities=declared,
+                identity=greeting.identity,
+                capabilities=greeting.capabilities,
             )
         except Overload as full:
-            ledger.answered(call, "overload", era=era)
+            ledger.answered(call, "overload", era=greeting.era)
             await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
             return
-        ledger.answered(call, "ok", era=era, session=session.tag)
+        ledger.answered(call, "ok", era=greeting.era, session=session.tag)
         body = jsonrpc.render_result(message.id_raw, self.core.own.initialized(session.era, place.view))
         await reply.whole(200, (*JSON_HEAD, (b"mcp-session-id", session_id.encode())), body)
 
@@ -192,15 +188,6 @@ class Dispatch:
             await refuse(reply, refusal(406, "Accept must allow text/event-stream"))
         else:
             await self.streams.serve(request, reply, session)
-
-
-def identity_of(message: jsonrpc.RpcRequest, era: Era) -> ClientIdentity:
-    """What backends will be told of a 2025 client: its own words."""
-    return ClientIdentity(
-        capabilities=translate.client_capabilities(splice.value_at(message.raw, ("params", "capabilities"))),
-        info=splice.value_at(message.raw, ("params", "clientInfo")) or ANONYMOUS_INFO,
-        version=era.version,
-    )
 
 
 def _text(request: Request, name: bytes) -> str | None:

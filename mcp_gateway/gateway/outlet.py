@@ -66,6 +66,8 @@ class Outlet:
     _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.era.one_stream:
+            self.phase = Phase.STREAMING
         wait_s = PRIMING_AFTER_S if self._primes else HEADERS_AFTER_S
         self.due_at = trio.current_time() + min(wait_s, self.keep_alive_s) if self.accepts.sse else float("inf")
 

@@ -22,13 +22,14 @@ from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.greeting import read_greeting
 from mcp_gateway.gateway.http_answers import is_json, refusal, refuse, turn_away
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.legacy_stream import LegacyStream
 from mcp_gateway.gateway.outlet import JSON_HEAD
-from mcp_gateway.gateway.own_answers import negotiate
+from mcp_gateway.gateway.own_answers import Invalid
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO
 from mcp_gateway.protocol.eras import V2024_11_05, Era
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
@@ -104,7 +105,8 @@ class SseFace:
     core: Core
     face: LegacyFace
     streams: LegacyStream
-    _clients: dict[str, OldClient] = attrs.field(factory=dict)
+    _clients: dict[str, OldClient] = attrs.field(factory=dict, repr=False)
+    """By session id."""
 
     async def serve(self, request: Request, reply: Reply, place: Place) -> None:
         """Serve one request to either path."""
@@ -133,6 +135,7 @@ class SseFace:
         except Overload as full:
             await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
             return
+        session.era = over_sse(session.era)
         try:
             with trio.CancelScope() as scope:
                 session.streams.append(scope)
@@ -147,14 +150,14 @@ class SseFace:
         """Say where to post, then serve what is posted and send what there is to say, until the session ends."""
         async with trio.open_nursery() as nursery:
             client = OldClient(session=session, reply=StreamReply(reply, trio.Lock()), nursery=nursery)
-            self._clients[session.key] = client
+            self._clients[session_id] = client
             try:
                 await reply.open(200, ())
                 await reply.event(f"/messages?sessionId={session_id}".encode(), name="endpoint")
                 await self.streams.pump(client.reply, session, None)
                 await client.quiet()  # in a drain running calls may finish, and their answers have no other way
             finally:
-                del self._clients[session.key]
+                del self._clients[session_id]
                 nursery.cancel_scope.cancel("the client's stream ended")
 
     async def _post(self, request: Request, reply: Reply, place: Place) -> None:
@@ -182,10 +185,13 @@ class SseFace:
 
     async def _client_of(self, request: Request, place: Place) -> OldClient | None:
         text = parse_qs(request.query).get("sessionId", [""])[0]
+        client = self._clients.get(text)
+        if client is None:  # an id that only /mcp knows must not come back to memory for this
+            return None
         session = await self.core.sessions.find(
             text, realm=place.realm, gateway=place.gateway, view=place.virtual, principal=request.principal
         )
-        return self._clients.get(session.key) if session is not None else None
+        return client if session is client.session else None
 
     async def _serve(self, request: Request, client: OldClient, place: Place, message: jsonrpc.RpcRequest) -> None:
         try:
@@ -204,14 +210,12 @@ class SseFace:
             text = "initialize must come first"
             await client.reply.event(jsonrpc.render_error(message.id_raw, INVALID_REQUEST, text))
             return
-        session.era = over_sse(negotiate(message.params.get("protocolVersion")))
-        capabilities = message.params.get("capabilities")
-        session.capabilities = capabilities if isinstance(capabilities, dict) else {}
-        session.identity = ClientIdentity(
-            capabilities=translate.client_capabilities(splice.value_at(message.raw, ("params", "capabilities"))),
-            info=splice.value_at(message.raw, ("params", "clientInfo")) or ANONYMOUS_INFO,
-            version=session.era.version,
-        )
+        greeting = read_greeting(message)
+        if isinstance(greeting, Invalid):
+            await client.reply.event(jsonrpc.render_error(message.id_raw, greeting.code, greeting.message))
+            return
+        session.era, session.identity = over_sse(greeting.era), greeting.identity
+        session.capabilities = greeting.capabilities
         result = self.core.own.initialized(session.era, place.view)
         call = Call(method="initialize", scope=trio.CancelScope())
         self.core.runner.ledger.answered(call, "ok", era=session.era, session=session.tag)
@@ -220,4 +224,4 @@ class SseFace:
 
 def over_sse(era: Era) -> Era:
     """A revision without what belongs to Streamable HTTP: its one stream cannot be resumed, and no POST is a batch."""
-    return attrs.evolve(era, resumable=False, priming_event=False, batches=False, version_header=False)
+    return attrs.evolve(era, resumable=False, priming_event=False, batches=False, version_header=False, one_stream=True)

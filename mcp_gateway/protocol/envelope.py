@@ -8,10 +8,13 @@ compared with the body before a ``ModernCall`` exists (design, invariant 5).
 Spec: MCP 2026-07-28 basic/index and basic/transports/streamable-http; reference 1.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 import attrs
+import orjson
 
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import jsonrpc, splice
@@ -35,6 +38,13 @@ META_SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
 
 ANONYMOUS_INFO: Final = b'{"name":"unnamed-client","version":"0"}'
 """What a backend is told of a client that did not say who it is (clientInfo is only a SHOULD)."""
+MAX_CAPABILITIES_BYTES: Final = 16 * 2**10
+MAX_INFO_BYTES: Final = 16 * 2**10
+"""Both are kept as long as a session lives, here and upstream."""
+TOO_MUCH_CAPABILITY: Final = f"is over {MAX_CAPABILITIES_BYTES} bytes"
+_INFO_TYPES: Final[Mapping[str, type]] = MappingProxyType(
+    {"name": str, "version": str, "title": str, "description": str, "websiteUrl": str, "icons": list}
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +87,36 @@ def is_modern(version_header: str | None, message: jsonrpc.RpcMessage) -> bool:
     return version_header in MODERN_VERSIONS or META_VERSION in meta_of(message)
 
 
+def says_too_much(capabilities: bytes) -> bool:
+    """Whether a client's capabilities (raw) are more than is kept of anybody."""
+    return len(capabilities) > MAX_CAPABILITIES_BYTES
+
+
+@lru_cache(maxsize=256)
+def client_info(raw: bytes | None) -> bytes:
+    """What backends are told of who a client is: its own words, if they are an Implementation, else nobody's.
+
+    Modern callers share sessions of 2025 backends: what no backend takes would fail the others who wait for one.
+    """
+    if raw is None or len(raw) > MAX_INFO_BYTES:
+        return ANONYMOUS_INFO
+    try:
+        value: JsonValue = orjson.loads(raw)  # strict: a lone surrogate would not be read by every backend
+    except ValueError:
+        return ANONYMOUS_INFO
+    return raw if isinstance(value, dict) and _is_implementation(value) else ANONYMOUS_INFO
+
+
+def _is_implementation(value: JsonObject) -> bool:
+    icons = value.get("icons")
+    sources = [icon.get("src") if isinstance(icon, dict) else None for icon in icons] if isinstance(icons, list) else []
+    return (
+        {"name", "version"} <= value.keys()
+        and all(isinstance(value[name], kind) for name, kind in _INFO_TYPES.items() if name in value)
+        and all(isinstance(source, str) for source in sources)
+    )
+
+
 def _single(headers: Sequence[Header], name: bytes) -> str | None:
     values = [value for key, value in headers if key == name]
     return values[0].strip(b" \t").decode("latin-1") if len(values) == 1 else None
@@ -101,6 +141,9 @@ def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall 
         return no(400, INVALID_PARAMS, f"params._meta must hold {META_VERSION!r} as a string")
     if not isinstance(capabilities, dict):
         return no(400, INVALID_PARAMS, f"params._meta must hold {META_CAPABILITIES!r} as an object")
+    raw = splice.value_at(message.raw, ("params", "_meta", META_CAPABILITIES)) or b"{}"
+    if says_too_much(raw):
+        return no(400, INVALID_PARAMS, f"{META_CAPABILITIES!r} {TOO_MUCH_CAPABILITY}")
     claimed = _single(headers, b"mcp-protocol-version")
     if claimed != version:
         return no(400, HEADER_MISMATCH, f"MCP-Protocol-Version is {claimed!r} but the body says {version!r}")
@@ -122,14 +165,12 @@ def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall 
     level = meta.get(META_LOG_LEVEL)
     if level is not None and level not in LOG_LEVELS:
         return no(400, INVALID_PARAMS, f"{META_LOG_LEVEL!r} must be one of {', '.join(LOG_LEVELS)}")
-    info = splice.value_at(message.raw, ("params", "_meta", META_CLIENT_INFO))
-    raw = splice.value_at(message.raw, ("params", "_meta", META_CAPABILITIES))
     return ModernCall(
         message=message,
         era=era,
-        capabilities=raw or b"{}",
+        capabilities=raw,
         capabilities_value=capabilities,
-        client_info=info or ANONYMOUS_INFO,
+        client_info=client_info(splice.value_at(message.raw, ("params", "_meta", META_CLIENT_INFO))),
         log_level=level if isinstance(level, str) else None,
     )
 

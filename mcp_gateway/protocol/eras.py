@@ -34,6 +34,8 @@ class Era:
     """SSE answers begin with an event of an id and empty data (2025-11-25)."""
     resumable: bool = True
     """Event ids and Last-Event-ID exist (not in 2024-11-05 HTTP+SSE, not in 2026-07-28)."""
+    one_stream: bool = False
+    """Answers come as events of the session's one stream, never on their own POST (HTTP+SSE, whatever the revision)."""
     disconnect_cancels: bool = False
     """A client that closes the response stream has cancelled (2026-07-28)."""
     completions: bool = True

@@ -3,11 +3,12 @@
 import pytest
 from trio.testing import MockClock
 
+from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.protocol.eras import V2026_07_28
 from mcp_gateway.values import JsonObject
 from tests.conformance.rule_steps import error_of
 from tests.support.scripted_gateway import scripted_gateway
-from tests.support.scripted_link import Hear, Refusal, ScriptedBackend, ScriptedLink
+from tests.support.scripted_link import Refusal, ScriptedBackend, ScriptedLink
 
 JSON, SSE, NONE = "application/json", "text/event-stream", ""
 

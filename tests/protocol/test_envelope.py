@@ -55,12 +55,16 @@ def test_a_valid_request_climbs_to_the_top() -> None:
     meta: JsonObject = {
         META_VERSION: MODERN,
         META_CAPABILITIES: {"roots": {"x": 1}},
-        META_CLIENT_INFO: {"name": "c"},
+        META_CLIENT_INFO: {"name": "c", "version": "1"},
         META_LOG_LEVEL: "info",
     }
     call = climb(request(meta=meta), headers())
     assert isinstance(call, ModernCall)
-    assert (call.era, call.capabilities, call.client_info) == (V2026_07_28, b'{"roots":{"x":1}}', b'{"name":"c"}')
+    assert (call.era, call.capabilities, call.client_info) == (
+        V2026_07_28,
+        b'{"roots":{"x":1}}',
+        b'{"name":"c","version":"1"}',
+    )
     assert (call.capabilities_value, call.log_level) == ({"roots": {"x": 1}}, "info")
 
 
