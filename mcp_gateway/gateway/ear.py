@@ -110,7 +110,7 @@ class Ear:
         """Send on this request's stream, else on the session's GET stream; False when there is neither."""
         if await self.outlet.send(message):
             return True
-        if self.session is not None and self.session.streams:
+        if self.session is not None and self.session.listeners:
             self.session.mailbox.post(message)
             return True
         return False

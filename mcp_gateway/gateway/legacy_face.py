@@ -159,7 +159,7 @@ class LegacyFace:
             session=session.key,
             principal=session.principal,
             identity=session.identity,
-            wants_stream=bool(session.streams),
+            wants_stream=bool(session.listeners),
         )
 
     def _join_backend(self, session: Session, errand: Errand) -> None:
@@ -169,7 +169,7 @@ class LegacyFace:
             return
         session.backends.add(key)
         backend = self.core.runner.fleet.get(key)
-        if session.streams and backend is not None:
+        if session.listeners and backend is not None:
             fleet = self.core.runner.fleet
             ear = SessionEar(session=session, fleet=fleet, key=key, caller=errand.caller)
             backend.set_stream(session.key, ear.hear)

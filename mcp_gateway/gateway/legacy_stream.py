@@ -61,13 +61,17 @@ class LegacyStream:
             def let_go() -> None:
                 scope.cancel(reason="its client has resumed it")
 
-            first = not session.streams
             session.streams.append(scope)
             if log is not None:
                 log.taken_by(let_go)
             reply.on_gone(lambda: scope.cancel(reason="client left"))
-            if first:
-                self._connect(session, opened=True)
+            listens = log is None or (
+                log.standalone and not log.ended
+            )  # a resumed call's stream is for that call alone
+            if listens:
+                session.listeners += 1
+                if session.listeners == 1:
+                    self._connect(session, opened=True)
             try:
                 await reply.open(200, ())
                 await say()
@@ -77,8 +81,10 @@ class LegacyStream:
                 if log is not None and log.holder is let_go:
                     log.holder = None
                 session.touch()
-                if not session.streams and not session.ended:
-                    self._connect(session, opened=False)
+                if listens:
+                    session.listeners -= 1
+                    if not session.listeners and not session.ended:
+                        self._connect(session, opened=False)
         if scope.cancelled_caught:
             await reply.close()
 
@@ -150,7 +156,7 @@ class LegacyStream:
         await reply.close()
 
     def _connect(self, session: Session, *, opened: bool) -> None:
-        """The session got its first stream or lost its last: backends' own streams follow."""
+        """The session got its first listener or lost its last: backends' own streams follow."""
         caller = self.face.caller(session)
         fleet = self.core.runner.fleet
         for key in tuple(session.backends):

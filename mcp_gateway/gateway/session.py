@@ -62,6 +62,9 @@ class Session:
     """Fingerprint of the list of each kind that the client knows or was told to fetch."""
     calls: dict[RequestId, Call] = attrs.field(factory=dict, repr=False)
     streams: list[trio.CancelScope] = attrs.field(factory=list, repr=False)
+    """Open GET streams, resumed calls' included."""
+    listeners: int = 0
+    """Those on which the mailbox is sent, so that the client can be told things outside its calls."""
     questions: ServerRequests = attrs.field(factory=ServerRequests, repr=False)
     mailbox: Mailbox = attrs.field(factory=lambda: Mailbox(LegacyWording()), repr=False)
     backends: set[str] = attrs.field(factory=set, repr=False)

@@ -54,7 +54,7 @@ class SessionEar:
             await self._respond(answer_for(id_raw, response, uris.restored if uris is not None else None))
 
         why = f"the client cannot do {inbound.method}"
-        if session.streams and allowed(inbound.method, inbound.params, session.capabilities):
+        if session.listeners and allowed(inbound.method, inbound.params, session.capabilities):
             uri_out = uris.out if uris is not None else None
             try:
                 asked = session.questions.ask(on_answer, (self.key, id_raw))

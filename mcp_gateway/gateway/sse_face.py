@@ -139,6 +139,7 @@ class SseFace:
         try:
             with trio.CancelScope() as scope:
                 session.streams.append(scope)
+                session.listeners = 1
                 reply.on_gone(lambda: scope.cancel(reason="client left"))
                 await self._hold(reply, session, session_id)
                 await reply.close()

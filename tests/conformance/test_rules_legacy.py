@@ -10,7 +10,7 @@ from mcp_gateway.protocol.eras import LEGACY_VERSIONS
 from mcp_gateway.values import JsonObject
 from tests.support.raw_client import Message
 from tests.support.scripted_gateway import RecordedReply, Session, message, scripted_gateway
-from tests.support.scripted_link import ScriptedBackend, ScriptedLink, notice, tool
+from tests.support.scripted_link import ScriptedBackend, ScriptedLink, notice, question, tool
 
 CALL = "tools/call"
 NEW = "2025-11-25"
@@ -165,6 +165,30 @@ async def test_s1_4_a_standalone_stream_carries_no_responses(autojump_clock: Moc
         for _ in range(5):
             await session.call("read")
         assert stream.messages == []
+
+
+async def test_s1_4_a_resumed_calls_stream_carries_nothing_but_that_call(autojump_clock: MockClock) -> None:
+    """So who has no other stream cannot be asked outside of it, and whoever wants to ask is told so at once."""
+
+    async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        if params["name"] == "slow":
+            return await slow(link, params, hear)
+        await hear(question("roots/list", b"1"))
+        while not link.said:  # noqa: ASYNC110  # the clock is virtual
+            await trio.sleep(0.1)
+        return {"answer": orjson.loads(link.said.pop())}
+
+    async with scripted_gateway(ScriptedBackend(tools=[tool("slow"), tool("ask")], handlers={CALL: handle})) as where:
+        session = await where.session(roots={})
+        call = session.begin(CALL, {"name": "slow"}, request_id="slow")
+        await call.until(lambda: call.events)
+        call.leave()
+        resumed = session.stream(Last_Event_ID=call.events[0].event_id or "")
+        await trio.sleep(1)
+        asked = await session.ask(CALL, {"name": "ask"}, Accept="application/json")
+        answer: Message = asked.result
+        assert answer["answer"]["error"]["code"] == -32601
+        assert [one["id"] for one in (await over(resumed)).messages] == ["slow"]
 
 
 async def test_s1_4_get_wants_an_event_stream(autojump_clock: MockClock) -> None:
