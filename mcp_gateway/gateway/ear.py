@@ -7,6 +7,7 @@ forgotten when its call ends.
 """
 
 import logging
+import re
 from typing import Final
 
 import attrs
@@ -17,7 +18,7 @@ from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.errand import Errand
 from mcp_gateway.gateway.outlet import Outlet
-from mcp_gateway.gateway.server_requests import ServerRequests, allowed, answer_for, question_for
+from mcp_gateway.gateway.server_requests import allowed, answer_for, fitted
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.methods import level_at_least
@@ -32,9 +33,13 @@ URL_DONE: Final = "notifications/elicitation/complete"
 """2025-11-25 only, and about an elicitation of the same session."""
 
 
+_TOKEN: Final = re.compile(rb'".*"|-?[0-9]+', re.DOTALL)
+
+
 def progress_token(errand_raw: bytes) -> bytes | None:
-    """The client's own progressToken as it stands in its request, or None."""
-    return splice.value_at(errand_raw, ("params", "_meta", "progressToken"))
+    """The client's own progressToken as it stands in its request; None when it is no string and no integer."""
+    raw = splice.value_at(errand_raw, ("params", "_meta", "progressToken"))
+    return raw if raw is not None and _TOKEN.fullmatch(raw) else None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -86,22 +91,23 @@ class Ear:
             await self.refuse(id_raw, "this id is taken by an open request")
             return
         try:
-            await self._ask(self.session.questions, inbound, id_raw)
+            await self._ask(self.session, inbound, id_raw)
         except Overload as full:
             await self.refuse(id_raw, str(full))
 
-    async def _ask(self, questions: ServerRequests, inbound: Inbound, id_raw: bytes) -> None:
+    async def _ask(self, session: Session, inbound: Inbound, id_raw: bytes) -> None:
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
             self._asked.pop(id_raw, None)
             self.clock.resume()
             await self.backend.respond(self.errand.caller, answer_for(id_raw, response, self.errand.uri_back))
 
-        asked = questions.ask(on_answer)
+        message = fitted(inbound, session.era, self.errand.uri_out)
+        asked = session.questions.ask(on_answer)
         self._asked[id_raw] = asked
         self.clock.pause()
-        if await self.tell(question_for(asked, inbound, self.errand.client, self.errand.uri_out)):
+        if await self.tell(splice.rewrite(message, {"id": jsonrpc.dumps(asked)})):
             return
-        if questions.forget(asked):
+        if session.questions.forget(asked):
             self._asked.pop(id_raw, None)
             self.clock.resume()
             await self.refuse(id_raw, "the client has no stream to be asked on")

@@ -117,17 +117,19 @@ def allowed(method: str, params: JsonObject, capabilities: JsonObject) -> bool:
     return True
 
 
-def question_for(request_id: str, inbound: Inbound, client: Era, uri_out: MapUri | None) -> bytes:
-    """A 2025 backend's question under an id of our own, as its 2025 client has it.
+def fitted(inbound: Inbound, client: Era, map_uri: MapUri | None) -> bytes:
+    """The question of a 2025 backend as the client's revision has it, still under the backend's id.
 
+    Args:
+        map_uri: of the call that asks; None leaves URIs as they are.
     Raises:
-        MalformedMessage: a member to be changed occurs twice.
+        RemoteFault: a member that had to be changed is there twice.
     """
-    edits: dict[str | int, bytes | splice.Remove | splice.Edits] = {"id": jsonrpc.dumps(request_id)}
     params = splice.value_at(inbound.raw, ("params",))
-    if params is not None:
-        edits["params"] = translate.server_request_params(inbound.method, params, client=client, uri_map=uri_out)
-    return splice.rewrite(inbound.raw, edits)
+    if params is None:
+        return inbound.raw
+    fit = translate.server_request_params(inbound.method, params, client=client, uri_map=map_uri)
+    return splice.rewrite(inbound.raw, {"params": fit})
 
 
 def answer_for(question_id: bytes, response: jsonrpc.RpcResponse, uri_back: MapUri | None) -> bytes:

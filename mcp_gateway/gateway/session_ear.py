@@ -11,11 +11,11 @@ import attrs
 from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Inbound
-from mcp_gateway.errors import MalformedMessage, Overload
+from mcp_gateway.errors import Overload, RemoteFault
 from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
-from mcp_gateway.gateway.server_requests import allowed, answer_for, question_for
+from mcp_gateway.gateway.server_requests import allowed, answer_for, fitted
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.routing.parts import uri_map_for
@@ -57,14 +57,13 @@ class SessionEar:
         if session.listeners and allowed(inbound.method, inbound.params, session.capabilities):
             uri_out = uris.out if uris is not None else None
             try:
+                message = fitted(inbound, session.era, uri_out)
                 asked = session.questions.ask(on_answer, (self.key, id_raw))
-                session.mailbox.post(question_for(asked, inbound, session.era, uri_out))
+            except (Overload, RemoteFault) as fault:
+                why = str(fault)
+            else:
+                session.mailbox.post(splice.rewrite(message, {"id": jsonrpc.dumps(asked)}))
                 return
-            except Overload as full:
-                why = str(full)
-            except MalformedMessage as malformed:
-                session.questions.withdraw((self.key, id_raw))
-                why = str(malformed)
         await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
 
     def _withdrawn(self, inbound: Inbound) -> None:

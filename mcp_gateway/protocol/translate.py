@@ -8,6 +8,7 @@ equal eras with nothing to map the bytes go through.
 Spec: reference section 2; MCP 2026-07-28 basic/index (``_meta``), basic/patterns/mrtr, server/utilities/caching.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
@@ -27,7 +28,15 @@ from mcp_gateway.protocol.envelope import (
 from mcp_gateway.protocol.eras import NEWEST_MODERN, Era
 from mcp_gateway.protocol.outline import outline
 from mcp_gateway.protocol.splice import REMOVE, Edits
-from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
+from mcp_gateway.protocol.wire_errors import (
+    HEADER_MISMATCH,
+    INTERNAL,
+    INVALID_PARAMS,
+    MISSING_CAPABILITY,
+    RESOURCE_NOT_FOUND,
+    UNSUPPORTED_VERSION,
+    URL_ELICITATION,
+)
 
 Hints: TypeAlias = tuple[int, bool]
 """(ttl in ms, private)."""
@@ -48,6 +57,13 @@ INTERIM: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 EXTENSION_TASKS: Final = "io.modelcontextprotocol/tasks"
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 
+RESERVED: Final = range(-32099, -32019)
+""" "Implementations MUST NOT emit any code from this sub-range that is not defined by this specification and MUST use
+defined codes only with their specified meanings." -- MCP 2026-07-28 basic/index, Error Codes"""
+
+_MODERN_CODES: Final = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION, URL_ELICITATION})
+_LEGACY_CODES: Final = frozenset({URL_ELICITATION})
+_HINTS: Final = {"ttlMs": re.compile(rb"[0-9]{1,15}"), "cacheScope": re.compile(rb'"(?:public|private)"')}
 _COMPLETE: Final = b'"complete"'
 _INPUT_REQUIRED: Final = b'"input_required"'
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
@@ -167,7 +183,7 @@ def _to_modern(
     if complete:
         changes["resultType"] = _COMPLETE
     if method in CACHED and (complete or _text(raw, kind) == _COMPLETE):
-        changes.update(_caching(found, backend, hints))
+        changes.update(_caching(raw, found, backend, hints))
     held = _text(raw, found.find("_meta"))
     wanted = {META_SERVER_INFO: server_info or None}
     meta_edit = _meta_edit(held, wanted)
@@ -192,13 +208,15 @@ def _text(raw: bytes, member: splice.Member | None) -> bytes | None:
     return None if member is None else raw[member.value_start : member.value_end]
 
 
-def _caching(found: splice.Members, backend: Era, hints: Hints | None) -> Changes:
-    """ttlMs and cacheScope: ours if given, else the backend's, else "do not keep it"."""
+def _caching(raw: bytes, found: splice.Members, backend: Era, hints: Hints | None) -> Changes:
+    """ttlMs and cacheScope: ours if given, else the backend's if they are any, else "do not keep it"."""
     ttl_ms, private = hints or (0, True)
     ours: Changes = {"ttlMs": b"%d" % ttl_ms, "cacheScope": b'"private"' if private else b'"public"'}
-    if hints is not None or not backend.caching_hints:
-        return ours
-    return {key: value for key, value in ours.items() if found.find(str(key)) is None}
+    if hints is None and backend.caching_hints:
+        for key, form in _HINTS.items():
+            if form.fullmatch(_text(raw, found.find(key)) or b""):
+                del ours[key]
+    return ours
 
 
 def _to_legacy(changes: Changes, method: str, raw: bytes) -> None:
@@ -225,7 +243,7 @@ def _merge_meta(changes: Changes, edit: "bytes | splice.Remove | Edits") -> None
 
 
 def error(error_raw: bytes, *, method: str, client: Era, backend: Era, uri: str | None = None) -> bytes:
-    """A backend's ``error`` object as the client's era has it. -32042 is not handled here.
+    """A backend's ``error`` object as the client's era has it. -32042 passes: the relay has an answer to it.
 
     Args:
         uri: the URI as the client asked for it, for ``data.uri``; None leaves ``data`` as it is.
@@ -236,6 +254,9 @@ def error(error_raw: bytes, *, method: str, client: Era, backend: Era, uri: str 
     data = splice.value_at(error_raw, ("data",))
     names_uri = data is not None and data.startswith(b"{") and splice.value_at(data, ("uri",)) is not None
     code = None if held is None else jsonrpc.parse(held)
+    defined = _MODERN_CODES if backend.modern else _LEGACY_CODES
+    if client.modern and code in RESERVED and code not in defined:
+        return splice.rewrite(error_raw, {"code": b"%d" % INTERNAL})
     missing = code == RESOURCE_NOT_FOUND
     # "Resource not found: -32602 ... with data.uri"; 2025-11-25 and older: -32002
     if code == INVALID_PARAMS and names_uri and method in _ABOUT_RESOURCES:

@@ -109,6 +109,28 @@ async def test_s1_10_progress_has_the_requests_own_token_or_is_not_sent(
             )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("token", [1.5, True, [1], {"a": 1}])
+async def test_s1_10_what_is_no_progress_token_asks_for_no_progress(
+    autojump_clock: MockClock, backend: Era, token: JsonValue
+) -> None:
+    async def works(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        meta = params.get("_meta", {})
+        assert isinstance(meta, dict)
+        assert "progressToken" not in meta
+        await hear(notice("notifications/progress", progressToken=1, progress=1))
+        return {"content": []}
+
+    async with scripted_gateway(complete(backend, tools__call=works)) as where:
+        params: JsonObject = {"name": "read", "_meta": {"progressToken": token}}
+        for reply in (
+            await where.modern(CALL, {"name": "read"}, token=token),
+            await (await where.session()).ask(CALL, params),
+        ):
+            assert [one for one in reply.messages if "method" in one] == []
+            assert "result" in reply.answer
+
+
 @pytest.mark.parametrize("version", ERAS)
 async def test_s1_10_results_and_items_have_what_the_version_knows(autojump_clock: MockClock, version: str) -> None:
     rich: JsonObject = {
@@ -219,6 +241,19 @@ async def test_s1_12_a_backends_own_error_passes(autojump_clock: MockClock, back
         for reply in (await (await where.session()).call("read"), await where.modern(CALL, {"name": "read"})):
             assert reply.error == {"code": code, "message": "no"}
             assert reply.status == 200
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("code", [-32020, -32021, -32022, -32023, -32050, -32099])
+async def test_s1_12_reserved_codes_reach_a_modern_client_only_with_their_meaning(
+    autojump_clock: MockClock, backend: Era, code: int
+) -> None:
+    """A 2025 server may use them for anything, a 2026 one for three things."""
+    async with scripted_gateway(complete(backend, tools__call=refusing(code, why="x"))) as where:
+        modern = error_of(await where.modern(CALL, {"name": "read"}))
+        defined = backend.modern and code >= -32022
+        assert modern == {"code": code if defined else -32603, "message": "no", "data": {"why": "x"}}
+        assert error_of(await (await where.session()).call("read"))["code"] == code
 
 
 @pytest.mark.parametrize("code, status", [(-32601, 404), (-32021, 400), (-32020, 400), (-32600, 400), (-32700, 400)])

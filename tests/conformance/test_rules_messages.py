@@ -200,6 +200,24 @@ async def test_s1_9_cacheable_results_have_hints_and_others_none(autojump_clock:
                 assert not {"ttlMs", "cacheScope"} & set(result), method
 
 
+@pytest.mark.parametrize("ttl", [-1, 1.5, "1", None])
+@pytest.mark.parametrize("scope", ["PUBLIC", "", 1, None])
+async def test_s1_9_hints_of_a_backend_that_are_none_mean_do_not_keep_it(
+    autojump_clock: MockClock, ttl: JsonValue, scope: JsonValue
+) -> None:
+    read = fixed(resultType="complete", contents=[], ttlMs=ttl, cacheScope=scope)
+    async with scripted_gateway(complete(V2026_07_28, resources__read=read)) as where:
+        result = result_of(await where.modern("resources/read", COMMON["resources/read"]))
+        assert (result["ttlMs"], result["cacheScope"]) == (0, "private")
+
+
+async def test_s1_9_hints_of_a_backend_pass(autojump_clock: MockClock) -> None:
+    read = fixed(resultType="complete", contents=[], ttlMs=0, cacheScope="public")
+    async with scripted_gateway(complete(V2026_07_28, resources__read=read)) as where:
+        result = result_of(await where.modern("resources/read", COMMON["resources/read"]))
+        assert (result["ttlMs"], result["cacheScope"]) == (0, "public")
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "1.abc", "\u2603"])
 @pytest.mark.parametrize("method", LISTS)
 async def test_s1_9_an_invalid_cursor_is_32602(autojump_clock: MockClock, method: str, cursor: str) -> None:
