@@ -9,6 +9,7 @@ Spec: MCP 2025-11-25 basic/transports, Listening for Messages and Resumability.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import attrs
 import trio
@@ -23,6 +24,8 @@ from mcp_gateway.gateway.replay import StreamLog
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.values import BackendKey
+
+OVER: Final = refusal(405, "this stream has ended: nothing follows the event")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -129,6 +132,11 @@ class LegacyStream:
             await refuse(reply, refusal(400, text))
             return
         log, seq = found
+        if log.ended and not log.after(seq):
+            # A cancelled call's stream ends without a response. To be given another empty stream makes the SDKs ask
+            # again, for ever (mcp 1.30: each second; TypeScript: by one more standalone stream); a 405 is an end.
+            await refuse(reply, OVER, ((b"allow", b"POST, DELETE"),))
+            return
         await self._hold(reply, session, log, partial(self._replay, reply, session, log, seq))
 
     async def _replay(self, reply: Reply, session: Session, log: StreamLog, seq: int) -> None:
