@@ -1,4 +1,4 @@
-"""Reference 1.2, T4, T7, T18 to T24 at their edges: mirrored values of every type, names, what else a POST may carry."""
+"""Reference 1.2, T4, T7, T18 to T24 at their edges: mirrored values of every type, names, metadata of no use."""
 
 import base64
 

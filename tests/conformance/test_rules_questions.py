@@ -1,4 +1,4 @@
-"""Reference section 2, row "schemas", for what servers ask: questions of a 2025 server fit the revision of a 2025 client."""
+"""Reference section 2, row "schemas", for what servers ask: a 2025 server's questions fit a 2025 client's revision."""
 
 import orjson
 import pytest

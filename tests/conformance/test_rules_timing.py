@@ -34,7 +34,8 @@ async def test_s1_10_a_cancellation_of_another_id_or_type_is_ignored_with_202(
         session = await where.session()
         call = session.begin(CALL, READ, request_id=1)
         await trio.sleep(0.5)
-        for params in ({"requestId": request_id}, {}, {"request_id": 1}):
+        wrong: list[JsonObject] = [{"requestId": request_id}, {}, {"request_id": 1}]
+        for params in wrong:
             assert (await session.tell("notifications/cancelled", params)).status == 202
         assert "result" in (await over(call)).answer
 
@@ -175,7 +176,8 @@ async def test_s1_1_unsubscribing_from_what_nobody_subscribed_is_no_error_and_un
         session = await where.session()
         known = await session.ask("resources/unsubscribe", {"uri": "memo://files/one"})
         assert known.result == {}
+        asked: list[JsonObject] = [{"uri": "memo://nobody/x"}, {"uri": 7}, {}]
         for method in ("resources/subscribe", "resources/unsubscribe"):
-            for params in ({"uri": "memo://nobody/x"}, {"uri": 7}, {}):
+            for params in asked:
                 error = error_of(await session.ask(method, params))
                 assert error["code"] == (-32002 if params.get("uri") == "memo://nobody/x" else -32602)
