@@ -37,7 +37,7 @@ class LegacyStream:
 
     async def serve(self, request: Request, reply: Reply, session: Session) -> None:
         """Hold one stream open until the client leaves, a newer one replaces it, or the gateway drains."""
-        last = request.header(b"last-event-id")
+        last = b", ".join(request.all(b"last-event-id"))  # several name no event
         if last and session.era.resumable:
             await self._resume(reply, session, last.decode("latin-1"))
             return

@@ -98,9 +98,11 @@ async def test_a_call_whose_client_is_gone_can_still_be_cancelled_and_then_says_
         assert (over.status, over.headers["allow"]) == (405, "POST, DELETE")
 
 
-async def test_another_session_resumes_nothing() -> None:
+async def test_another_session_resumes_nothing_and_two_event_ids_are_none() -> None:
     async with slow_call("2025") as (running, _, client, slow, call):
         await call.hang_up()
+        twice = {"Last-Event-ID": call.events[0]["id"], "last-event-id": call.events[0]["id"]}
+        assert (await client.http("GET", headers={"Accept": "text/event-stream", **twice})).status == 400
         async with running.client2025(LEGACY) as other:
             await other.initialize()
             assert (await other.stream(call.events[0]["id"])).status == 400
