@@ -139,8 +139,11 @@ class ParkedCall:
             self.clock.resume()
 
     def attach(self, errand: Errand, outlet: Outlet) -> None:
-        """The client came back with a new request: what happens next is for that one."""
-        self.errand = errand
+        """The client came back with a new request: what happens next is for that one.
+
+        What goes upstream stays on the link where the call runs, whatever this request says of its client.
+        """
+        errand = self.errand = attrs.evolve(errand, caller=self.errand.caller)
         self.attached = True
         self.ear = Ear(errand=errand, backend=self.backend, outlet=outlet, clock=self.clock, session=None)
 
@@ -170,14 +173,18 @@ class ParkedCall:
         return splice.rewrite(result, {"requestState": jsonrpc.dumps(state)})
 
     async def answer(self, raw_responses: bytes) -> None:
-        """Give the backend what the client answered; unknown keys are ignored, missing ones stay open."""
+        """Give the backend what the client answered; unknown keys are ignored.
+
+        What is missing, or no object and so no result of anything, stays open and is asked for again.
+        """
         for member in splice.members(raw_responses):
-            question = self._questions.pop(member.key, None)
+            raw = raw_responses[member.value_start : member.value_end]
+            question = self._questions.pop(member.key, None) if raw.startswith(b"{") else None
             if question is None:
                 continue
             self.clock.resume()
-            raw = translate.answer(raw_responses[member.value_start : member.value_end], uri_back=self.errand.uri_back)
-            await say(self.backend, self.errand, jsonrpc.render_result(question.id_raw, raw))
+            answer = translate.answer(raw, uri_back=self.errand.uri_back)
+            await say(self.backend, self.errand, jsonrpc.render_result(question.id_raw, answer))
 
     async def _decline(self) -> None:
         """Nobody will answer any more: tell the backend, as far as it still listens."""

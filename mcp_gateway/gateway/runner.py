@@ -26,7 +26,7 @@ from mcp_gateway.gateway.pacer import Pacer
 from mcp_gateway.gateway.parking import STATE_REFUSED, ParkedCall, Parking, binding_of, new_park_id
 from mcp_gateway.gateway.relay import Relay
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.wire_errors import CANCELLED, cancelled_data, error_data, wire_for
 from mcp_gateway.values import BackendKey
 
@@ -114,8 +114,11 @@ class Runner:
             gone = BackendGone(backend=key, executed=Executed.NO, why="it is not configured any more")
             return failure(id_raw, gone, key)
         try:
-            if session is None and self._may_be_asked(errand, backend):
-                return await self._parked(errand, call, outlet, backend, realm)
+            if session is None and errand.method in translate.INTERIM:
+                if "requestState" in errand.message.params:
+                    return await self._retried(errand, call, outlet, backend, realm)
+                if self._may_be_asked(errand, backend):
+                    return await self._parked(errand, call, outlet, backend, realm)
             return await self._direct(errand, call, outlet, session, backend)
         except GatewayError as error:
             self.ledger.failed(error, key)
@@ -152,23 +155,40 @@ class Runner:
         era = backend.snapshot.era
         return era is not None and not era.modern and any(name in errand.capabilities for name in ASKABLE)
 
-    async def _parked(self, errand: Errand, call: Call, outlet: Outlet, backend: Backend, realm: str) -> Outcome:
-        """Begin or resume a call that its backend may interrupt with questions, and wait with the client."""
+    async def _retried(self, errand: Errand, call: Call, outlet: Outlet, backend: Backend, realm: str) -> Outcome:
+        """Go on with a parked call. A state that is not ours is for a 2026 backend to judge; no other may run the
+        call for it: the call it once belonged to may be running still.
+        """
+        parked = self._resumed(errand, outlet, realm)
+        if parked is not None:
+            return await self._parked(errand, call, outlet, parked.backend, realm, parked)
+        era = backend.snapshot.era
+        if era is None or era.modern:
+            return await self._direct(errand, call, outlet, None, backend)
+        code, text = STATE_REFUSED
+        return Outcome(status=200, body=jsonrpc.render_error(errand.message.id_raw, code, text), label="refused")
+
+    async def _parked(
+        self,
+        errand: Errand,
+        call: Call,
+        outlet: Outlet,
+        backend: Backend,
+        realm: str,
+        parked: ParkedCall | None = None,
+    ) -> Outcome:
+        """Begin, or go on with, a call that its backend may interrupt with questions, and wait with the client."""
         clock = CallClock(scope=call.scope, timeouts=backend.spec.timeouts)
-        parked: ParkedCall | None = None
         result: Outcome | GatewayError | None = None
         settled = False
         try:
             with call.scope:
                 clock.start()
-                if "requestState" not in errand.message.params:
+                if parked is None:
                     backend.check_open()
                     await backend.link_for(errand.caller)
                     parked = self._park(errand, outlet, backend)
                 else:
-                    parked = self._resumed(errand, outlet, realm)
-                    if parked is None:
-                        return self._state_refused(errand)
                     await parked.answer(splice.value_at(errand.message.raw, ("params", "inputResponses")) or b"{}")
                 call.scope.deadline = math.inf  # from here on the parked call's own clock counts
                 result = await parked.settled()
@@ -225,7 +245,3 @@ class Runner:
             return Outcome(status=200, body=jsonrpc.render_result(id_raw, interim), label="input_required")
         self.parking.forget(parked)
         return failure(id_raw, result, parked.backend.key) if isinstance(result, GatewayError) else result
-
-    def _state_refused(self, errand: Errand) -> Outcome:
-        code, text = STATE_REFUSED
-        return Outcome(status=200, body=jsonrpc.render_error(errand.message.id_raw, code, text), label="refused")
