@@ -8,6 +8,7 @@ forgotten when its call ends.
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -18,7 +19,7 @@ from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.errand import Errand
 from mcp_gateway.gateway.outlet import Outlet
-from mcp_gateway.gateway.server_requests import allowed, answer_for, fitted
+from mcp_gateway.gateway.server_requests import OnAnswer, allowed, answer_for, fitted
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.methods import level_at_least
@@ -31,6 +32,7 @@ MESSAGE: Final = "notifications/message"
 CANCELLED: Final = "notifications/cancelled"
 URL_DONE: Final = "notifications/elicitation/complete"
 """2025-11-25 only, and about an elicitation of the same session."""
+NO_STREAM: Final = "the client has no stream to be asked on"
 
 
 _TOKEN: Final = re.compile(rb'".*"|-?[0-9]+', re.DOTALL)
@@ -53,7 +55,8 @@ class Ear:
     session: Session | None
     """The client's 2025 session; None for a modern client, who is never sent a request."""
     _token: bytes | None = attrs.field(init=False)
-    _asked: dict[bytes, str] = attrs.field(factory=dict, init=False)
+    _open: dict[str, bytes] = attrs.field(factory=dict, init=False)
+    """What the client has not answered: our id, and the raw one of a 2025 backend."""
 
     def __attrs_post_init__(self) -> None:
         self._token = progress_token(self.errand.message.raw)
@@ -87,30 +90,49 @@ class Ear:
         if self.session is None or not allowed(inbound.method, inbound.params, self.errand.capabilities):
             await self.refuse(id_raw, f"the client cannot do {inbound.method}")
             return
-        if id_raw in self._asked:
+        if id_raw in self._open.values():
             await self.refuse(id_raw, "this id is taken by an open request")
             return
+
+        async def on_answer(response: jsonrpc.RpcResponse) -> None:
+            await self.backend.respond(self.errand.caller, answer_for(id_raw, response, self.errand.uri_back))
+
+        message = fitted(inbound, self.session.era, self.errand.uri_out)
         try:
-            await self._ask(self.session, inbound, id_raw)
+            if not await self.ask(lambda own: splice.rewrite(message, {"id": own}), on_answer, id_raw):
+                await self.refuse(id_raw, NO_STREAM)
         except Overload as full:
             await self.refuse(id_raw, str(full))
 
-    async def _ask(self, session: Session, inbound: Inbound, id_raw: bytes) -> None:
-        async def on_answer(response: jsonrpc.RpcResponse) -> None:
-            self._asked.pop(id_raw, None)
-            self.clock.resume()
-            await self.backend.respond(self.errand.caller, answer_for(id_raw, response, self.errand.uri_back))
+    async def ask(self, render: Callable[[bytes], bytes], on_answer: OnAnswer, origin: bytes = b"") -> bool:
+        """Put one question to the client, whose time runs from now on; False when it has no stream to be asked on.
 
-        message = fitted(inbound, session.era, self.errand.uri_out)
-        asked = session.questions.ask(on_answer)
-        self._asked[id_raw] = asked
-        self.clock.pause()
-        if await self.tell(splice.rewrite(message, {"id": jsonrpc.dumps(asked)})):
-            return
-        if session.questions.forget(asked):
-            self._asked.pop(id_raw, None)
+        Args:
+            render: makes the request of the raw id that it goes down under.
+            origin: the raw id that a 2025 backend asks under.
+        Raises:
+            Overload: too many questions are open.
+        """
+        assert self.session is not None  # only 2025 clients are asked in this way, and they have one
+
+        async def answered(response: jsonrpc.RpcResponse) -> None:
+            self._open.pop(asked, None)
             self.clock.resume()
-            await self.refuse(id_raw, "the client has no stream to be asked on")
+            await on_answer(response)
+
+        asked = self.session.questions.ask(answered)
+        self._open[asked] = origin
+        self.clock.pause()
+        if await self.tell(render(jsonrpc.dumps(asked))):
+            return True
+        self._forget(asked)
+        return False
+
+    def _forget(self, asked: str) -> None:
+        """A question is moot: an answer to it is ignored from now on."""
+        if self.session is not None and self.session.questions.forget(asked):
+            self._open.pop(asked, None)
+            self.clock.resume()
 
     async def tell(self, message: bytes) -> bool:
         """Send on this request's stream, else on the session's GET stream; False when there is neither."""
@@ -128,18 +150,27 @@ class Ear:
     async def _withdrawn(self, inbound: Inbound) -> None:
         """The backend no longer wants to know: take the question back from the client."""
         raw = splice.value_at(inbound.raw, ("params", "requestId"))
-        asked = self._asked.pop(raw, None) if raw is not None else None
-        if asked is None or self.session is None or not self.session.questions.forget(asked):
-            return
-        self.clock.resume()
-        await self.tell(splice.rewrite(inbound.raw, {"params": {"requestId": jsonrpc.dumps(asked)}}))
+        asked = next((asked for asked, origin in self._open.items() if origin == raw), None)
+        if asked is not None:
+            self._forget(asked)
+            await self.tell(splice.rewrite(inbound.raw, {"params": {"requestId": jsonrpc.dumps(asked)}}))
 
     def close(self) -> None:
-        """The call ended: late answers to its questions are ignored."""
+        """The call is over: late answers to its questions are ignored."""
         if self.session is not None:
-            for asked in self._asked.values():
+            for asked in self._open:
                 self.session.questions.forget(asked)
-        self._asked.clear()
+
+    async def take_back(self) -> None:
+        """After ``close``: tell the client that what it has not answered need not be answered any more.
+
+        "... the sender SHOULD issue a cancellation notification for that request and stop waiting for a response."
+        -- MCP 2025-11-25 basic/lifecycle, Timeouts
+        """
+        while self._open:
+            asked, _ = self._open.popitem()
+            params = jsonrpc.dumps({"requestId": asked, "reason": "the call is over"})
+            await self.tell(jsonrpc.render_notification(CANCELLED, params))
 
 
 def hears_of_urls(session: Session | None) -> bool:

@@ -17,19 +17,27 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, Executed, RemoteFault
+from mcp_gateway.gateway import input_required
 from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.ear import Ear, progress_token
 from mcp_gateway.gateway.errand import Errand, Outcome, error_response
+from mcp_gateway.gateway.input_required import InputRequired
 from mcp_gateway.gateway.log_levels import LogLevels
 from mcp_gateway.gateway.questionnaire import Questionnaire
-from mcp_gateway.gateway.server_requests import allowed
+from mcp_gateway.gateway.server_requests import allowed, needed_for
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.methods import named_by
 from mcp_gateway.protocol.splice import Edits
-from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH, INTERNAL, MISSING_CAPABILITY, URL_ELICITATION
+from mcp_gateway.protocol.wire_errors import (
+    HEADER_MISMATCH,
+    INTERNAL,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    URL_ELICITATION,
+)
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import Header, JsonObject
 
@@ -112,16 +120,18 @@ class Relay:
         era = self.era(backend)
         extra: Edits = {}
         pause_s = FIRST_PAUSE_S
-        for _ in range(MAX_ROUNDS):
+        for left in reversed(range(MAX_ROUNDS)):
             answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra)
             asked = self._asked(errand, era, answer)
-            if asked is None:
+            undeclared = None if asked is None else asked.undeclared(errand.capabilities)
+            if undeclared is not None:
+                return may_not_be_asked(errand, undeclared.method, undeclared.value)
+            if asked is None or errand.client.modern:  # a 2026 client comes back by itself
                 return await self.outcome(errand, era, answer)
-            if asked.requests:
-                try:
-                    answers = await Questionnaire(ear=ear, requests=asked.requests).ask()
-                except RemoteFault as fault:
-                    raise broken(errand, Executed.UNKNOWN, fault) from fault
+            if not left:
+                break
+            if asked.questions:
+                answers = await self._put(asked, ear)
                 if isinstance(answers, Outcome):
                     return answers
                 extra = {"inputResponses": answers}
@@ -131,17 +141,24 @@ class Relay:
                 extra = {}
             extra = {**extra, "requestState": asked.state} if asked.state is not None else extra
         raise BackendProtocol(
-            backend=backend.key, executed=Executed.UNKNOWN, why=f"asked for input more than {MAX_ROUNDS} times"
+            backend=backend.key, executed=Executed.UNKNOWN, why=f"asked for input {MAX_ROUNDS} times in a row"
         )
 
-    def _asked(self, errand: Errand, era: Era, answer: Answer) -> "InputRequired | None":
-        """What a 2026 backend wants to know of a 2025 client; None when the answer is final."""
-        if errand.client.modern or not era.modern:
+    async def _put(self, asked: InputRequired, ear: Ear) -> bytes | Outcome:
+        """Ask a 2025 client; its answers, or how the call ends without them."""
+        try:
+            return await Questionnaire(ear=ear, questions=asked.questions).ask()
+        except RemoteFault as fault:
+            raise broken(ear.errand, Executed.UNKNOWN, fault) from fault
+
+    def _asked(self, errand: Errand, era: Era, answer: Answer) -> InputRequired | None:
+        """What a 2026 backend wants to know; None when the answer is final."""
+        if not era.modern:
             return None
         try:
             parts = answer.parts
             interim = not parts.is_error and wants_input(errand, parts.result)
-            return read_input_required(parts.result) if interim else None
+            return input_required.read(parts.result) if interim else None
         except RemoteFault as fault:
             raise broken(errand, Executed.UNKNOWN, fault) from fault
 
@@ -203,9 +220,7 @@ class Relay:
             body = error_response(id_raw, splice.rewrite(error, {"code": b"%d" % INTERNAL}))
             return Outcome(status=200, body=body, label="error")
         if not allowed("elicitation/create", {"mode": "url"}, errand.capabilities):
-            needed: JsonObject = {"requiredCapabilities": {"elicitation": {"url": {}}}}
-            body = jsonrpc.render_error(id_raw, MISSING_CAPABILITY, "the client cannot be sent to a URL", needed)
-            return Outcome(status=status_for(errand.client, MISSING_CAPABILITY), body=body, label="error")
+            return may_not_be_asked(errand, "elicitation/create", {"mode": "url"})
         asked: Edits = dict(requests.items())
         interim: Edits = {"inputRequests": splice.rewrite(b"{}", asked)}
         result = self.stamped(splice.rewrite(b'{"resultType":"input_required"}', interim))
@@ -276,18 +291,17 @@ class Rendering:
         return request
 
 
-@attrs.frozen(kw_only=True)
-class InputRequired:
-    """A 2026 backend's interim result."""
-
-    requests: Mapping[str, bytes]
-    """Raw, by the server's own keys."""
-    state: bytes | None
-
-
 def broken(errand: Errand, executed: Executed, fault: RemoteFault) -> BackendProtocol:
     """What a backend said cannot be passed on: its fault, never the client's."""
     return BackendProtocol(backend=errand.target.backend, executed=executed, why=fault.what)
+
+
+def may_not_be_asked(errand: Errand, method: str, params: JsonObject) -> Outcome:
+    """The outcome of a call whose backend needs what this client has not declared, in the words of the client's era."""
+    code = MISSING_CAPABILITY if errand.client.modern else METHOD_NOT_FOUND
+    data: JsonObject | None = {"requiredCapabilities": needed_for(method, params)} if errand.client.modern else None
+    body = jsonrpc.render_error(errand.message.id_raw, code, f"the client cannot do {method}", data)
+    return Outcome(status=status_for(errand.client, code), body=body, label="refused")
 
 
 def forwarded_headers(errand: Errand, backend: Backend) -> tuple[Header, ...]:
@@ -325,17 +339,6 @@ def url_elicitations(error: bytes) -> dict[str, bytes]:
         for number, raw in enumerate(raws, 1)
         if raw.startswith(b"{")
     }
-
-
-def read_input_required(result: bytes) -> InputRequired:
-    """Spec: MCP 2026-07-28 basic/patterns/mrtr, InputRequiredResult."""
-    jsonrpc.parse(result)
-    requests = splice.value_at(result, ("inputRequests",)) or b"null"
-    found = splice.members(requests) if requests.startswith(b"{") else ()
-    return InputRequired(
-        requests={member.key: requests[member.value_start : member.value_end] for member in found},
-        state=splice.value_at(result, ("requestState",)),
-    )
 
 
 def error_code(error: bytes) -> int:

@@ -108,11 +108,11 @@ class Runner:
         return outcome
 
     async def _run(self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, realm: str) -> Outcome:
-        key, id_raw = errand.target.backend, errand.message.id_raw
+        key = errand.target.backend
         backend = self.fleet.get(key)
         if backend is None:
             gone = BackendGone(backend=key, executed=Executed.NO, why="it is not configured any more")
-            return failure(id_raw, gone, key)
+            return failure(errand.message.id_raw, gone, key)
         try:
             if session is None and errand.method in translate.INTERIM:
                 if "requestState" in errand.message.params:
@@ -121,8 +121,7 @@ class Runner:
                     return await self._parked(errand, call, outlet, backend, realm)
             return await self._direct(errand, call, outlet, session, backend)
         except GatewayError as error:
-            self.ledger.failed(error, key)
-            return failure(id_raw, error, key)
+            return self._failed(errand, error, key)
 
     async def _direct(
         self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, backend: Backend
@@ -130,19 +129,31 @@ class Runner:
         clock = CallClock(scope=call.scope, timeouts=backend.spec.timeouts)
         ear = Ear(errand=errand, backend=backend, outlet=outlet, clock=clock, session=session)
         try:
-            with call.scope, backend.call_scope() as removal:
-                clock.start()
-                backend.check_open()
-                return await self.relay.run(errand, backend, ear)
-            if removal.cancelled_caught:
-                call.cause = Cause.REMOVED
+            outcome = await self._carried(errand, call, backend, ear)
+        except GatewayError as error:
+            outcome = self._failed(errand, error, backend.key)
         finally:
             ear.close()
             self.ledger.placed(clock, backend.key)
+        if call.cause is not Cause.DRAIN:  # then backends are told first, and every stream ends
+            await ear.take_back()
+        return outcome
+
+    async def _carried(self, errand: Errand, call: Call, backend: Backend, ear: Ear) -> Outcome:
+        with call.scope, backend.call_scope() as removal:
+            ear.clock.start()
+            backend.check_open()
+            return await self.relay.run(errand, backend, ear)
+        if removal.cancelled_caught:
+            call.cause = Cause.REMOVED
         if call.cause is Cause.DRAIN:
             # All calls end in one instant: first every one of them leaves its backend, then the books are kept.
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return self._ended(errand, call, clock, backend)
+        return self._ended(errand, call, ear.clock, backend)
+
+    def _failed(self, errand: Errand, error: GatewayError, key: BackendKey) -> Outcome:
+        self.ledger.failed(error, key)
+        return failure(errand.message.id_raw, error, key)
 
     def _ended(self, errand: Errand, call: Call, clock: CallClock, backend: Backend) -> Outcome:
         """The outcome of a call that was cut short while its own request waited for it."""

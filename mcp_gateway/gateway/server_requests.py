@@ -102,19 +102,27 @@ def allowed(method: str, params: JsonObject, capabilities: JsonObject) -> bool:
     """Whether a client with these capabilities may be asked this.
 
     "Servers MUST NOT send elicitation requests with modes that are not supported
-    by the client" (MCP 2025-11-25 client/elicitation); ``elicitation: {}`` means form only.
+    by the client" (MCP 2025-11-25 client/elicitation); ``elicitation: {}`` means form only, ``{"url": {}}`` URLs only.
     """
-    if method == "ping":
-        return True
     need = CAPABILITY.get(method)
     declared = capabilities.get(need) if need else None
     if not isinstance(declared, dict):
         return False
-    if method == "elicitation/create" and params.get("mode") == "url":
-        return "url" in declared
-    if method == "sampling/createMessage" and ("tools" in params or "toolChoice" in params):
-        return "tools" in declared
-    return True
+    part = _part_of(method, params)
+    return part is None or part in declared or (part == "form" and "url" not in declared)
+
+
+def needed_for(method: str, params: JsonObject) -> JsonObject:
+    """The capabilities that a client must declare to be asked this."""
+    part = _part_of(method, params)
+    return {CAPABILITY[method]: {} if part is None else {part: {}}}
+
+
+def _part_of(method: str, params: JsonObject) -> str | None:
+    """Which part of the capability a question needs; None: any declaration will do."""
+    if method == "elicitation/create":
+        return str(params.get("mode", "form"))
+    return "tools" if method == "sampling/createMessage" and ("tools" in params or "toolChoice" in params) else None
 
 
 def fitted(inbound: Inbound, client: Era, map_uri: MapUri | None) -> bytes:

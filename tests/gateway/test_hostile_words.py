@@ -190,39 +190,40 @@ async def test_questions_are_refused_once_the_calls_of_a_session_ask_too_much(au
         assert len(live.questions) == 0
 
 
-async def test_a_2026_backend_that_asks_too_much_is_refused(autojump_clock: MockClock) -> None:
+QUESTION: JsonObject = {"method": "roots/list"}
+NONSENSE: list[JsonObject] = [
+    {},
+    {"requestState": None},
+    {"inputRequests": {}},
+    {"inputRequests": None, "requestState": None},
+    {"inputRequests": [QUESTION], "requestState": "s"},
+    {"inputRequests": "roots/list", "requestState": "s"},
+    {"inputRequests": {"k": 7}},
+    {"inputRequests": {"k": {}}},
+    {"inputRequests": {"k": {"method": 7}}},
+    {"inputRequests": {"k": {"method": "roots/list", "params": 7}}},
+    {"inputRequests": {"a": QUESTION, "k": {"method": "ping"}}},
+    {"inputRequests": {"a": QUESTION, "k": {"method": "tools/call", "params": {"name": "read"}}}},
+    {"inputRequests": {f"k{number}": QUESTION for number in range(MAX_OPEN + 1)}},
+    {"inputRequests": {f"k{number}": QUESTION for number in range(10_000)}},
+    {"inputRequests": {"k": {"method": "roots/list", "params": {"x": "x" * 2**20}}}},
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda nonsense: orjson.dumps(nonsense)[:40].decode())
+async def test_an_interim_result_that_is_none_asks_nobody_and_runs_nothing_again(
+    autojump_clock: MockClock, nonsense: JsonObject
+) -> None:
     async def curious(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
-        requests: JsonObject = {f"k{number}": {"method": "roots/list"} for number in range(MAX_OPEN + 1)}
-        return {"resultType": "input_required", "inputRequests": requests}
+        return {"resultType": "input_required", **nonsense}
 
     backend = ScriptedBackend(era=V2026_07_28, handlers={"tools/call": curious})
     async with scripted_gateway(backend) as where:
-        session = await where.session(roots={})
-        reply = await session.call("read")
-        assert reply.error["code"] == -32603
-        (live,) = where.gateway.core.sessions
-        assert len(live.questions) == 0
-
-
-async def test_nonsense_in_input_required_is_asked_of_nobody(autojump_clock: MockClock) -> None:
-    for requests in ({"k": 7}, {"k": {"method": 7}}, {"k": {"method": "ping", "params": 7}}):
-
-        async def handle(link: ScriptedLink, params: JsonObject, hear: Hear, requests: object = requests) -> JsonObject:
-            if "inputResponses" in params:
-                return {"resultType": "complete", "content": []}
-            return {"resultType": "input_required", "inputRequests": requests}  # type: ignore[dict-item]  # nonsense
-
-        backend = ScriptedBackend(era=V2026_07_28, handlers={"tools/call": handle})
-        async with scripted_gateway(backend) as where:
-            session = await where.session(roots={})
-            reply = session.begin("tools/call", {"name": "read"})
-            await reply.until(lambda reply=reply: reply.messages)  # type: ignore[misc]  # bound now
-            if "error" not in reply.messages[0]:
-                assert reply.messages[0]["method"] == "ping"
-                await session.respond(reply.messages[0]["id"], result={})
-                await reply.until(lambda reply=reply: reply.closed)  # type: ignore[misc]  # bound now
-            else:
-                assert reply.error["code"] == -32601
+        for number, reply in enumerate(await calls(where), 1):
+            assert reply.error["data"]["reason"] == "backend_protocol"  # type: ignore[index,call-overload]  # raw JSON
+            assert [one for one in reply.messages if "method" in one] == []
+            assert backend.asked("tools/call") == 3, number
+        assert all(len(session.questions) == 0 for session in where.gateway.core.sessions)
 
 
 async def test_a_refusal_with_a_message_goes_through(autojump_clock: MockClock) -> None:
