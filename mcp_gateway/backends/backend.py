@@ -260,8 +260,9 @@ class Backend:
             upstream = await self._upstream_for(caller)
             try:
                 return await self._attempt(upstream, outgoing, hear, queued)
-            except BackendSessionLost:
-                pass
+            except BackendSessionLost as lost:
+                if lost.executed is not Executed.NO:  # it had begun, and its stream cannot be resumed any more
+                    raise
             except BackendGone as gone:
                 if gone.executed is not Executed.NO or not self._lives_on_pipe():
                     raise

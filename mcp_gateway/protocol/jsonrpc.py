@@ -286,6 +286,10 @@ def read_batch(raw: bytes) -> list[RpcMessage | MalformedMessage]:
     Raises:
         MalformedMessage: -32700 not JSON; -32600 not an array, empty, or more than ``MAX_BATCH``.
     """
+    return [_read_element(element) for element in _elements(raw)]
+
+
+def _elements(raw: bytes) -> list[bytes]:
     value = parse(raw)
     if not isinstance(value, list):
         raise _invalid("not a batch")
@@ -293,7 +297,18 @@ def read_batch(raw: bytes) -> list[RpcMessage | MalformedMessage]:
         raise _invalid("an empty batch")
     if len(value) > MAX_BATCH:
         raise _invalid(f"a batch of more than {MAX_BATCH} messages")
-    return [_read_element(raw[start:end]) for start, end in splice.elements(raw)]
+    return [raw[start:end] for start, end in splice.elements(raw)]
+
+
+def split_batch(raw: bytes) -> list[bytes]:
+    """The raw messages of an array that a 2025-03-26 peer sent; whether they are messages is the caller's business.
+
+    Raises:
+        MalformedMessage: as ``read_batch``, and above ``MAX_PARSED_BYTES``.
+    """
+    if len(raw) > MAX_PARSED_BYTES:
+        raise _invalid(f"a batch of more than {MAX_PARSED_BYTES} bytes")
+    return _elements(raw)
 
 
 def _read_element(raw: bytes) -> RpcMessage | MalformedMessage:

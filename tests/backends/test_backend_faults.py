@@ -12,6 +12,7 @@ from mcp_gateway.errors import (
     BackendGone,
     BackendProtocol,
     BackendSessionLost,
+    Executed,
 )
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28
 from mcp_gateway.routing.snapshot import Health
@@ -76,6 +77,24 @@ async def test_a_call_that_may_have_run_is_never_repeated(autojump_clock: MockCl
         with pytest.raises(BackendGone):
             await backend.exchange(caller("a"), CALL, deaf)
         assert scripted.asked("tools/call") == 1
+
+
+async def test_a_session_that_is_lost_with_a_call_under_way_repeats_nothing(autojump_clock: MockClock) -> None:
+    """Its stream broke, and the backend that came back knows neither the stream nor the session."""
+    scripted = ScriptedBackend()
+
+    async def lose(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        raise BackendSessionLost(backend=scripted.key, executed=Executed.UNKNOWN)
+
+    scripted.handlers["tools/call"] = lose
+    async with running(scripted, health=HOUR) as backend:
+        await ready(backend)
+        with pytest.raises(BackendSessionLost) as caught:
+            await backend.exchange(caller("a"), CALL, deaf)
+        assert caught.value.executed is Executed.UNKNOWN
+        assert scripted.asked("tools/call") == 1
+        del scripted.handlers["tools/call"]
+        await backend.exchange(caller("a"), CALL, deaf)  # in a session of its own
 
 
 async def test_a_session_lost_while_its_call_queued_is_replaced(autojump_clock: MockClock) -> None:

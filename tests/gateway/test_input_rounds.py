@@ -219,8 +219,8 @@ async def test_a_2025_backend_whose_call_ends_takes_its_question_back_too(autoju
     backend = ScriptedBackend(handlers={"tools/call": impatient})
     async with scripted_gateway(backend) as where:
         session = await where.session(roots={})
-        nothing: JsonObject = {}
-        for arguments in (nothing, {"crash": True}):
+        both: list[JsonObject] = [{}, {"crash": True}]
+        for arguments in both:
             reply = await session.ask("tools/call", {"name": "read", "arguments": arguments})
             assert ("error" in reply.answer) == bool(arguments)
             assert taken_back(reply) == [questions(reply)[0]["id"]]

@@ -76,6 +76,8 @@ class AnswerReader:
     limits: BackendLimits
     requests_allowed: bool
     """Legacy servers send requests on a stream; "the server MUST NOT" in 2026-07-28."""
+    batches: bool = False
+    """Messages may come in arrays: implementations "MUST support receiving JSON-RPC batches" in 2025-03-26 only."""
 
     async def read(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
         """The answer in a 2xx response; None when its event stream ended without one.
@@ -89,32 +91,52 @@ class AnswerReader:
             trail.over = True
             said = response.content_type[:64].decode("ascii", "replace") or "no content type"
             raise self._protocol(f"a request was answered by HTTP {response.status} with {said}")
-        return await self._read_json(response, trail)
+        return await self._read_json(response, trail, hear)
 
-    async def _read_json(self, response: HttpResponse, trail: Trail) -> Answer:
+    async def _read_json(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer:
         try:
             raw = await response.read(self.limits.response_bytes)
         except BackendError:
             trail.over = True
             raise
         trail.over = True
-        return self._checked(Answer(raw=raw, status=response.status), trail.upstream_id)
+        *before, last = self.messages(raw)
+        for one in before:
+            answer = await self._take(one, response, trail, hear)
+            if answer is not None:
+                return answer
+        return self._checked(Answer(raw=last, status=response.status), trail.upstream_id)
 
     async def read_events(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
         """Give every message of the stream to ``hear`` until the answer comes; None when the stream ends first."""
         events = self.events(response, trail)
         while (batch := await events.some()) is not None:
             for raw in batch:
-                if not _is_answer(raw, trail.upstream_id):
-                    message = self._read_message(raw)
-                    if not isinstance(message, RpcResponse):
-                        await hear(self.inbound(message))
-                        continue
-                answer = self._checked(Answer(raw=raw, status=response.status), trail.upstream_id)
-                trail.over = True
-                response.ending = True  # nothing follows the answer but the end of the stream
-                return answer
+                for one in self.messages(raw):
+                    answer = await self._take(one, response, trail, hear)
+                    if answer is not None:
+                        trail.over = True
+                        response.ending = True  # nothing follows the answer but the end of the stream
+                        return answer
         return None
+
+    async def _take(self, raw: bytes, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
+        """One message: the answer, or one for ``hear``."""
+        if not _is_answer(raw, trail.upstream_id):
+            message = self._read_message(raw)
+            if not isinstance(message, RpcResponse):
+                await hear(self.inbound(message))
+                return None
+        return self._checked(Answer(raw=raw, status=response.status), trail.upstream_id)
+
+    def messages(self, raw: bytes) -> list[bytes]:
+        """The messages in one body or event: itself, or the elements of an array where there are batches."""
+        if not self.batches or not jsonrpc.looks_like_batch(raw):
+            return [raw]
+        try:
+            return jsonrpc.split_batch(raw)
+        except RemoteFault as exc:
+            raise self._protocol(f"a batch that is none: {exc.what}") from exc
 
     def events(self, response: HttpResponse, trail: Trail) -> "EventReader":
         """The events of a stream; ``trail`` learns ids and pauses from them."""

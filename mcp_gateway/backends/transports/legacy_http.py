@@ -84,7 +84,9 @@ class LegacyHttpLink:
     _post: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._reader = AnswerReader(key=self.pool.key, limits=self.limits, requests_allowed=True)
+        self._reader = AnswerReader(
+            key=self.pool.key, limits=self.limits, requests_allowed=True, batches=self.era.batches
+        )
         lines: list[Header] = []
         if self.era.version_header:
             lines.append((b"MCP-Protocol-Version", self.era.version.encode("ascii")))
@@ -261,7 +263,7 @@ class LegacyHttpLink:
     async def _hear_stream(self, response: HttpResponse, trail: Trail, hear: Hear) -> None:
         events = self._reader.events(response, trail)
         while (batch := await events.some()) is not None:
-            for raw in batch:
+            for raw in itertools.chain.from_iterable(map(self._reader.messages, batch)):
                 message = self._reader.read_call(raw)
                 if message is None:
                     self.unasked += 1

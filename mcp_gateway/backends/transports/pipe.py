@@ -261,6 +261,9 @@ class PipeLink:
         if isinstance(frame, TooLong):
             self._sort_too_long(frame)
             return
+        if frame.startswith(b"[") and self._hello is not None and self._hello.era.batches:
+            self._sort_batch(frame)
+            return
         try:
             if _CALL_HEAD.match(frame) is None:
                 answer = Answer(raw=frame)
@@ -269,6 +272,16 @@ class PipeLink:
         except RemoteFault:
             pass  # a call whose members stand in an unusual order, or no message at all
         self._sort_call(frame)
+
+    def _sort_batch(self, frame: bytes) -> None:
+        """Implementations "MUST support receiving JSON-RPC batches" -- MCP 2025-03-26 basic/index."""
+        try:
+            messages = jsonrpc.split_batch(frame)
+        except RemoteFault as fault:
+            self._count_junk(str(fault))
+            return
+        for message in messages:
+            self._sort(message)
 
     def _sort_call(self, frame: bytes) -> None:
         try:

@@ -17,7 +17,7 @@ from mcp_gateway.errors import (
     LocalFault,
 )
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.eras import NEWEST_LEGACY, NEWEST_MODERN, Era
+from mcp_gateway.protocol.eras import NEWEST_LEGACY, NEWEST_MODERN, V2025_03_26, Era
 from mcp_gateway.values import JsonValue
 from tests.support.pipe_links import LIMITS, Asked, Ear, linked, settled
 from tests.support.scripted_pipe import KEY, ScriptedPipe
@@ -222,6 +222,33 @@ async def test_members_in_any_order_are_understood(autojump_clock: MockClock, nu
         assert asked.answer == Answer(raw=b'{"result":{"content":[]},"id":1,"jsonrpc":"2.0"}')
         assert other.answer is not None
         assert nobody.methods == ["notifications/message"]
+
+
+async def test_a_backend_of_2025_03_26_may_say_several_things_in_one_frame(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    pipe = ScriptedPipe()
+    frame = b"""[{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}},
+        {"jsonrpc":"2.0","id":"p","method":"ping"}, {"jsonrpc":"2.0","id":1,"result":{"content":[]}}]"""
+    async with linked(pipe, era=V2025_03_26) as link:
+        asked = Asked(nursery, link)
+        await pipe.heard(1)
+        pipe.feed(b"[]", b"[7]", b"[", frame)
+        await asked.done.wait()
+        assert asked.answer == Answer(raw=b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}')
+        assert asked.ear.methods == ["notifications/progress"]
+        assert (await pipe.heard(2))[1] == {"jsonrpc": "2.0", "id": "p", "result": {}}
+        assert link.junk == 3
+
+
+async def test_newer_revisions_have_no_batches(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    pipe = ScriptedPipe()
+    async with linked(pipe) as link:
+        Asked(nursery, link)
+        await pipe.heard(1)
+        pipe.feed(b'[{"jsonrpc":"2.0","id":1,"result":{}}]')
+        await settled()
+        assert (link.junk, link.in_flight) == (1, 1)
 
 
 async def test_a_link_is_of_no_use_before_its_greeting(autojump_clock: MockClock) -> None:
