@@ -14,6 +14,7 @@ from typing import Final
 import attrs
 import trio
 
+from mcp_gateway.backends.bays import Bays
 from mcp_gateway.backends.caller import Caller, may_be_asked
 from mcp_gateway.backends.connector import Connector
 from mcp_gateway.backends.observer import Observer
@@ -64,6 +65,7 @@ class Backend:
     _publish: Callable[["Backend", Snapshot], None] = attrs.field(alias="publish", repr=False)
     _observer: Observer = attrs.field(alias="observer", repr=False)
     _jitter: Jitter = attrs.field(alias="jitter", repr=False)
+    bays: Bays = attrs.field(init=False, factory=Bays, repr=False)
     supervisor: Supervisor = attrs.field(init=False, repr=False)
     gone: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Everything of it has ended."""
@@ -109,6 +111,12 @@ class Backend:
     def subscriptions(self) -> Subscriptions:
         """What it tells unasked."""
         return self.supervisor.subscriptions
+
+    @property
+    def pipe(self) -> bool:
+        """Whether its calls share a process or an HTTP+SSE connection."""
+        verdict = self.supervisor.verdict
+        return verdict is not None and verdict.pipe
 
     @property
     def sessions(self) -> int:
@@ -264,7 +272,7 @@ class Backend:
                 if lost.executed is not Executed.NO:  # it had begun, and its stream cannot be resumed any more
                     raise
             except BackendGone as gone:
-                if gone.executed is not Executed.NO or not self._lives_on_pipe():
+                if gone.executed is not Executed.NO or not self.pipe:
                     raise
             upstream = await self._upstream_for(caller)
             return await self._attempt(upstream, outgoing, hear, queued)
@@ -359,10 +367,6 @@ class Backend:
         return overhearing
 
     # --- whose link ---
-
-    def _lives_on_pipe(self) -> bool:
-        verdict = self.supervisor.verdict
-        return verdict is not None and verdict.pipe
 
     async def _upstream_for(self, caller: Caller) -> Upstream:
         """Design section 8, "Upstream sessions"."""

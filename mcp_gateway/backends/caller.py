@@ -29,6 +29,8 @@ class Caller:
     """The caller's own capabilities, info and version, never the gateway's."""
     wants_stream: bool = False
     """Its GET stream is open: a new upstream session's first call waits shortly for the upstream one."""
+    bay: int = 0
+    """Of a modern caller's call that has an upstream session to itself (``bays``); 0: it shares one."""
 
     @property
     def key(self) -> SessionKey:
@@ -40,6 +42,7 @@ class Caller:
             capabilities=self.identity.capabilities,
             version=self.identity.version,
             askable=may_be_asked(self.identity.capabilities),
+            bay=self.bay,
         )
 
 

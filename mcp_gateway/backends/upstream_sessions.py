@@ -47,6 +47,8 @@ class SessionKey:
     version: str | None = None
     askable: bool = False
     """Modern callers who can be asked things; backends do that on the standalone stream too (mcp 1.30 by default)."""
+    bay: int = 0
+    """Which of the sessions that carry one such call at a time; 0: the one that the others share."""
 
 
 EVERYBODY: Final = SessionKey()

@@ -46,7 +46,8 @@ class LogLevels:
             return
         link = await backend.link_for(caller)
         told = self._told.get(link)
-        if told == level or (link.shared and told is not None and level_at_least(level, told)):
+        shared = link.shared or caller.session is None  # modern callers share one session of each kind
+        if told == level or (shared and told is not None and level_at_least(level, told)):
             return
         self._told[link] = level
         params = jsonrpc.dumps({"level": level})

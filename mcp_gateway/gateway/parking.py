@@ -100,7 +100,10 @@ class ParkedCall:
             if self.outcome is None:
                 self.outcome = self._cut()
             self._signal()
-            await self._decline()  # noqa: ASYNC102  # has a bounded shield of its own
+            try:
+                await self._decline()  # noqa: ASYNC102  # has a bounded shield of its own
+            finally:
+                self.backend.bays.leave(self.errand.caller)
 
     def _cut(self) -> GatewayError:
         if not self.call.scope.cancelled_caught:  # neither the deadline nor the client: the backend ends its calls

@@ -197,8 +197,7 @@ class Runner:
                 clock.start()
                 if parked is None:
                     backend.check_open()
-                    await backend.link_for(errand.caller)
-                    parked = self._park(errand, outlet, backend)
+                    parked = await self._begun(errand, outlet, backend)
                 else:
                     await parked.answer(splice.value_at(errand.message.raw, ("params", "inputResponses")) or b"{}")
                 call.scope.deadline = math.inf  # from here on the parked call's own clock counts
@@ -223,6 +222,20 @@ class Runner:
         if parked is not None:
             parked.attach(errand, outlet)
         return parked
+
+    async def _begun(self, errand: Errand, outlet: Outlet, backend: Backend) -> ParkedCall:
+        """Open the call's link while its client waits, then start it."""
+        if not backend.pipe:  # a process for each call would cost too much
+            errand = attrs.evolve(errand, caller=backend.bays.take(errand.caller))
+        started = False
+        try:
+            await backend.link_for(errand.caller)
+            parked = self._park(errand, outlet, backend)
+            started = True
+            return parked
+        finally:
+            if not started:
+                backend.bays.leave(errand.caller)
 
     def _park(self, errand: Errand, outlet: Outlet, backend: Backend) -> ParkedCall:
         """Start the call's task in the upstream session's nursery, where it may outlive this request."""

@@ -1,4 +1,4 @@
-"""Arrays of messages from a 2025-03-26 backend: "implementations MUST support receiving JSON-RPC batches" (basic/index)."""
+"""Arrays of messages from a 2025-03-26 backend, which its clients "MUST support receiving" (basic/index, Batching)."""
 
 import pytest
 import trio

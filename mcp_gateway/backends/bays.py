@@ -1,0 +1,36 @@
+"""Which upstream sessions are taken by a call that its backend may interrupt with questions.
+
+Owns the numbers of the bays in use, per kind of caller. Deliberately opens no session
+(``upstream_sessions``) and parks no call (``gateway.parking``). Invariant: while a call
+has its bay no other call runs in that upstream session, so whatever the backend
+asks there, on whichever stream, is asked for this call.
+"""
+
+from itertools import count
+
+import attrs
+
+from mcp_gateway.backends.caller import Caller
+from mcp_gateway.backends.upstream_sessions import SessionKey
+
+
+@attrs.define(eq=False)
+class Bays:
+    """The bays of one backend; an empty one is used again before another is opened."""
+
+    _taken: dict[SessionKey, set[int]] = attrs.field(factory=dict)
+
+    def take(self, caller: Caller) -> Caller:
+        """The caller in a bay of its own. Pair with ``leave``."""
+        taken = self._taken.setdefault(caller.key, set())
+        number = next(number for number in count(1) if number not in taken)
+        taken.add(number)
+        return attrs.evolve(caller, bay=number)
+
+    def leave(self, caller: Caller) -> None:
+        """The call has ended; nothing for a caller that has no bay."""
+        kind = attrs.evolve(caller, bay=0).key
+        taken = self._taken.get(kind, set())
+        taken.discard(caller.bay)
+        if not taken:
+            self._taken.pop(kind, None)
