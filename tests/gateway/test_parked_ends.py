@@ -107,8 +107,8 @@ async def test_invariant_7_places_and_parked_calls_are_bounds_that_are_said_and_
         assert [reasons.count(reason) for reason in sorted(set(reasons))] == [50, 50]
         firsts = {str(reply.answer["id"]).split("-")[0]: reply for reply in replies if "result" in reply.answer}
         assert len(firsts) == parked(where) == 100
-        for number, first in firsts.items():
-            assert (await retry(where, first, int(number))).result["resultType"] == "complete"
+        for name, first in firsts.items():
+            assert (await retry(where, first, int(name))).result["resultType"] == "complete"
         assert parked(where) == 0
 
 
