@@ -27,6 +27,7 @@ from mcp_gateway.gateway.questionnaire import Questionnaire
 from mcp_gateway.gateway.server_requests import allowed, needed_for
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.methods import named_by
@@ -192,7 +193,7 @@ class Relay:
                 client=errand.client,
                 backend=era,
                 server_info=self.server_info,
-                uri_map=errand.uri_out,
+                uri_map=outward(errand),
             )
         except RemoteFault as fault:
             raise broken(errand, Executed.YES, fault) from fault
@@ -289,6 +290,16 @@ class Rendering:
         request = splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
         self.begun()
         return request
+
+
+def outward(errand: Errand) -> MapUri | None:
+    """How URIs in the answer are mapped. The resource that was asked for keeps the URI that the client used: one that
+    expands a template like ``{+path}`` has another spelling than the backend's own URI mapped.
+    """
+    out, target = errand.uri_out, errand.target
+    if out is None or errand.method != "resources/read":
+        return out
+    return lambda uri: target.federated if uri == target.upstream else out(uri)
 
 
 def broken(errand: Errand, executed: Executed, fault: RemoteFault) -> BackendProtocol:

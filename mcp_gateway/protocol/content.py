@@ -19,6 +19,8 @@ Changes: TypeAlias = "dict[str | int, bytes | splice.Remove | splice.Edits]"
 
 _Edit: TypeAlias = "bytes | splice.Edits | None"
 
+FLAT_LINK: Final = "ui/resourceUri"
+"""How the first draft of MCP Apps named a tool's page in ``_meta``."""
 _KEPT: Final = frozenset({"annotations", "_meta"})
 _ESCAPED_ASCII: Final = b"\\u00"
 """A member or type may be spelled with escapes; then nobody can tell without parsing."""
@@ -31,7 +33,7 @@ def mentions(raw: bytes, *words: bytes) -> bool:
 
 def concerns(raw: bytes, client: Era, map_uri: MapUri | None) -> bool:
     """Whether the walk could change anything; False is certain and costs no parsing."""
-    if map_uri is not None and mentions(raw, b"uri", b"resourceUri"):
+    if map_uri is not None and mentions(raw, b"uri", b"resourceUri", FLAT_LINK.encode()):
         return True
     if not client.resource_links and mentions(raw, b"resource_link"):
         return True
@@ -175,8 +177,14 @@ def _link_text(block: JsonObject, map_uri: MapUri | None) -> str:
     return "\n".join(str(part) for part in said if part)
 
 
-def _link(meta: JsonValue, map_uri: MapUri | None) -> "splice.Edits | None":
-    """``_meta.ui.resourceUri`` of MCP Apps."""
-    ui = meta.get("ui") if isinstance(meta, dict) else None
+def _link(meta: JsonValue, map_uri: MapUri | None) -> splice.Edits:
+    """``_meta.ui.resourceUri`` of MCP Apps, and the flat form."""
+    if not isinstance(meta, dict):
+        return {}
+    ui = meta.get("ui")
     mapped = _mapped(ui.get("resourceUri"), map_uri) if isinstance(ui, dict) else None
-    return None if mapped is None else {"ui": {"resourceUri": splice.quoted(mapped)}}
+    flat = _mapped(meta.get(FLAT_LINK), map_uri)
+    edits: Changes = {}
+    _put(edits, "ui", None if mapped is None else {"resourceUri": splice.quoted(mapped)})
+    _put(edits, FLAT_LINK, None if flat is None else splice.quoted(flat))
+    return edits

@@ -16,7 +16,7 @@ import attrs
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ServerSpec, VirtualServerSpec
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.listing_views import Entry, ListingView, Target
-from mcp_gateway.routing.parts import URI_KINDS, BackendPart, marked, part_for
+from mcp_gateway.routing.parts import URI_KINDS, BackendPart, marked, part_for, unclashed
 from mcp_gateway.routing.snapshot import Kind, Problem, Snapshot
 from mcp_gateway.routing.steps import at_once
 from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, TemplateRoute, View
@@ -150,6 +150,7 @@ def _gateway(
     merged = _Merge(markers={uris.marker_for(member.server.key): member.server.key for member in chosen})
     for member in chosen:
         merged.add(member)
+    merged.settle()
     whole = _view(chosen, merged, spec.instructions, server_info)
     views = {"": whole}
     for virtual in virtuals:
@@ -172,6 +173,8 @@ class _Merge:
     withheld: dict[tuple[Kind, str], Target] = attrs.field(factory=dict)
     collisions: list[Collision] = attrs.field(factory=list)
     problems: dict[BackendKey, list[Problem]] = attrs.field(factory=dict)
+    clashing: dict[BackendKey, set[str]] = attrs.field(factory=dict)
+    """Own URIs of servers without a prefix that clients see mapped all the same."""
 
     def add(self, member: _Member) -> None:
         """Lay one server over those before it: they keep what they own."""
@@ -183,7 +186,7 @@ class _Merge:
 
     def _place(self, kind: Kind, entry: Entry, live: bool) -> None:
         if kind in URI_KINDS and entry.target.uri_map is None and self._seems_mapped(entry.target.federated):
-            entry = marked(kind, entry)
+            entry = self._marked(kind, entry)
         owner = self._claim(kind, entry)
         if owner != entry.target.backend:
             free = kind in URI_KINDS and entry.target.uri_map is None
@@ -192,12 +195,29 @@ class _Merge:
             if not free:
                 return
             # Its mapped URI is its own alone: nobody else has this marker, and nobody's unmapped URI may look mapped.
-            entry = marked(kind, entry)
+            entry = self._marked(kind, entry)
             self._claim(kind, entry)
         if live:
             self.shown[kind].append(entry)
         else:
             self.withheld[kind, entry.target.federated] = entry.target
+
+    def _marked(self, kind: Kind, entry: Entry) -> Entry:
+        if kind is Kind.RESOURCES:
+            self.clashing.setdefault(entry.target.backend, set()).add(entry.target.upstream)
+        return marked(kind, entry)
+
+    def settle(self) -> None:
+        """What a server says anywhere of a URI that is mapped here is mapped, too."""
+        for key, clashing in self.clashing.items():
+            clash_map = uris.ClashMap(uris.marker_for(key), frozenset(clashing))
+            for kind, entries in self.shown.items():
+                self.shown[kind] = [
+                    unclashed(entry, clash_map)
+                    if entry.target.backend == key and entry.target.uri_map is None
+                    else entry
+                    for entry in entries
+                ]
 
     def _seems_mapped(self, uri: str) -> bool:
         """Whether an unmapped URI would be read as some server's mapped one."""

@@ -13,11 +13,11 @@ import attrs
 
 from mcp_gateway.config.spec import ItemFilter, ServerSpec
 from mcp_gateway.errors import MalformedMessage
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import content, jsonrpc, splice
 from mcp_gateway.routing import names
 from mcp_gateway.routing.listing_views import Entry, Target, digest_of
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
-from mcp_gateway.routing.uris import UriMap, marker_for
+from mcp_gateway.routing.uris import ClashMap, UriMap, marker_for
 from mcp_gateway.values import BackendKey
 
 URI_KINDS: Final = frozenset({Kind.RESOURCES, Kind.TEMPLATES})
@@ -26,7 +26,7 @@ _PAUSE_ITEMS: Final = 50
 """Between two steps, 2 ms of loop time."""
 _NAMED_BY: Final = {Kind.TOOLS: "name", Kind.PROMPTS: "name", Kind.RESOURCES: "uri", Kind.TEMPLATES: "uriTemplate"}
 # Where a tool names the page that shows it: MCP Apps, and the flat form of its first draft.
-_LINKS: Final[tuple[tuple[str, ...], ...]] = (("_meta", "ui", "resourceUri"), ("_meta", "ui/resourceUri"))
+_LINKS: Final[tuple[tuple[str, ...], ...]] = (("_meta", "ui", "resourceUri"), ("_meta", content.FLAT_LINK))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -144,7 +144,16 @@ def marked(kind: Kind, entry: Entry) -> Entry:
     return Entry(target=attrs.evolve(target, federated=federated, uri_map=uri_map), raw=raw, digest=digest_of(raw))
 
 
-def _map_links(raw: bytes, uri_map: UriMap | None) -> tuple[bytes, str | None]:
+def unclashed(entry: Entry, clash_map: ClashMap) -> Entry:
+    """An item of a server without a prefix whose words may name a URI that is another server's here."""
+    raw, linked = entry.raw, entry.linked
+    if linked is not None:
+        raw, linked = _map_links(raw, clash_map)
+    digest = entry.digest if raw == entry.raw else digest_of(raw)
+    return Entry(target=attrs.evolve(entry.target, uri_map=clash_map), raw=raw, digest=digest, linked=linked)
+
+
+def _map_links(raw: bytes, uri_map: UriMap | ClashMap | None) -> tuple[bytes, str | None]:
     """A tool with its page's URI mapped, and that URI."""
     linked = None
     for path in _LINKS:

@@ -77,6 +77,28 @@ class UriMap:
 
 
 @attrs.frozen
+class ClashMap:
+    """The mapping of a backend that keeps its URIs, but for those that are another's in this gateway."""
+
+    marker: str
+    clashing: frozenset[str]
+    """The backend's own URIs that clients see marked."""
+
+    def out(self, uri: str) -> str:
+        """See ``UriMap.out``."""
+        return UriMap(self.marker).out(uri) if uri in self.clashing else uri
+
+    def back(self, uri: str) -> str | None:
+        """See ``UriMap.back``; a URI that is not marked is the backend's own."""
+        return self.restored(uri)
+
+    def restored(self, uri: str) -> str:
+        """See ``UriMap.restored``."""
+        own = UriMap(self.marker).back(uri)
+        return own if own in self.clashing else uri
+
+
+@attrs.frozen
 class Template:
     """A matcher for one URI template: its literal texts, with one expression between each two.
 

@@ -32,7 +32,7 @@ class Worker:
     answers: list[Message] = attrs.field(factory=list)
 
     def asked(self, method: str) -> list[Message]:
-        bodies: list[Message] = list(self.server.bodies)  # type: ignore[arg-type]  # raw JSON
+        bodies: list[Message] = list(self.server.bodies)
         return [body for body in bodies if body.get("method") == method]
 
     async def serve(self, connection: RawConnection) -> None:
@@ -151,9 +151,8 @@ async def test_s2_a_2026_client_gets_its_whole_call(version: str) -> None:
 
         async def call(number: int, **more: object) -> list[Message]:
             meta = {"progressToken": number, META + "logLevel": "error"}
-            exchange = await client.start(
-                "tools/call", f"id-{number}", name="w_work", arguments={"a": 1}, _meta=meta, **more
-            )
+            params: Message = {"name": "w_work", "arguments": {"a": 1}, "_meta": meta, **more}
+            exchange = await client.start("tools/call", f"id-{number}", None, **params)
             return await exchange.all()
 
         first = await call(1)

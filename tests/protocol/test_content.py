@@ -43,6 +43,12 @@ def out(uri: str) -> str:
             id="page of the result",
         ),
         pytest.param(
+            "tools/call",
+            '{"content":[],"_meta":{"ui/resourceUri":"ui://p","ui":{"resourceUri":7}}}',
+            '{"content":[],"_meta":{"ui/resourceUri":"m/ui://p","ui":{"resourceUri":7}}}',
+            id="page of the result, as the first draft names it",
+        ),
+        pytest.param(
             "prompts/get",
             '{"messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"a:1"}}},{"content":"uri"},1]}',
             '{"messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"m/a:1"}}},{"content":"uri"},1]}',
@@ -92,6 +98,7 @@ def test_a_link_that_becomes_text_says_the_mapped_uri() -> None:
         (b'{"uri":1}', True, True),
         (b'{"uri":1}', False, False),
         (b'{"resourceUri":1}', True, True),
+        (b'{"ui/resourceUri":1}', True, True),
         (b"{}", True, False),
     ],
 )

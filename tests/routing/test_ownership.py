@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from mcp_gateway.config.spec import GatewaySpec
 from mcp_gateway.protocol.eras import V2026_07_28
-from mcp_gateway.routing.snapshot import Kind, Snapshot
+from mcp_gateway.routing.snapshot import Kind, Listing, Snapshot
 from mcp_gateway.routing.table import Collision, RouteTable
-from mcp_gateway.values import BackendKey
-from tests.support.tables import listed, lists, server, snapshot, spec, table, view_of, whole
+from mcp_gateway.values import BackendKey, JsonObject
+from tests.support.tables import item, listed, lists, server, snapshot, spec, table, view_of, whole
 
 A, B = BackendKey("a"), BackendKey("b")
 
@@ -82,6 +82,29 @@ def test_a_plain_uri_that_looks_like_another_servers_is_exposed_mapped() -> None
     stolen = view.resolve_uri("test://time/now")
     assert stolen is not None
     assert stolen.backend == "time"
+
+
+def test_what_a_plain_server_says_of_a_uri_that_is_anothers_leads_home() -> None:
+    for uri in ("ui://page", "ui://time/page"):  # another lists it; it looks like another's mapped one
+        meta: JsonObject = {"ui": {"resourceUri": uri}}
+        tools = Listing(items=(item(Kind.TOOLS, "show", _meta=meta), item(Kind.TOOLS, "other")))
+        late = {
+            Kind.TOOLS: tools,
+            Kind.RESOURCES: Listing(items=tuple(item(Kind.RESOURCES, one) for one in (uri, "m://1"))),
+        }
+        config = spec(server("first"), server("time", "time_"), server("late"))
+        first = lists(resources=["ui://page"])
+        view = view_of(config, snapshot("first", first), snapshot("time", lists()), snapshot("late", late))
+        assert listed(view)[0]["_meta"] == {"ui": {"resourceUri": f"ui://late/{uri[5:]}"}}
+        (linked,) = view.linked
+        home = view.resolve_uri(linked)
+        assert home is not None
+        assert (home.backend, home.upstream) == ("late", uri)
+        for target in (view.tools["show"], view.tools["other"], view.resources["m://1"]):
+            assert target.uri_map is not None
+            assert (target.uri_map.out(uri), target.uri_map.out("m://1")) == (linked, "m://1")
+            assert (target.uri_map.back(linked), target.uri_map.back("m://1")) == (uri, "m://1")
+        assert view.resources["ui://page"].uri_map is None
 
 
 def test_servers_with_the_same_marker_do_not_share_a_uri() -> None:
