@@ -19,7 +19,15 @@ from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.errand import Errand
 from mcp_gateway.gateway.outlet import Outlet
-from mcp_gateway.gateway.server_requests import OnAnswer, allowed, answer_for, fitted
+from mcp_gateway.gateway.server_requests import (
+    OnAnswer,
+    OnProgress,
+    allowed,
+    answer_for,
+    as_ours,
+    fitted,
+    progress_to,
+)
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.methods import level_at_least
@@ -95,16 +103,23 @@ class Ear:
             return
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
-            await self.backend.respond(self.errand.caller, answer_for(id_raw, response, self.errand.uri_back))
+            await self._respond(answer_for(id_raw, response, self.errand.uri_back))
 
         message = fitted(inbound, self.session.era, self.errand.uri_out)
         try:
-            if not await self.ask(lambda own: splice.rewrite(message, {"id": own}), on_answer, id_raw):
+            on_progress = progress_to(inbound.raw, self._respond)
+            if not await self.ask(lambda own: as_ours(message, own), on_answer, id_raw, on_progress):
                 await self.refuse(id_raw, NO_STREAM)
         except Overload as full:
             await self.refuse(id_raw, str(full))
 
-    async def ask(self, render: Callable[[bytes], bytes], on_answer: OnAnswer, origin: bytes = b"") -> bool:
+    async def ask(
+        self,
+        render: Callable[[bytes], bytes],
+        on_answer: OnAnswer,
+        origin: bytes = b"",
+        on_progress: OnProgress | None = None,
+    ) -> bool:
         """Put one question to the client, whose time runs from now on; False when it has no stream to be asked on.
 
         Args:
@@ -120,7 +135,7 @@ class Ear:
             self.clock.resume()
             await on_answer(response)
 
-        asked = self.session.questions.ask(answered)
+        asked = self.session.questions.ask(answered, on_progress=on_progress)
         self._open[asked] = origin
         self.clock.pause()
         if await self.tell(render(jsonrpc.dumps(asked))):
@@ -145,7 +160,10 @@ class Ear:
 
     async def refuse(self, id_raw: bytes, why: str) -> None:
         """Answer a backend's question that nobody can be asked."""
-        await self.backend.respond(self.errand.caller, jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
+        await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
+
+    async def _respond(self, message: bytes) -> None:
+        await self.backend.respond(self.errand.caller, message)
 
     async def _withdrawn(self, inbound: Inbound) -> None:
         """The backend no longer wants to know: take the question back from the client."""

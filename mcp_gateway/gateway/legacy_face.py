@@ -226,8 +226,10 @@ class LegacyFace:
         match message.method:
             case "notifications/cancelled":
                 self._cancelled(session, message)
-            case "notifications/roots/list_changed" | "notifications/progress":
+            case "notifications/roots/list_changed":
                 await self._pass_on(session, message)
+            case "notifications/progress":
+                await self._progress(session, message)
             case _:
                 # "notifications/initialized" needs no action; unknown ones are ignored (JSON-RPC).
                 logger.debug("notification", extra={"method": message.method[:64]})
@@ -241,6 +243,14 @@ class LegacyFace:
         # "The initialize request MUST NOT be cancelled by clients" -- it is in no session's calls.
         if call is not None:
             call.cancel(Cause.MESSAGE)
+
+    async def _progress(self, session: Session, message: jsonrpc.RpcNotification) -> None:
+        """How far the client is with what it was asked: for the backend that asked, and for no other."""
+        try:
+            if not await session.questions.progress(message):
+                logger.debug("progress with no open question", extra={"session": session.tag})
+        except GatewayError as gone:
+            logger.debug("progress not passed on", extra={"session": session.tag, "why": str(gone)})
 
     async def _pass_on(self, session: Session, message: jsonrpc.RpcNotification) -> None:
         """Tell every backend that this session has an upstream session with."""

@@ -20,6 +20,7 @@ from mcp_gateway.errors import Overload
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.values import JsonObject
 
 MAX_OPEN: Final = 64
@@ -35,7 +36,10 @@ CAPABILITY: Final[Mapping[str, str]] = MappingProxyType(
 """Which client capability each server request needs."""
 
 OnAnswer: TypeAlias = Callable[[jsonrpc.RpcResponse], Awaitable[None]]
+OnProgress: TypeAlias = Callable[[jsonrpc.RpcNotification], Awaitable[None]]
 
+
+_TOKEN: Final = ("params", "_meta", "progressToken")
 
 Origin: TypeAlias = tuple[str, bytes]
 """The backend that asks outside any call, and the raw id under which it asks."""
@@ -45,6 +49,7 @@ Origin: TypeAlias = tuple[str, bytes]
 class _Question:
     on_answer: OnAnswer
     origin: Origin | None
+    on_progress: OnProgress | None
 
 
 @attrs.define(eq=False)
@@ -58,12 +63,13 @@ class ServerRequests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(self, on_answer: OnAnswer, origin: Origin | None = None) -> str:
+    def ask(self, on_answer: OnAnswer, origin: Origin | None = None, on_progress: OnProgress | None = None) -> str:
         """Reserve an id of our own; ``on_answer`` gets the client's response.
 
         Args:
             origin: given where no call waits for the answer. Nothing ends such a question but its answer or its
                 backend, so at the bound the oldest of them makes room.
+            on_progress: gets what the client says of its progress; its token is the id.
         Raises:
             Overload: too many questions are open.
         """
@@ -71,7 +77,7 @@ class ServerRequests:
             raise Overload(bound="open server requests per session", limit=MAX_OPEN)
         request_id = f"{self._prefix}-{self._next}"
         self._next += 1
-        self._open[request_id] = _Question(on_answer, origin)
+        self._open[request_id] = _Question(on_answer, origin, on_progress)
         return request_id
 
     def _drop_oldest(self) -> bool:
@@ -89,6 +95,15 @@ class ServerRequests:
         """The question is moot; a later answer is ignored. Whether it was open."""
         return self._open.pop(request_id, None) is not None
 
+    async def progress(self, notice: jsonrpc.RpcNotification) -> bool:
+        """Hand on how far the client is with a question; False for one that is not open, or whose asker wants none."""
+        token = notice.params.get("progressToken")
+        question = self._open.get(token) if isinstance(token, str) else None
+        if question is None or question.on_progress is None:
+            return False
+        await question.on_progress(notice)
+        return True
+
     async def deliver(self, response: jsonrpc.RpcResponse) -> bool:
         """Hand an answer to whoever asked; False for an id nobody waits for."""
         question = self._open.pop(response.id, None) if isinstance(response.id, str) else None
@@ -96,6 +111,26 @@ class ServerRequests:
             return False
         await question.on_answer(response)
         return True
+
+
+def as_ours(raw: bytes, own: bytes) -> bytes:
+    """A 2025 backend's question under our raw id; whoever wants to hear of progress on it hears under that id."""
+    edits: Edits = {"id": own}
+    if splice.value_at(raw, _TOKEN) is not None:
+        edits = {**edits, "params": {"_meta": {"progressToken": own}}}
+    return splice.rewrite(raw, edits)
+
+
+def progress_to(raw: bytes, say: Callable[[bytes], Awaitable[None]]) -> OnProgress | None:
+    """What tells the backend that asked ``raw`` of its client's progress, under its own token; None: it wants none."""
+    token = splice.value_at(raw, _TOKEN)
+    if token is None:
+        return None
+
+    async def on_progress(notice: jsonrpc.RpcNotification) -> None:
+        await say(splice.rewrite(notice.raw, {"params": {"progressToken": token}}))
+
+    return on_progress
 
 
 def allowed(method: str, params: JsonObject, capabilities: JsonObject) -> bool:

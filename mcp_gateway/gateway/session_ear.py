@@ -13,9 +13,9 @@ from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import Overload, RemoteFault
 from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
-from mcp_gateway.gateway.server_requests import allowed, answer_for, fitted
+from mcp_gateway.gateway.server_requests import allowed, answer_for, as_ours, fitted, progress_to
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.routing.parts import uri_map_for
@@ -58,11 +58,12 @@ class SessionEar:
             uri_out = uris.out if uris is not None else None
             try:
                 message = fitted(inbound, session.era, uri_out)
-                asked = session.questions.ask(on_answer, (self.key, id_raw))
+                on_progress = progress_to(inbound.raw, self._respond)
+                asked = session.questions.ask(on_answer, (self.key, id_raw), on_progress)
             except (Overload, RemoteFault) as fault:
                 why = str(fault)
             else:
-                session.mailbox.post(splice.rewrite(message, {"id": jsonrpc.dumps(asked)}))
+                session.mailbox.post(as_ours(message, jsonrpc.dumps(asked)))
                 return
         await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
 

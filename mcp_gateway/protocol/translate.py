@@ -374,7 +374,9 @@ def server_request_params(
             changes["mode"] = REMOVE  # 2025-06-18 has forms only, and no word for them
         elif elicitation_id is not None and _text(raw, found.find("mode")) == b'"url"':
             changes["elicitationId"] = splice.quoted(elicitation_id)
-    hop: dict[str, bytes | None] = dict.fromkeys((META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL))
+    # Nobody can tell a 2026 backend how far its client is with what it asks.
+    per_hop = (META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, "progressToken")
+    hop: dict[str, bytes | None] = dict.fromkeys(per_hop)
     gone = _meta_edit(_text(raw, found.find("_meta")), hop)
     if gone is not None:
         _merge_meta(changes, gone)
