@@ -12,7 +12,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_gateway.backends.transports.base import Hear, Inbound
-from mcp_gateway.gateway.relay import read_input_required, url_elicitations
+from mcp_gateway.gateway import input_required
+from mcp_gateway.gateway.relay import url_elicitations
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
@@ -123,8 +124,8 @@ async def test_where_nothing_is_mapped_not_a_byte_changes(autojump_clock: MockCl
 def test_the_questions_of_a_2026_server_keep_their_bytes() -> None:
     form = b'{"message":"?","requestedSchema":{"type":"object","maximum":1.50,"minimum":1e400}}'
     request = b'{"method":"elicitation/create","params":%b}' % form
-    found = read_input_required(b'{"resultType":"input_required","inputRequests":{"q":%b}}' % request)
-    assert found.requests == {"q": request}
+    found = input_required.read(b'{"resultType":"input_required","inputRequests":{"q":%b}}' % request)
+    assert found.questions["q"].params == form
     error = b'{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","n":1.50},7]}}'
     assert url_elicitations(error) == {"k1": b'{"method":"elicitation/create","params":{"mode":"url","n":1.50}}'}
 

@@ -19,7 +19,8 @@ from mcp_gateway.backends.transports.http_exchange import retry_after_ms
 from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.legacy_sse import read_endpoint
 from mcp_gateway.errors import BackendProtocol, BackendRefused, RemoteFault
-from mcp_gateway.gateway.relay import error_code, read_input_required, url_elicitations
+from mcp_gateway.gateway import input_required
+from mcp_gateway.gateway.relay import error_code, url_elicitations
 from mcp_gateway.protocol import jsonrpc, shape, splice, translate
 from mcp_gateway.protocol.eras import ERAS, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
@@ -181,7 +182,7 @@ def test_what_a_backend_asks_comes_back_to_it_in_its_own_words(plan: Dice) -> No
 @given(plan=dice)
 def test_an_interim_result_is_read_or_refused(plan: Dice) -> None:
     try:
-        found = read_input_required(raw_of(plan))
+        found = input_required.read(object_of(plan))
     except RemoteFault:
         return
     if found.state is not None:

@@ -16,10 +16,9 @@ from mcp_gateway.front.origin import (
     parse_authority,
     preflight,
 )
-from mcp_gateway.gateway.dispatch import identity_of
 from mcp_gateway.gateway.entrance import Request
+from mcp_gateway.gateway.greeting import Greeting, read_greeting
 from mcp_gateway.gateway.http_answers import accepted, is_json
-from mcp_gateway.gateway.own_answers import negotiate
 from mcp_gateway.gateway.server_requests import allowed
 from mcp_gateway.protocol import jsonrpc, translate
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, is_modern
@@ -148,11 +147,13 @@ def test_what_a_client_says_of_itself_is_taken_or_refused(plan: Dice) -> None:
     except MalformedMessage:
         return
     assert isinstance(message, jsonrpc.RpcRequest)
-    identity = identity_of(message, negotiate(said.get("protocolVersion")))
-    capabilities = jsonrpc.parse(identity.capabilities)
+    greeting = read_greeting(message)
+    if not isinstance(greeting, Greeting):
+        return
+    capabilities = jsonrpc.parse(greeting.identity.capabilities)
     assert isinstance(capabilities, dict)
     assert "tasks" not in capabilities
-    jsonrpc.parse(identity.info)
+    jsonrpc.parse(greeting.identity.info)
 
 
 @given(plan=dice)
