@@ -38,7 +38,7 @@ from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.envelope import Rejection, is_modern
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
-from mcp_gateway.protocol.wire_errors import INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 
 PATH: Final = "/mcp"
 VIRTUAL: Final = "/mcp/vs/"

@@ -7,7 +7,7 @@ call's) and parks nothing (``parking``). Invariant: what the gateway does not ac
 on goes through byte for byte (design, invariant 6).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import attrs
