@@ -23,10 +23,11 @@ from mcp_gateway.gateway.calls import Cause
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.capabilities import known, object_of
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO
 from mcp_gateway.protocol.eras import ERAS, Era
 from mcp_gateway.sessions.base import SessionStore
-from mcp_gateway.sessions.signed import NONCE_BYTES, SessionId, Signer, capabilities_object, known_capabilities
+from mcp_gateway.sessions.signed import NONCE_BYTES, SessionId, Signer
 from mcp_gateway.values import GatewayName, JsonObject
 
 LEEWAY_S: Final = 60
@@ -87,7 +88,7 @@ class SessionTable:
         session_id = SessionId(
             nonce=secrets.token_bytes(NONCE_BYTES),
             version=era.version,
-            capabilities=known_capabilities(capabilities),
+            capabilities=known(capabilities),
             principal=principal.digest,
             gateway=realm,
             issued_unix_s=int(self.wall_clock()),
@@ -136,7 +137,7 @@ class SessionTable:
                     session.replay.trim()  # what one keeps too long, all others lack
 
     def _revive(self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal) -> Session:
-        capabilities = capabilities_object(session_id.capabilities)
+        capabilities = object_of(session_id.capabilities)
         identity = ClientIdentity(
             capabilities=jsonrpc.dumps(capabilities), info=ANONYMOUS_INFO, version=session_id.version
         )

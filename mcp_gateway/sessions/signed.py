@@ -18,7 +18,7 @@ from typing import Final
 import attrs
 
 from mcp_gateway.errors import LocalFault
-from mcp_gateway.values import JsonObject
+from mcp_gateway.protocol.capabilities import NAMES
 
 MAC_BYTES: Final = 16
 NONCE_BYTES: Final = 16
@@ -104,46 +104,7 @@ def _decoded(token: str) -> bytes | None:
     return data if _encoded(data) == text else None
 
 
-CAPABILITIES: Final = (
-    "roots",
-    "roots.listChanged",
-    "sampling",
-    "sampling.tools",
-    "sampling.context",
-    "elicitation",
-    "elicitation.form",
-    "elicitation.url",
-)
-"""What a session id remembers of the client's capabilities, in the order of its bits; only ever append."""
-
 _FIXED: Final = struct.Struct(f">{NONCE_BYTES}sI{DIGEST_BYTES}sQ")
-
-
-def known_capabilities(declared: JsonObject) -> frozenset[str]:
-    """The names in ``CAPABILITIES`` that a client's capabilities object declares (an empty object declares; null
-    and false do not)."""
-    names: set[str] = set()
-    for name in CAPABILITIES:
-        top, _, sub = name.partition(".")
-        value = declared.get(top)
-        if sub:
-            value = value.get(sub) if isinstance(value, dict) else None
-        if value is not None and value is not False:
-            names.add(name)
-    return frozenset(names)
-
-
-def capabilities_object(names: frozenset[str]) -> JsonObject:
-    """The capabilities object that declares exactly ``names``; for sessions that only their id remembers."""
-    declared: JsonObject = {}
-    for name in CAPABILITIES:
-        if name not in names:
-            continue
-        top, _, sub = name.partition(".")
-        inner = declared.setdefault(top, {})
-        if sub and isinstance(inner, dict):
-            inner[sub] = True if sub == "listChanged" else {}
-    return declared
 
 
 @attrs.frozen(kw_only=True)
@@ -155,7 +116,7 @@ class SessionId:
     version: str
     """The negotiated protocol version."""
     capabilities: frozenset[str]
-    """Names out of ``CAPABILITIES``; others are not remembered."""
+    """Names out of ``capabilities.NAMES``; others are not remembered."""
     principal: bytes
     """``DIGEST_BYTES`` of whom the session belongs to."""
     gateway: str
@@ -173,7 +134,7 @@ class SessionId:
             or not 0 <= self.issued_unix_s < 1 << 64
         ):
             raise LocalFault(what="a session id with a field of the wrong size")
-        bits = sum(1 << bit for bit, name in enumerate(CAPABILITIES) if name in self.capabilities)
+        bits = sum(1 << bit for bit, name in enumerate(NAMES) if name in self.capabilities)
         fixed = _FIXED.pack(self.nonce, bits, self.principal, self.issued_unix_s)
         text = signer.seal(Purpose.SESSION, self.gateway, fixed + self.version.encode())
         if len(text) > MAX_ID_CHARS:
@@ -194,12 +155,12 @@ class SessionId:
             return None
         nonce, bits, principal, issued_unix_s = _FIXED.unpack_from(payload)
         version = payload[_FIXED.size :]
-        if bits >> len(CAPABILITIES) or not version.isascii():
+        if bits >> len(NAMES) or not version.isascii():
             return None
         return cls(
             nonce=nonce,
             version=version.decode("ascii"),
-            capabilities=frozenset(name for bit, name in enumerate(CAPABILITIES) if bits >> bit & 1),
+            capabilities=frozenset(name for bit, name in enumerate(NAMES) if bits >> bit & 1),
             principal=principal,
             gateway=gateway,
             issued_unix_s=issued_unix_s,

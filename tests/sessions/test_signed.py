@@ -8,17 +8,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mcp_gateway.errors import LocalFault
+from mcp_gateway.protocol.capabilities import NAMES
 from mcp_gateway.protocol.eras import ERAS
 from mcp_gateway.sessions.signed import (
-    CAPABILITIES,
     MAX_ID_CHARS,
     Purpose,
     SessionId,
     Signer,
-    capabilities_object,
-    known_capabilities,
 )
-from mcp_gateway.values import JsonObject
 
 SIGNER = Signer((b"first key", b"second key"))
 ID = SessionId(
@@ -102,7 +99,7 @@ def test_a_signer_does_not_show_its_keys() -> None:
 
 @pytest.mark.parametrize("version", ERAS)
 def test_a_session_id_comes_back_as_it_was(version: str) -> None:
-    session_id = attrs.evolve(ID, version=version, capabilities=frozenset(CAPABILITIES))
+    session_id = attrs.evolve(ID, version=version, capabilities=frozenset(NAMES))
     text = session_id.encode(SIGNER)
     assert len(text) <= MAX_ID_CHARS
     assert all("!" <= letter <= "~" for letter in text)
@@ -142,28 +139,3 @@ def test_a_signed_token_that_is_no_session_id_is_unknown(text: str) -> None:
 def test_a_session_id_with_a_field_of_the_wrong_size_is_our_bug(bad: SessionId) -> None:
     with pytest.raises(LocalFault):
         bad.encode(SIGNER)
-
-
-@pytest.mark.parametrize(
-    "declared, names",
-    [
-        pytest.param({}, set(), id="nothing"),
-        pytest.param({"roots": {}}, {"roots"}, id="an empty object declares"),
-        pytest.param({"roots": {"listChanged": True}}, {"roots", "roots.listChanged"}, id="a flag"),
-        pytest.param({"roots": {"listChanged": False}, "sampling": None}, {"roots"}, id="false and null do not"),
-        pytest.param(
-            {"elicitation": {"form": {}, "url": {}}, "tasks": {}},
-            {"elicitation", "elicitation.form", "elicitation.url"},
-            id="unknown ones are left out",
-        ),
-        pytest.param({"sampling": True}, {"sampling"}, id="not an object"),
-    ],
-)
-def test_known_capabilities_are_named(declared: JsonObject, names: set[str]) -> None:
-    assert known_capabilities(declared) == names
-
-
-@given(names=st.frozensets(st.sampled_from(CAPABILITIES)))
-def test_names_become_an_object_that_declares_them(names: frozenset[str]) -> None:
-    tops = {name.partition(".")[0] for name in names}  # what is below cannot be declared without what is above
-    assert known_capabilities(capabilities_object(names)) == names | tops
