@@ -19,7 +19,7 @@ from mcp_gateway.routing.listing_views import Entry, ListingView, Target
 from mcp_gateway.routing.parts import URI_KINDS, BackendPart, marked, part_for, unclashed
 from mcp_gateway.routing.snapshot import Kind, Problem, Snapshot
 from mcp_gateway.routing.steps import at_once
-from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, TemplateRoute, View
+from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, View
 from mcp_gateway.values import BackendKey, GatewayName
 
 MAX_INSTRUCTIONS: Final = 4096
@@ -247,47 +247,13 @@ def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_i
         listings[kind] = ListingView(
             kind=kind, entries=tuple(merged.shown[kind]), ttl_ms=ttl_ms, private=private, server_info=server_info
         )
-    return _indexed(
+    return View.of(
         listings,
         withheld=merged.withheld,
         markers={marker: key for marker, key in merged.markers.items() if key not in mute},
         fallback=candidates[0] if len(candidates) == 1 else None,
         abilities=abilities,
         instructions=instructions or _introduction(chosen),
-    )
-
-
-def _indexed(
-    listings: Mapping[Kind, ListingView],
-    *,
-    withheld: Mapping[tuple[Kind, str], Target],
-    markers: Mapping[str, BackendKey],
-    fallback: BackendKey | None,
-    abilities: Mapping[BackendKey, frozenset[str]],
-    instructions: str,
-    open_resources: bool = True,
-) -> View:
-    """A view with its look-ups made from its lists."""
-
-    def by_name(kind: Kind) -> dict[str, Target]:
-        return {entry.target.federated: entry.target for entry in listings[kind].entries}
-
-    return View(
-        listings=listings,
-        tools=by_name(Kind.TOOLS),
-        prompts=by_name(Kind.PROMPTS),
-        resources=by_name(Kind.RESOURCES),
-        templates=tuple(
-            TemplateRoute(target=target, matcher=uris.Template.parse(template))
-            for template, target in by_name(Kind.TEMPLATES).items()
-        ),
-        withheld=withheld,
-        markers=markers,
-        open_resources=open_resources,
-        linked=frozenset(entry.linked for entry in listings[Kind.TOOLS].entries if entry.linked is not None),
-        fallback=fallback,
-        abilities=abilities,
-        instructions=instructions,
     )
 
 
@@ -301,30 +267,16 @@ def _narrowed(whole: View, virtual: VirtualServerSpec, chosen: Sequence[_Member]
     }
     wanted = {kind: None if some is None else frozenset(some) for kind, some in named.items()}
 
-    def keeps(kind: Kind, name: str) -> bool:
+    def keeps(kind: Kind, target: Target) -> bool:
         some = wanted[kind]
-        return some is None or name in some
+        return some is None or target.federated in some
 
-    listings = {
-        kind: ListingView(
-            kind=kind,
-            entries=tuple(entry for entry in listing.entries if keeps(kind, entry.target.federated)),
-            ttl_ms=listing.ttl_ms,
-            private=listing.private,
-            server_info=listing.server_info,
-        )
-        for kind, listing in whole.listings.items()
-    }
-    withheld = {place: target for place, target in whole.withheld.items() if keeps(*place)}
+    narrow = whole.only(keeps)
     # The introduction must not name servers of which nothing is shown here.
-    shown = {entry.target.backend for listing in listings.values() for entry in listing.entries}
-    shown.update(target.backend for target in withheld.values())
-    return _indexed(
-        listings,
-        withheld=withheld,
-        markers=whole.markers,
-        fallback=whole.fallback,
-        abilities=whole.abilities,
+    shown = {entry.target.backend for listing in narrow.listings.values() for entry in listing.entries}
+    shown.update(target.backend for target in narrow.withheld.values())
+    return attrs.evolve(
+        narrow,
         instructions=instructions or _introduction([member for member in chosen if member.server.key in shown]),
         open_resources=not virtual.resources,
     )

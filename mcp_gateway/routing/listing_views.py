@@ -6,6 +6,7 @@ positions. Deliberately seals no cursors and knows no owners. Invariant: followi
 when the list has changed meanwhile; never a gap.
 """
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -13,6 +14,7 @@ import attrs
 
 from mcp_gateway.protocol import shape, splice
 from mcp_gateway.protocol.eras import Era
+from mcp_gateway.routing.needs import Needs
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.uris import ClashMap, UriMap
 from mcp_gateway.values import BackendKey
@@ -35,6 +37,8 @@ class Target:
     """As ``Item.headers``."""
     uri_map: UriMap | ClashMap | None = None
     """How URIs in this thing's results are mapped; None: they stay."""
+    needs: Needs = ()
+    """As ``Item.needs``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,6 +110,11 @@ class ListingView:
     )
     _pages: dict[tuple[str, int], ListPage] = attrs.field(init=False, factory=dict, repr=False)
     """Filled on first use. Bounded: one entry per era and page."""
+
+    def only(self, keeps: Callable[[Target], bool]) -> "ListingView":
+        """The same list with the entries that ``keeps`` says; itself when that is all of them."""
+        kept = tuple(entry for entry in self.entries if keeps(entry.target))
+        return self if len(kept) == len(self.entries) else attrs.evolve(self, entries=kept)
 
     def page(self, era: Era, position: Position | None) -> ListPage | None:
         """The list result from ``position`` on, in the form of the client's era.

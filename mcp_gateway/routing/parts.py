@@ -120,7 +120,14 @@ def entry_for(server: ServerSpec, kind: Kind, item: Item) -> Entry:
         federated = item.name if uri_map is None else uri_map.out(item.name)
     else:
         federated = names.federated(server.prefix, item.name)
-    target = Target(backend=server.key, upstream=item.name, federated=federated, headers=item.headers, uri_map=uri_map)
+    target = Target(
+        backend=server.key,
+        upstream=item.name,
+        federated=federated,
+        headers=item.headers,
+        uri_map=uri_map,
+        needs=item.needs,
+    )
     raw = item.raw
     if federated != item.name:
         raw = splice.rewrite(raw, {_NAMED_BY[kind]: splice.quoted(federated)})

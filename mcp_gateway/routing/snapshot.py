@@ -12,6 +12,7 @@ from enum import Enum
 import attrs
 
 from mcp_gateway.protocol.eras import Era
+from mcp_gateway.routing.needs import Needs
 from mcp_gateway.values import BackendKey, JsonObject
 
 
@@ -42,6 +43,8 @@ class Item:
     raw: bytes = attrs.field(repr=False)
     headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Tools: (Mcp-Param name as annotated, property path in the arguments) from x-mcp-header, in any era."""
+    needs: Needs = ()
+    """What a client must be able to do to be shown it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -5,7 +5,9 @@ Owns the immutable values and their lookups. Deliberately decides no ownership
 changes after it was built; whoever read it once sees one consistent state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -14,6 +16,7 @@ import attrs
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.listing_views import ListingView, ListPage, Position, Target
+from mcp_gateway.routing.needs import met
 from mcp_gateway.routing.parts import BackendPart
 from mcp_gateway.routing.snapshot import Kind, Problem
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject
@@ -74,6 +77,71 @@ class View:
     abilities: Mapping[BackendKey, frozenset[str]] = attrs.field(factory=dict)
     """The capabilities that servers have declared, and ``resources.subscribe``; a server not heard yet is not in it."""
     instructions: str = ""
+    conditions: frozenset[frozenset[str]] = frozenset()
+    """Every set of client capabilities that something here needs."""
+    _narrower: dict[frozenset[frozenset[str]], "View"] = attrs.field(init=False, factory=dict, repr=False)
+    """By the conditions that a client meets. Bounded: a survey tries few sets (``backends.survey``)."""
+
+    @classmethod
+    def of(
+        cls,
+        listings: Mapping[Kind, ListingView],
+        *,
+        withheld: Mapping[tuple[Kind, str], Target],
+        markers: Mapping[str, BackendKey],
+        fallback: BackendKey | None,
+        abilities: Mapping[BackendKey, frozenset[str]],
+        instructions: str,
+        open_resources: bool = True,
+    ) -> "View":
+        """A view with its look-ups made from its lists."""
+
+        def by_name(kind: Kind) -> dict[str, Target]:
+            return {entry.target.federated: entry.target for entry in listings[kind].entries}
+
+        listed = (entry.target for listing in listings.values() for entry in listing.entries)
+        return cls(
+            listings=listings,
+            tools=by_name(Kind.TOOLS),
+            prompts=by_name(Kind.PROMPTS),
+            resources=by_name(Kind.RESOURCES),
+            templates=tuple(
+                TemplateRoute(target=target, matcher=uris.Template.parse(template))
+                for template, target in by_name(Kind.TEMPLATES).items()
+            ),
+            withheld=withheld,
+            markers=markers,
+            open_resources=open_resources,
+            linked=frozenset(entry.linked for entry in listings[Kind.TOOLS].entries if entry.linked is not None),
+            fallback=fallback,
+            abilities=abilities,
+            instructions=instructions,
+            conditions=frozenset(one for target in chain(listed, withheld.values()) for one in target.needs),
+        )
+
+    def only(self, keeps: Callable[[Kind, Target], bool]) -> "View":
+        """The same view with what ``keeps`` says, listed or withheld."""
+        return View.of(
+            {kind: listing.only(partial(keeps, kind)) for kind, listing in self.listings.items()},
+            withheld={place: target for place, target in self.withheld.items() if keeps(place[0], target)},
+            markers=self.markers,
+            fallback=self.fallback,
+            abilities=self.abilities,
+            instructions=self.instructions,
+            open_resources=self.open_resources,
+        )
+
+    def seen_by(self, granted: frozenset[str]) -> "View":
+        """What a client that can do ``granted`` (``capabilities.granted``) is shown; itself if that is everything."""
+        if not self.conditions:
+            return self
+        meets = frozenset(one for one in self.conditions if one <= granted)
+        if len(meets) == len(self.conditions):
+            return self
+        view = self._narrower.get(meets)
+        if view is None:
+            view = self._narrower[meets] = self.only(lambda kind, target: met(target.needs, granted))
+        return view
 
     @property
     def capabilities(self) -> JsonObject:

@@ -1,0 +1,102 @@
+"""What the lists for capable clients have that those for everybody have not.
+
+Owns how a survey's lists are compared with the base lists (those of a client that
+declares nothing) and laid over them. Deliberately asks no server
+(``backends.survey``). Pure. Invariant: the result depends on the lists alone, not
+on when each was read; what the base lists show, everybody is shown, as it stands there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import attrs
+
+from mcp_gateway.routing.listing import MAX_ITEMS
+from mcp_gateway.routing.needs import simplest
+from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
+
+Lists: TypeAlias = Mapping[Kind, Listing]
+
+_EMPTY: Final = Listing()
+
+
+@attrs.frozen(kw_only=True)
+class Findings:
+    """The items that only some clients are shown; a kind that has none is not in it."""
+
+    extras: Mapping[Kind, tuple[Item, ...]]
+    """Each with its ``needs``."""
+    order: Mapping[Kind, tuple[str, ...]]
+    """The names in the list of a client that can do everything."""
+    problems: tuple[Problem, ...] = ()
+
+
+NOTHING: Final = Findings(extras=MappingProxyType({}), order=MappingProxyType({}))
+
+
+def differ(base: Lists, other: Lists) -> bool:
+    """Whether one of two sessions is shown a name that the other is not."""
+    return any(_names(base, kind) != _names(other, kind) for kind in Kind)
+
+
+def compare(base: Lists, seen: Sequence[tuple[frozenset[str], Lists]]) -> Findings:
+    """What is to be laid over the base lists.
+
+    Args:
+        seen: which capabilities were shown which lists, the fewest first: of an item that is another one in each of
+            them, the first counts. The last set has every capability.
+    """
+    extras: dict[Kind, tuple[Item, ...]] = {}
+    problems: list[Problem] = []
+    for kind in Kind:
+        known = _names(base, kind)
+        found: dict[str, Item] = {}
+        shown_to: dict[str, list[frozenset[str]]] = {}
+        for granted, lists in seen:
+            for item in lists.get(kind, _EMPTY).items:
+                if item.name not in known:
+                    found.setdefault(item.name, item)
+                    shown_to.setdefault(item.name, []).append(granted)
+        room = max(MAX_ITEMS - len(known), 0)
+        if len(found) > room:
+            reason = f"more than {MAX_ITEMS} items with those for capable clients: the rest is not shown"
+            problems.append(Problem(kind=kind, name="", reason=reason, hidden=True))
+        some = [attrs.evolve(item, needs=simplest(shown_to[name])) for name, item in found.items()][:room]
+        if some:
+            extras[kind] = tuple(some)
+    _, everything = seen[-1]
+    order = {kind: tuple(item.name for item in everything.get(kind, _EMPTY).items) for kind in extras}
+    return Findings(extras=extras, order=order, problems=tuple(problems))
+
+
+def overlay(base: Lists, findings: Findings) -> Lists:
+    """The lists of everything, ``base`` itself where nothing is added.
+
+    The order is that of the client that can do everything. An item that it is not shown comes right behind the one
+    before it in the base list, or, if that has it neither, at the end.
+    """
+    if not findings.extras:
+        return base
+    laid = dict(base)
+    for kind, extras in findings.extras.items():
+        listing = base.get(kind, _EMPTY)
+        known = {item.name for item in listing.items}
+        rank = {name: place for place, name in enumerate(findings.order[kind])}
+        placed = [*_anchored(listing.items, rank)]
+        placed += [(rank.get(item.name, len(rank)), item) for item in extras if item.name not in known]
+        placed.sort(key=lambda pair: pair[0])  # stable: what has the same anchor stays in its own order
+        laid[kind] = attrs.evolve(listing, items=tuple(item for _, item in placed))
+    return laid
+
+
+def _names(lists: Lists, kind: Kind) -> frozenset[str]:
+    return frozenset(item.name for item in lists.get(kind, _EMPTY).items)
+
+
+def _anchored(items: Sequence[Item], rank: Mapping[str, int]) -> Iterator[tuple[int, Item]]:
+    """Each item with its own place, or else with that of the one before it."""
+    anchor = -1
+    for item in items:
+        anchor = rank.get(item.name, anchor)
+        yield anchor, item
