@@ -95,6 +95,7 @@ class Backend:
             portrait=Portrait(backend=self.spec.key, publish=self._published, observer=self._observer),
             era_changed=self._era_changed,
             jitter=self._jitter,
+            room=lambda: self.sessions < limits.processes,
         )
 
     @property

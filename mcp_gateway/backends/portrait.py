@@ -15,6 +15,7 @@ from mcp_gateway.backends.connector import Verdict
 from mcp_gateway.backends.discovery import Catalogue
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.transports.base import Hello
+from mcp_gateway.routing.findings import NOTHING, Findings, Lists, overlay
 from mcp_gateway.routing.snapshot import Health, Kind, Problem, Snapshot
 from mcp_gateway.values import BackendKey
 
@@ -30,7 +31,12 @@ class Portrait:
     observer: Observer
     hello: Hello | None = None
     catalogue: Catalogue | None = None
-    """The last good lists, while they may be served."""
+    """The last good lists of a client that declares nothing, while they may be served."""
+    findings: Findings = NOTHING
+    """What the last survey that succeeded has to add to them."""
+    _survey_problem: Problem | None = None
+    _laid: tuple[Catalogue, Findings, Lists] | None = None
+    """What was laid over what, and the outcome."""
     transport: str = ""
     """As the last verdict says."""
     caveat: str = ""
@@ -52,10 +58,8 @@ class Portrait:
         """Keep what a discovery found and say so; ``loud``: even if nothing is new."""
         news = found != self.catalogue
         self.catalogue = found
-        counts = {kind.value: len(found.listings[kind].items) if kind in found.listings else 0 for kind in Kind}
-        tools, prompts, resources = counts["tools"], counts["prompts"], counts["resources"]
         self.observer.discovery(self.backend, duration_s, ok=True)
-        self.observer.items(self.backend, tools=tools, prompts=prompts, resources=resources)
+        tools, prompts, resources = self._count()
         logger.log(
             logging.INFO if news or loud else logging.DEBUG,
             "Discovered tools",
@@ -69,11 +73,53 @@ class Portrait:
             },
         )
 
+    def surveyed(self, findings: Findings) -> None:
+        """Keep what a survey found and say so."""
+        self._survey_problem = None
+        if findings == self.findings:
+            return
+        self.findings = findings
+        extras = {kind.value: len(items) for kind, items in findings.extras.items()}
+        logger.info("Lists depend on the client", extra={"server": self.backend, "items_for_some": extras})
+        self._count()
+
+    def not_surveyed(self, why: str) -> None:
+        """A survey has failed: what the last one found stands, and the report says so."""
+        reason = f"what is listed to some clients only was not found out: {why}"
+        self._survey_problem = Problem(kind=Kind.TOOLS, name="", reason=reason, hidden=True)
+        logger.info("survey failed", extra={"backend": self.backend, "why": why})
+
+    def _count(self) -> tuple[int, int, int]:
+        """Tell the metrics how many tools, prompts and resources there are now."""
+        lists = self.listings or {}
+        kinds = (Kind.TOOLS, Kind.PROMPTS, Kind.RESOURCES)
+        tools, prompts, resources = (len(lists[kind].items) if kind in lists else 0 for kind in kinds)
+        self.observer.items(self.backend, tools=tools, prompts=prompts, resources=resources)
+        return tools, prompts, resources
+
+    @property
+    def listings(self) -> Lists | None:
+        """All that any client is shown; None while there is no good list."""
+        found = self.catalogue
+        if found is None:
+            return None
+        if self._laid is None or self._laid[0] is not found or self._laid[1] is not self.findings:
+            self._laid = (found, self.findings, overlay(found.listings, self.findings))
+        return self._laid[2]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the lists."""
+        if self.catalogue is None:
+            return ()
+        failed = () if self._survey_problem is None else (self._survey_problem,)
+        return (*self.catalogue.problems, *self.findings.problems, *failed)
+
     def announce(self, health: Health) -> None:
         """Publish the Snapshot, if anything in it became different."""
         if self.retired:
             return
-        hello, found, before = self.hello, self.catalogue, self.snapshot
+        hello, before = self.hello, self.snapshot
         info = hello.server_info if hello is not None else None
         name = info.get("name") if isinstance(info, dict) else None
         caveats = (Problem(kind=None, name="", reason=self.caveat, hidden=False),) if self.caveat else ()
@@ -85,8 +131,8 @@ class Portrait:
             capabilities=hello.capabilities if hello is not None else {},
             server_name=name if isinstance(name, str) else "",
             instructions=hello.instructions if hello is not None else "",
-            listings=found.listings if found is not None else None,
-            problems=caveats + (found.problems if found is not None else ()),
+            listings=self.listings,
+            problems=caveats + self.problems,
         )
         if snapshot == before:
             return

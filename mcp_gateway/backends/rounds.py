@@ -8,17 +8,19 @@ Invariant: at most one discovery is in flight, whatever the backend shouts.
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import attrs
 import trio
 
 from mcp_gateway.backends.connector import Connection, Connector, Verdict
-from mcp_gateway.backends.discovery import Discovery
+from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff
 from mcp_gateway.backends.own_requests import answer_alone, ask, read_hello, request
 from mcp_gateway.backends.subscriptions import Subscriptions, offers
-from mcp_gateway.backends.transports.base import Hear, Inbound, Link
+from mcp_gateway.backends.survey import Survey
+from mcp_gateway.backends.transports.base import Hear, Hello, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.vitals import Vitals
 from mcp_gateway.config.spec import ServerSpec
@@ -44,7 +46,10 @@ class Rounds:
     jitter: Jitter
     hear: Hear
     """Gets what comes on the stream of notices."""
+    room: Callable[[], bool]
+    """See ``Survey.room``."""
     subscriptions: Subscriptions = attrs.field(init=False)
+    survey: Survey = attrs.field(init=False)
     _discovered_at: float = -math.inf
     _probed_at: float = -math.inf
     _list_wanted: bool = False
@@ -60,6 +65,9 @@ class Rounds:
             refresh=self.refresh,
             check=self.check,
             hear=self.hear,
+        )
+        self.survey = Survey(
+            spec=self.spec, connector=self.connector, vitals=self.vitals, jitter=self.jitter, room=self.room
         )
 
     def refresh(self) -> None:
@@ -79,11 +87,21 @@ class Rounds:
                 await self._read.wait()
 
     async def first_look(
-        self, upstream: Upstream, verdict: Verdict, nursery: trio.Nursery, began_at: float, *, cached: bool
+        self,
+        upstream: Upstream,
+        verdict: Verdict,
+        nursery: trio.Nursery,
+        began_at: float,
+        *,
+        cached: bool,
+        background: trio.Nursery,
     ) -> None:
         """The first discovery on this connection, with the stream of notices open before it, if that is quick.
 
-        ``cached``: the verdict is of an earlier connection; a modern backend is asked again what it says of itself.
+        Args:
+            nursery: of this connection.
+            cached: the verdict is of an earlier connection; a modern backend is asked again what it says of itself.
+            background: outlives the connection.
         """
         settled = trio.Event()
         nursery.start_soon(self.subscriptions.run, upstream.connection, settled, name=f"notices:{self.spec.key}")
@@ -92,7 +110,13 @@ class Rounds:
         settled.set()
         if cached and not verdict.pipe and upstream.connection.hello.era.modern:
             await self._probe(upstream)
-        await self._discover(upstream, verdict, began_at, loud=True)
+        found, hello = await self._read_lists(upstream, verdict)
+        if self.survey.concerns(upstream.connection, verdict):
+            surveyed = self.survey.begin(background, verdict)
+            if not verdict.pipe:  # there a survey takes processes, and the lists do not wait for them
+                with trio.move_on_after(self.spec.timeouts.list_s):
+                    await surveyed.wait()
+        self._publish(found, hello, began_at, loud=True)
 
     async def attend(self, upstream: Upstream, verdict: Verdict) -> NoReturn:
         """Probe and refresh until the connection fails."""
@@ -102,12 +126,12 @@ class Rounds:
             wants_list = self._list_wanted or trio.current_time() >= self._stale_at()
             try:
                 if wants_list:
-                    await self._discover(upstream, verdict, trio.current_time())
+                    await self._discover(upstream, verdict)
                 else:
                     await self._probe(upstream)
                     unheard = periodic and not self._hears_of_changes(upstream.connection)
                     if unheard or not self.vitals.machine.listed:
-                        await self._discover(upstream, verdict, trio.current_time())
+                        await self._discover(upstream, verdict)
                 probe_at = trio.current_time() + self.spec.health.interval_s
             except BackendTimeout as late:
                 self._list_wanted |= wants_list
@@ -177,8 +201,19 @@ class Rounds:
             portrait.hello = hello
         self.vitals.probed()
 
-    async def _discover(self, upstream: Upstream, verdict: Verdict, began_at: float, *, loud: bool = False) -> None:
-        self._list_wanted = False
+    async def _discover(self, upstream: Upstream, verdict: Verdict) -> None:
+        began_at = trio.current_time()
+        found, hello = await self._read_lists(upstream, verdict)
+        self._publish(found, hello, began_at, loud=False)
+
+    def _publish(self, found: Catalogue, hello: Hello, began_at: float, *, loud: bool) -> None:
+        self.vitals.discovered(found, hello, began_at, loud=loud)
+        read, self._read = self._read, trio.Event()
+        read.set()
+
+    async def _read_lists(self, upstream: Upstream, verdict: Verdict) -> tuple[Catalogue, Hello]:
+        """What a client that declares nothing is shown, and what the backend says of itself."""
+        noticed, self._list_wanted = self._list_wanted, False
         self._discovered_at = trio.current_time()
         portrait = self.vitals.portrait
         hello = portrait.hello or upstream.connection.hello
@@ -191,9 +226,8 @@ class Rounds:
         )
         found = await discovery.run(hello, portrait.catalogue)
         self._discovered_at = trio.current_time()
-        self.vitals.discovered(found, hello, began_at, loud=loud)
-        read, self._read = self._read, trio.Event()
-        read.set()
+        self.survey.discovered(found, noticed=noticed)
+        return found, hello
 
     def _hear_on(self, link: Link) -> Hear:
         """What comes with an exchange of our own: notices for us; a request cannot be attributed to any client."""

@@ -47,6 +47,8 @@ class SpecConnector:
     _pool: HttpPool | None = None
     _suspects_sse: bool = False
     """``initialize`` was answered as if nobody took POSTs here."""
+    _legacy_links: int = 0
+    """Open sessions; while there is one, POSTs are taken here, whatever the next ``initialize`` is answered."""
 
     async def detect(self) -> Verdict:
         """See ``Connector.detect``."""
@@ -107,7 +109,8 @@ class SpecConnector:
                     target=target,
                     concurrency=limits.concurrency,
                     connect_s=self.spec.timeouts.connect_s,
-                    streams=limits.upstream_sessions + 2,  # and the gateway's own: one, two while it is replaced
+                    # and the gateway's own: one, two while it is replaced, and that of a survey's session
+                    streams=limits.upstream_sessions + 3,
                 )
             except LocalFault as fault:
                 raise BackendProtocol(backend=self.spec.key, why=str(fault)) from fault
@@ -154,12 +157,15 @@ class SpecConnector:
             )
         except BackendProtocol as fault:
             # "If it fails with ... 400 Bad Request, 404 Not Found or 405 Method Not Allowed: issue a GET request"
-            if self.spec.transport is TransportKind.AUTO and fault.status in _NO_POST_HERE:
+            unheard_of = not self._legacy_links and fault.status in _NO_POST_HERE
+            if self.spec.transport is TransportKind.AUTO and unheard_of:
                 self._suspects_sse = True
             raise
+        self._legacy_links += 1
         try:
             yield Connection(link=link, hello=link.hello, listen=_listening(link))
         finally:
+            self._legacy_links -= 1
             await link.aclose()
 
     @asynccontextmanager

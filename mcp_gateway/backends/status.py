@@ -46,6 +46,7 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
         "server": snapshot.server_name or None,
         "prefix": backend.spec.prefix,
         "counts": counts,
+        "for_some_clients": sum(1 for listing in listings.values() for item in listing.items if item.needs),
         "listed": snapshot.listings is not None,
         "problems": _problems(backend),
         "last_error": error,

@@ -4,7 +4,7 @@ Owns the discovery connection and the verdict: detect, connect, have it looked a
 (``rounds``) until it is lost, pause and begin again. On pipes its connection is also
 the one that callers share. Deliberately runs no calls: its failure changes
 health, never a call (except where the connection itself, a process, has ended).
-Invariant: at most one connection is open or being opened here at any time.
+Invariant: at most one connection is open or being opened here at any time (a survey's sessions are its own).
 """
 
 import math
@@ -53,6 +53,8 @@ class Supervisor:
     era_changed: Callable[[], None]
     """Links of the old era are of no use any more."""
     jitter: Jitter
+    room: Callable[[], bool]
+    """Whether one more process may run beside those of callers."""
     vitals: Vitals = attrs.field(init=False)
     rounds: Rounds = attrs.field(init=False)
     verdict: Verdict | None = None
@@ -79,7 +81,12 @@ class Supervisor:
         )
         self.vitals = Vitals(machine=machine, portrait=self.portrait)
         self.rounds = Rounds(
-            spec=self.spec, connector=self.connector, vitals=self.vitals, jitter=self.jitter, hear=self._hear
+            spec=self.spec,
+            connector=self.connector,
+            vitals=self.vitals,
+            jitter=self.jitter,
+            hear=self._hear,
+            room=self.room,
         )
 
     @property
@@ -186,7 +193,7 @@ class Supervisor:
             while not self.portrait.retired:
                 connected_before, began_at = self._connections, trio.current_time()
                 try:
-                    await self._connect_and_attend()
+                    await self._connect_and_attend(nursery)
                 except* UPSTREAM_FAULTS as group:
                     self._failed(leading(group), began_at)
                 if self._connections == connected_before:
@@ -204,7 +211,7 @@ class Supervisor:
             await trio.sleep(delay_s)
         self.retry_at = None
 
-    async def _connect_and_attend(self) -> None:
+    async def _connect_and_attend(self, background: trio.Nursery) -> None:
         began_at = trio.current_time()
         cached = self.verdict is not None and not self._doubted
         verdict = await self._detect()
@@ -215,10 +222,13 @@ class Supervisor:
                 try:
                     self._connected(upstream, verdict)
                     nursery.start_soon(self._watch, connection)
-                    await self.rounds.first_look(upstream, verdict, nursery, began_at, cached=cached)
+                    await self.rounds.first_look(
+                        upstream, verdict, nursery, began_at, cached=cached, background=background
+                    )
                     await self.rounds.attend(upstream, verdict)
                 finally:
                     self._upstream = None
+                    self.rounds.survey.stop()
 
     async def _detect(self) -> Verdict:
         if self.verdict is None or self._doubted:

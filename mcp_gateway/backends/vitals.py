@@ -43,18 +43,18 @@ class Vitals:
             fields = {"backend": self.portrait.backend, "failures": self.machine.failures, "why": str(error)}
             logger.info("backend failed", extra=fields)
         self.first_answer.set()
-        self._announce()
+        self.announce()
 
     def answered(self) -> None:
         """A call was answered, whatever the answer."""
         if self.machine.failures:
             self.machine.answered(trio.current_time())
-            self._announce()
+            self.announce()
 
     def probed(self) -> None:
         """A probe was answered in time."""
         self.machine.probed(trio.current_time())
-        self._announce()
+        self.announce()
 
     def discovered(self, found: Catalogue, hello: Hello, began_at: float, *, loud: bool) -> None:
         """A discovery that began at ``began_at`` is complete; ``loud``: say so even if nothing is new."""
@@ -63,7 +63,7 @@ class Vitals:
         self.portrait.discovered(found, hello, now_at - began_at, loud=loud)
         self.first_answer.set()
         self.settled.set()
-        self._announce()
+        self.announce()
 
     async def let_list_expire(self) -> None:
         """Withdraw the last good list whenever the backend has been down for its grace; until cancelled."""
@@ -75,7 +75,8 @@ class Vitals:
                 if self.machine.expire(trio.current_time()):
                     self.portrait.catalogue = None
                     logger.warning("list withdrawn", extra={"backend": self.portrait.backend})
-                    self._announce()
+                    self.announce()
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Let the world see what is known now."""
         self.portrait.announce(self.machine.health)

@@ -16,9 +16,11 @@ from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.backend import Backend, Caller
 from mcp_gateway.backends.connector import Connection, Verdict
 from mcp_gateway.backends.observer import Silent
+from mcp_gateway.backends.own_requests import GATEWAY
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Outgoing
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, HttpTarget, ServerSpec, StdioTarget, Timeouts
 from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed, GatewayError
+from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.eras import V2025_11_25, Era
 from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
@@ -34,6 +36,11 @@ class Refusal(Exception):
         self.error: JsonObject = {"code": code, "message": message}
         if data is not None:
             self.error["data"] = data
+
+
+def is_survey(identity: ClientIdentity) -> bool:
+    """Whether it is the gateway that speaks, with capabilities that are not its own."""
+    return identity.info == GATEWAY.info and identity.capabilities != GATEWAY.capabilities
 
 
 def tool(name: str, description: str = "") -> JsonObject:
@@ -70,8 +77,16 @@ class ScriptedBackend:
     ttl_ms: int = 0
     page: int = 1000
     handlers: dict[str, Handler] = attrs.field(factory=dict)
+    shown: Callable[[frozenset[str]], list[JsonObject]] | None = None
+    """The tools of a session, by what it can do; None: ``tools``, whoever asks."""
     links: list["ScriptedLink"] = attrs.field(factory=list)
-    """Every link ever opened."""
+    """Every link ever opened, but those of surveys, which ``log`` and ``attempts`` leave out too."""
+    surveys: list["ScriptedLink"] = attrs.field(factory=list)
+    """The sessions on which the gateway declared what it cannot do."""
+    surveyed: list[tuple[float, str]] = attrs.field(factory=list)
+    """(time, method) of every exchange on them."""
+    on_survey: Callable[["ScriptedLink"], Awaitable[None]] | None = None
+    """Awaited when one of them is opened; may fail or hang."""
     log: list[tuple[float, str]] = attrs.field(factory=list)
     """(time, method) of every exchange that reached the backend."""
     attempts: list[float] = attrs.field(factory=list)
@@ -108,13 +123,17 @@ class ScriptedBackend:
 
     @asynccontextmanager
     async def link(self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+        surveying = is_survey(identity)
         if self.pipe or not verdict.modern:
-            await self._reach()
+            if not surveying:
+                await self._reach()
             if self.era.modern and not self.pipe:
                 raise BackendProtocol(backend=self.key, why="initialize is unknown here", status=400)
         link = ScriptedLink(backend=self, identity=identity, unattributed=unattributed)
-        self.links.append(link)
+        (self.surveys if surveying else self.links).append(link)
         try:
+            if surveying and self.on_survey is not None:
+                await self.on_survey(link)
             yield Connection(
                 link=link,
                 hello=self.hello(),
@@ -177,7 +196,7 @@ class ScriptedBackend:
                 versions: list[JsonValue] = [self.era.version]
                 return {"supportedVersions": versions, "capabilities": self.capabilities, "_meta": meta}
             case "tools/list":
-                return self._list(params)
+                return self._list(link, params)
             case "subscriptions/listen":
                 return await link.listen_modern(params, hear)
             case "tools/call":
@@ -185,12 +204,13 @@ class ScriptedBackend:
             case _:
                 raise Refusal(-32601)
 
-    def _list(self, params: JsonObject) -> JsonObject:
+    def _list(self, link: "ScriptedLink", params: JsonObject) -> JsonObject:
         cursor = params.get("cursor")
         start = int(cursor) if isinstance(cursor, str) else 0
-        some: list[JsonValue] = list(self.tools[start : start + self.page])
+        tools = self.tools if self.shown is None else self.shown(granted(orjson.loads(link.identity.capabilities)))
+        some: list[JsonValue] = list(tools[start : start + self.page])
         result: JsonObject = {"tools": some}
-        if start + self.page < len(self.tools):
+        if start + self.page < len(tools):
             result["nextCursor"] = str(start + self.page)
         if self.era.modern:
             result |= {"resultType": "complete", "ttlMs": self.ttl_ms, "cacheScope": "public"}
@@ -230,6 +250,10 @@ class ScriptedLink:
     def lost(self) -> bool:
         return bool(self.dead) or self.closed
 
+    @property
+    def _log(self) -> list[tuple[float, str]]:
+        return self.backend.surveyed if is_survey(self.identity) else self.backend.log
+
     def methods(self) -> list[str]:
         return [method for method, _ in self.asked]
 
@@ -238,7 +262,7 @@ class ScriptedLink:
         self._ids += 1
         upstream_id = self._ids
         message = orjson.loads(outgoing.render(upstream_id))
-        self.backend.log.append((trio.current_time(), outgoing.method))
+        self._log.append((trio.current_time(), outgoing.method))
         self.asked.append((outgoing.method, message.get("params", {})))
         self.in_flight += 1
         done = False
@@ -324,7 +348,7 @@ class ScriptedLink:
         if not self.backend.streams:
             await trio.lowlevel.checkpoint()
             return False
-        self.backend.log.append((trio.current_time(), "GET"))
+        self._log.append((trio.current_time(), "GET"))
         self.stream, receive = trio.open_memory_channel[Inbound](0)
         opened()
         try:
@@ -443,6 +467,7 @@ async def running(
             with trio.move_on_after(10, shield=True):
                 await backend.gone.wait()
             assert scripted.open_links == []
+            assert all(link.closed for link in scripted.surveys)
             assert scripted.closed
 
 
