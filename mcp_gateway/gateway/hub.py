@@ -6,6 +6,7 @@ a list exactly when what *it* sees of it became another one; an update reaches
 exactly the subscribers of that URI (design section 7; invariant 4).
 """
 
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import attrs
@@ -16,7 +17,7 @@ from mcp_gateway.cell import Cell
 from mcp_gateway.errors import BackendGone, Executed, Overload
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.routing.snapshot import Kind
-from mcp_gateway.routing.table import RouteTable, Target
+from mcp_gateway.routing.table import RouteTable, Target, View
 from mcp_gateway.values import BackendKey, GatewayName
 
 ResourceKey: TypeAlias = tuple[BackendKey, str]
@@ -24,8 +25,15 @@ ResourceKey: TypeAlias = tuple[BackendKey, str]
 MAX_SUBSCRIPTIONS: Final = 1000
 """Of one client."""
 ALL_KINDS: Final = frozenset(Kind)
+Sees: TypeAlias = Callable[[View], View]
+"""What one client is shown of a view."""
 _NOTICE: Final = {Kind.TEMPLATES: Kind.RESOURCES}
 """Templates have no notice of their own: ``resources/list_changed`` covers them."""
+
+
+def everything(view: View) -> View:
+    """2026 clients are shown all there is: lists must not vary by client there, who may share what they keep."""
+    return view
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -35,6 +43,7 @@ class Audience:
     view: tuple[GatewayName, str]
     mailbox: Mailbox
     kinds: frozenset[Kind] = ALL_KINDS
+    sees: Sees = everything
     seen: dict[Kind, bytes] = attrs.field(factory=dict)
 
 
@@ -63,8 +72,9 @@ class Hub:
         """Begin to tell ``audience``; what it sees now is what it is taken to know."""
         view = self.table.value.view(*audience.view)
         if view is not None:
+            mine = audience.sees(view)
             for kind in audience.kinds:
-                audience.seen.setdefault(kind, view.fingerprint(kind))
+                audience.seen.setdefault(kind, mine.fingerprint(kind))
         self._audiences.add(audience)
 
     def leave(self, audience: Audience) -> None:
@@ -131,8 +141,9 @@ class Hub:
             view = table.view(*audience.view)
             if view is None:
                 continue
+            mine = audience.sees(view)
             for kind in audience.kinds:
-                fingerprint = view.fingerprint(kind)
+                fingerprint = mine.fingerprint(kind)
                 if audience.seen.get(kind) != fingerprint:
                     audience.seen[kind] = fingerprint
                     audience.mailbox.changed(_NOTICE.get(kind, kind))

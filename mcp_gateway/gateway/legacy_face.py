@@ -31,6 +31,7 @@ from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
+from mcp_gateway.routing.table import View
 from mcp_gateway.telemetry.trace import note_trace
 from mcp_gateway.values import BackendKey
 
@@ -108,7 +109,8 @@ class LegacyFace:
         call: Call,
         outlet: Outlet,
     ) -> Outcome:
-        decision = decide(message.method, message.params, place.view, session.era)
+        view = session.sees(place.view)
+        decision = decide(message.method, message.params, view, session.era)
         match decision:
             case Answer():
                 return self._result(message, decision.result)
@@ -116,7 +118,7 @@ class LegacyFace:
                 body = jsonrpc.render_error(message.id_raw, decision.code, decision.message, decision.data)
                 return Outcome(status=200, body=body, label="refused")
             case ListOf():
-                return self._list(place, session, message, decision)
+                return self._list(place.realm, view, session, message, decision)
             case Own():
                 return await self._own(session, message)
             case Forward() if message.method in ("resources/subscribe", "resources/unsubscribe"):
@@ -174,11 +176,11 @@ class LegacyFace:
             ear = SessionEar(session=session, fleet=fleet, key=key, caller=errand.caller)
             backend.set_stream(session.key, ear.hear)
 
-    def _list(self, place: Place, session: Session, message: jsonrpc.RpcRequest, wanted: ListOf) -> Outcome:
-        answer = self.core.own.listed(wanted, session.era, place.view, place.realm)
+    def _list(self, realm: str, view: View, session: Session, message: jsonrpc.RpcRequest, wanted: ListOf) -> Outcome:
+        answer = self.core.own.listed(wanted, session.era, view, realm)
         if isinstance(answer, Invalid):
             return self._error(message, answer.code, answer.message)
-        session.seen[wanted.kind] = place.view.fingerprint(wanted.kind)
+        session.seen[wanted.kind] = view.fingerprint(wanted.kind)
         return self._result(message, answer)
 
     async def _own(self, session: Session, message: jsonrpc.RpcRequest) -> Outcome:

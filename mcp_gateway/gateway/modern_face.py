@@ -27,10 +27,13 @@ from mcp_gateway.gateway.relay import status_for
 from mcp_gateway.gateway.runner import failure
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import jsonrpc, translate
+from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, must_be_request
-from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH
+from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH, MISSING_CAPABILITY
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
+from mcp_gateway.routing.needs import met, required
 from mcp_gateway.telemetry.trace import note_trace
+from mcp_gateway.values import JsonObject, JsonValue
 
 NO_STREAM: Final = refusal(406, "the answer is a stream: Accept must allow text/event-stream")
 
@@ -122,6 +125,11 @@ class ModernFace:
             mcp_headers.check_mirrored(decision.target.headers, arguments, request.headers)
         except mcp_headers.HeaderFault as fault:
             return self._error(modern, HEADER_MISMATCH, str(fault))
+        needs = decision.target.needs
+        if needs and not met(needs, granted(modern.capabilities_value)):
+            # Its list shows what nobody could use without it; the server itself is not asked (reference 1.2, T24).
+            lacking: JsonObject = {"requiredCapabilities": required(needs)}
+            return self._error(modern, MISSING_CAPABILITY, "the client lacks a capability that this needs", lacking)
         capabilities = translate.client_capabilities(modern.capabilities)
         identity = ClientIdentity(capabilities=capabilities, info=modern.client_info)
         errand = Errand(
@@ -144,6 +152,6 @@ class ModernFace:
     def _result(self, message: jsonrpc.RpcRequest, result: bytes) -> Outcome:
         return Outcome(status=200, body=jsonrpc.render_result(message.id_raw, result))
 
-    def _error(self, modern: ModernCall, code: int, text: str) -> Outcome:
-        body = jsonrpc.render_error(modern.message.id_raw, code, text)
+    def _error(self, modern: ModernCall, code: int, text: str, data: JsonValue = None) -> Outcome:
+        body = jsonrpc.render_error(modern.message.id_raw, code, text, data)
         return Outcome(status=status_for(modern.era, code), body=body, label="refused")

@@ -19,8 +19,10 @@ from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.replay import Replay
 from mcp_gateway.gateway.server_requests import ServerRequests
 from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing.snapshot import Kind
+from mcp_gateway.routing.table import View
 from mcp_gateway.values import GatewayName, JsonObject, RequestId
 
 CHANGED_METHOD: Final = {
@@ -73,9 +75,24 @@ class Session:
     ended: bool = False
     tag: str = attrs.field(init=False)
     """What logs call this session: a hash, which leads nobody to its id."""
+    _granted: frozenset[str] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.tag = hashlib.blake2s(self.key.encode(), digest_size=6).hexdigest()
+        self._granted = granted(self.capabilities)
+
+    def introduce(self, era: Era, identity: ClientIdentity, capabilities: JsonObject) -> None:
+        """The client of a session that was there first says who it is and what it can do."""
+        self.era, self.identity, self.capabilities = era, identity, capabilities
+        self._granted = granted(capabilities)
+
+    def knows(self, view: View) -> None:
+        """The client has yet to ask for its lists: it need not be told of what was before."""
+        self.seen.update({kind: view.fingerprint(kind) for kind in Kind})
+
+    def sees(self, view: View) -> View:
+        """What this client is shown of a view."""
+        return view.seen_by(self._granted)
 
     @property
     def busy(self) -> bool:

@@ -26,7 +26,8 @@ class SessionCare:
 
     def opened(self, session: Session) -> None:
         """A session is in memory now."""
-        audience = Audience(view=(session.gateway, session.view), mailbox=session.mailbox, seen=session.seen)
+        place = (session.gateway, session.view)
+        audience = Audience(view=place, mailbox=session.mailbox, sees=session.sees, seen=session.seen)
         self._audiences[session.key] = audience
         self.hub.join(audience)
         self.post.claim(f"session:{session.key}", session.questions.deliver)

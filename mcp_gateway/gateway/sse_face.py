@@ -215,8 +215,8 @@ class SseFace:
         if isinstance(greeting, Invalid):
             await client.reply.event(jsonrpc.render_error(message.id_raw, greeting.code, greeting.message))
             return
-        session.era, session.identity = over_sse(greeting.era), greeting.identity
-        session.capabilities = greeting.capabilities
+        session.introduce(over_sse(greeting.era), greeting.identity, greeting.capabilities)
+        session.knows(session.sees(place.view))
         result = self.core.own.initialized(session.era, place.view)
         call = Call(method="initialize", scope=trio.CancelScope())
         self.core.runner.ledger.answered(call, "ok", era=session.era, session=session.tag)
