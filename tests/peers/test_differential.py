@@ -71,7 +71,7 @@ def bare(value: Any) -> Any:  # noqa: ANN401  # any JSON
             return value
 
 
-ERA_MEMBERS: Final = {"_meta", "resultType", "ttlMs", "cacheScope"}
+ERA_MEMBERS: Final = {"_meta", "resultType", "ttlMs", "cacheScope", "elicitationId"}
 CHANGING: Final = {
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}": "UUID",
     r"\d+:\d\d:\d\d [AP]M": "TIME",
@@ -80,12 +80,12 @@ CHANGING: Final = {
 """What is another one each time, and "resource not found", which has another code in each era."""
 UNHEARD: Final = {
     # Late answers to a call that was given up, which the first SDK reports and every server words otherwise.
-    "": {"trouble"},
-    # It asks for the roots at some time after the start of a session, and tells the session that subscribes, which is
-    # the gateway's own, that it has done so.
-    "everything": {"trouble", "log", "roots"},
+    "": frozenset({"trouble"}),
+    "everything": frozenset[str](),
 }
 """What is not compared, by server."""
+UNSAID: Final = re.compile(r"Received (Subscribe|Unsubscribe) Resource")
+"""Logs of server-everything that are not compared: it tells the session that subscribes, which is the gateway's own."""
 
 
 def frame_steps(names: Names, *, stateful: bool, touches: bool) -> list[Step]:
@@ -135,12 +135,25 @@ def frame_steps(names: Names, *, stateful: bool, touches: bool) -> list[Step]:
     ]
 
 
-def everything_steps(names: Names) -> list[Step]:
-    """For server-everything; without the tools that it lists only to clients who can be asked something."""
+def everything_steps(names: Names, *, modern: bool) -> list[Step]:
+    """For server-everything, with the tools that it lists only to clients who can be asked something.
+
+    Shortly after a session has begun it asks for the roots: the first call takes long enough to be under way then,
+    because a 2026 client can be asked nothing else. To a client without tasks it lists one tool that needs them.
+    """
+    url = {"url": "https://example.com/", "elicitationId": "e1", "message": "open it"}
     document = names.uri("demo://resource/static/document/features.md")
     return [
-        *(["list", kind] for kind in ("prompts", "resources", "templates")),
+        *(["list", kind] for kind in ("tools", "prompts", "resources", "templates")),
         ["level", "debug"],
+        ["call", names.name("trigger-long-running-operation"), {"duration": 1, "steps": 1}],
+        ["hear", "roots", 1],
+        ["call", names.name("get-roots-list"), {}],
+        ["call", names.name("trigger-elicitation-request"), {}],
+        ["call", names.name("trigger-sampling-request"), {"prompt": "say hello", "maxTokens": 10}],
+        ["call", names.name("trigger-sampling-request"), {}],
+        ["call", names.name("trigger-url-elicitation"), url],
+        ["call", names.name("simulate-research-query"), {"topic": "nothing"}],
         ["call", names.name("echo"), {"message": "hello"}],
         ["call", names.name("echo"), {}],
         ["call", names.name("get-sum"), {"a": 2, "b": 3}],
@@ -150,7 +163,7 @@ def everything_steps(names: Names) -> list[Step]:
         ["call", names.name("get-resource-reference"), {"resourceType": "Text", "resourceId": 1}],
         ["call", names.name("get-tiny-image"), {}],
         ["call", names.name("trigger-long-running-operation"), {"duration": 0.1, "steps": 2}],
-        ["hear", "progress", 2],
+        ["hear", "progress", 3],
         ["read", document],
         ["read", names.uri("demo://resource/dynamic/text/nothing")],
         ["get", names.name("simple-prompt"), {}],
@@ -176,6 +189,8 @@ def everything_steps(names: Names) -> list[Step]:
         ],
         ["subscribe", document],
         ["unsubscribe", document],
+        # -32042, the 2025 way to send a client elsewhere first; for a 2026 client it becomes a question and a retry.
+        *([] if modern else [["call", names.name("trigger-url-elicitation"), {**url, "errorPath": True}]]),
     ]
 
 
@@ -196,7 +211,7 @@ async def three_ways(peer: peers.Peer) -> AsyncIterator[tuple[Names, Names, Name
 
 def steps_of(server: str, names: Names, client: str) -> list[Step]:
     if server == "everything":
-        return everything_steps(names)
+        return everything_steps(names, modern=client == "modern")
     return frame_steps(names, stateful=server != "mcp1 stateless", touches=server == "mcp2" and client == "modern")
 
 
@@ -212,6 +227,8 @@ async def play_all(client: str, server: str, ways: Sequence[Names]) -> list[Play
     for outcome in outcomes:
         for kind in UNHEARD.get(server, UNHEARD[""]):
             outcome["heard"].pop(kind, None)
+        if "log" in outcome["heard"]:
+            outcome["heard"]["log"] = [one for one in outcome["heard"]["log"] if not UNSAID.match(str(one["data"]))]
     return outcomes
 
 
