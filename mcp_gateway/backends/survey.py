@@ -12,6 +12,7 @@ need them. 2026 servers hear of the capabilities with each request, and their li
 not vary.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -22,7 +23,7 @@ import trio
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, connect_within, leading
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff
-from mcp_gateway.backends.own_requests import GATEWAY, answer_to, pong
+from mcp_gateway.backends.own_requests import GATEWAY, answer_to
 from mcp_gateway.backends.transports.base import Hear, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, keep_listening
 from mcp_gateway.backends.vitals import Vitals
@@ -31,6 +32,9 @@ from mcp_gateway.errors import BackendTimeout, Limit, Overload
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.capabilities import NAMES, object_of
 from mcp_gateway.routing.findings import NOTHING, Findings, compare, differ
+from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
 
 EVERYTHING: Final = frozenset(NAMES)
 SINGLE: Final = (
@@ -52,6 +56,7 @@ REFUSED: Final = -1
 """The code with which a client's user rejects a request, in the examples of client/sampling."""
 
 _NOBODY_THERE: Final[Mapping[str, bytes]] = {
+    "ping": b"{}",
     "roots/list": b'{"roots":[]}',
     "elicitation/create": b'{"action":"cancel"}',
 }
@@ -155,7 +160,7 @@ class Survey:
 
         async def hear(inbound: Inbound) -> None:
             for link in opened:  # before it is open, nothing can be answered on it
-                await answer_for_nobody(link, inbound)
+                await answer_for_nobody(link, self.spec.key, inbound)
 
         opening = self.connector.link(verdict, identity, hear)
         async with connect_within(opening, self.spec.key, self.spec.timeouts.connect_s) as connection:
@@ -184,11 +189,15 @@ class Survey:
         heard.set()  # there is no such stream
 
 
-async def answer_for_nobody(link: Link, inbound: Inbound) -> None:
+async def answer_for_nobody(link: Link, backend: BackendKey, inbound: Inbound) -> None:
     """Answer what is asked on a session that no client is behind; notices are nobody's either."""
-    if inbound.id_raw is None or await pong(link, inbound):
+    if inbound.id_raw is None:
         return
     if inbound.method == "sampling/createMessage":
-        await link.notify(jsonrpc.render_error(inbound.id_raw, REFUSED, "User rejected sampling request"))
+        answer = jsonrpc.render_error(inbound.id_raw, REFUSED, "User rejected sampling request")
     else:
-        await link.notify(answer_to(inbound.id_raw, result=_NOBODY_THERE.get(inbound.method)))
+        answer = answer_to(inbound.id_raw, result=_NOBODY_THERE.get(inbound.method))
+    try:
+        await link.notify(answer)
+    except UPSTREAM_FAULTS as gone:  # asked while we leave; a session that broke shows in what it should have listed
+        logger.debug("answer not delivered", extra={"backend": backend, "why": str(gone)})

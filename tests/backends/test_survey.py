@@ -378,3 +378,21 @@ async def test_questions_on_a_surveys_session_are_answered_for_nobody(
         assert said["with the call"]["result"] == {}
         assert len(said) == len(QUESTIONS) + 1
         assert scripted.asked("tools/list") == 1  # what a survey hears of changes is no news
+
+
+async def test_a_question_that_comes_while_the_session_is_left_is_no_failure(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend(transport="stdio")
+
+    async def ask_too_late(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        if link in scripted.surveys:
+            link.closed = True  # the pipe is closed on our side, and still brings what was said before
+            await link.unattributed(question("roots/list"))
+            link.closed = False
+        return {"tools": [tool("read")]}
+
+    scripted.handlers["tools/list"] = ask_too_late
+    async with running(scripted) as backend:
+        await ready(backend)
+        await trio.sleep(5)
+        assert len(scripted.surveys) == 1
+        assert reasons(backend) == []
