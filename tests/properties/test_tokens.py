@@ -15,12 +15,12 @@ from mcp_gateway.gateway.own_answers import Invalid, OwnAnswers
 from mcp_gateway.gateway.parking import Parking
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
 from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.capabilities import NAMES
 from mcp_gateway.protocol.eras import V2025_11_25
 from mcp_gateway.routing.decide import ListOf
 from mcp_gateway.routing.listing_views import PAGE_ITEMS
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.sessions.signed import (
-    CAPABILITIES,
     DIGEST_BYTES,
     MAX_ID_CHARS,
     NONCE_BYTES,
@@ -89,7 +89,7 @@ def test_a_session_id_is_what_was_issued_or_unknown(payload: bytes, plan: Dice) 
     issued = SessionId(
         nonce=plan.take(NONCE_BYTES),
         version="2025-11-25",
-        capabilities=frozenset(name for name in CAPABILITIES if plan.below(2)),
+        capabilities=frozenset(name for name in NAMES if plan.below(2)),
         principal=plan.take(DIGEST_BYTES),
         gateway="gw|",
         issued_unix_s=int.from_bytes(plan.take(8), "big"),
