@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.bays import Bays
-from mcp_gateway.backends.caller import Caller, may_be_asked
+from mcp_gateway.backends.caller import EVERYBODY, Caller, may_be_asked
 from mcp_gateway.backends.connector import Connector
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.own_requests import pong
@@ -33,7 +33,7 @@ from mcp_gateway.backends.transports.base import (
 )
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.backends.upstream import Jitter, Upstream
-from mcp_gateway.backends.upstream_sessions import EVERYBODY, Bound, UpstreamSessions
+from mcp_gateway.backends.upstream_sessions import Bound, UpstreamSessions
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import (
     BackendDown,

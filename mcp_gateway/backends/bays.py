@@ -10,8 +10,7 @@ from itertools import count
 
 import attrs
 
-from mcp_gateway.backends.caller import Caller
-from mcp_gateway.backends.upstream_sessions import SessionKey
+from mcp_gateway.backends.caller import Caller, SessionKey
 
 
 @attrs.define(eq=False)

@@ -1,8 +1,8 @@
 """Whose call it is, as far as a backend is concerned.
 
-Owns ``Caller`` and the key of the upstream session that it uses (design section 8,
-"Upstream sessions"). Deliberately pure. Invariant: callers with equal keys may
-share a session because nothing that the backend can see tells them apart.
+Owns ``Caller`` and ``SessionKey``, which names the upstream session that it uses
+(design section 8, "Upstream sessions"). Deliberately pure. Invariant: callers with
+equal keys may share a session because nothing that the backend can see tells them apart.
 """
 
 import functools
@@ -13,9 +13,25 @@ import orjson
 
 from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.transports.base import ClientIdentity
-from mcp_gateway.backends.upstream_sessions import SessionKey
 
 _INPUT: Final = ("sampling", "elicitation", "roots")
+
+
+@attrs.frozen(kw_only=True)
+class SessionKey:
+    """Whose link it is: one client session's, or that of all modern callers who are alike; neither: everybody's."""
+
+    session: str | None = None
+    subject: str = ""
+    capabilities: bytes = b""
+    version: str | None = None
+    askable: bool = False
+    """Modern callers who can be asked things; backends do that on the standalone stream too (mcp 1.30 by default)."""
+    bay: int = 0
+    """Which of the sessions that carry one such call at a time; 0: the one that the others share."""
+
+
+EVERYBODY: Final = SessionKey()
 
 
 @attrs.frozen(kw_only=True)

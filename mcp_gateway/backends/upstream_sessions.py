@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
+from mcp_gateway.backends.caller import SessionKey
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, connect_within, leading
 from mcp_gateway.backends.own_requests import answer_to, pong
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
@@ -35,23 +36,6 @@ STREAM_WAIT_S: Final = 1.0
 """How long a new session's first call waits for the standalone stream that its client wants."""
 
 OpenLink: TypeAlias = Callable[[ClientIdentity, Hear], AbstractAsyncContextManager[Connection]]
-
-
-@attrs.frozen(kw_only=True)
-class SessionKey:
-    """Whose link it is: one client session's, or that of all modern callers who are alike; neither: everybody's."""
-
-    session: str | None = None
-    subject: str = ""
-    capabilities: bytes = b""
-    version: str | None = None
-    askable: bool = False
-    """Modern callers who can be asked things; backends do that on the standalone stream too (mcp 1.30 by default)."""
-    bay: int = 0
-    """Which of the sessions that carry one such call at a time; 0: the one that the others share."""
-
-
-EVERYBODY: Final = SessionKey()
 
 
 @attrs.frozen(kw_only=True)
