@@ -15,12 +15,13 @@ import attrs
 import trio
 
 from mcp_gateway.backends.bays import Bays
-from mcp_gateway.backends.caller import EVERYBODY, Caller, may_be_asked
+from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey, may_be_asked
 from mcp_gateway.backends.connector import Connector
+from mcp_gateway.backends.notices import NOTICES
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
-from mcp_gateway.backends.subscriptions import LIST_CHANGED, Subscriptions
+from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import (
     GOODBYE_S,
@@ -67,6 +68,7 @@ class Backend:
     _jitter: Jitter = attrs.field(alias="jitter", repr=False)
     bays: Bays = attrs.field(init=False, factory=Bays, repr=False)
     supervisor: Supervisor = attrs.field(init=False, repr=False)
+    subscriptions: Subscriptions = attrs.field(init=False, repr=False)
     gone: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Everything of it has ended."""
     in_flight: int = attrs.field(init=False, default=0)
@@ -97,6 +99,14 @@ class Backend:
             jitter=self._jitter,
             room=lambda: self.sessions < limits.processes,
         )
+        self.subscriptions = Subscriptions(
+            backend=self.spec.key,
+            list_s=self.spec.timeouts.list_s,
+            notices=self.supervisor.notices,
+            jitter=self._jitter,
+            key_of=self._key_of,
+            reach=self._upstream_for,
+        )
 
     @property
     def key(self) -> BackendKey:
@@ -107,11 +117,6 @@ class Backend:
     def snapshot(self) -> Snapshot:
         """The latest."""
         return self.supervisor.portrait.snapshot
-
-    @property
-    def subscriptions(self) -> Subscriptions:
-        """What it tells unasked."""
-        return self.supervisor.subscriptions
 
     @property
     def pipe(self) -> bool:
@@ -147,13 +152,14 @@ class Backend:
             with self._life:
                 async with trio.open_nursery() as nursery:
                     self._nursery, self._sessions = nursery, self._make_sessions(nursery)
+                    self.subscriptions.sessions = self._sessions
                     nursery.start_soon(self.supervisor.run, name=f"supervisor:{self.key}")
                     task_status.started()
                     await self._retiring.wait()
                     await self._run_down()
                     nursery.cancel_scope.cancel(REMOVED)
         finally:
-            self._nursery = self._sessions = None
+            self._nursery = self._sessions = self.subscriptions.sessions = None
             self._retiring.set()
             self.supervisor.retire()
             with trio.move_on_after(GOODBYE_S, shield=True):
@@ -178,8 +184,7 @@ class Backend:
         self._life.cancel(reason)
 
     def succeed(self, old: "Backend") -> None:
-        """Take over what clients have asked of an earlier generation: subscriptions and open streams."""
-        self.subscriptions.adopt(old.subscriptions)
+        """Take over the open streams of an earlier generation's clients."""
         if self._sessions is not None and old._sessions is not None:
             self._sessions.adopt_streams(old._sessions)
 
@@ -244,7 +249,6 @@ class Backend:
         Raises:
             BackendDown, BackendGone, BackendTimeout, Overload and what opening a link raises.
         """
-        self._check_circuit()
         return (await self._upstream_for(caller)).link
 
     async def exchange(
@@ -263,7 +267,6 @@ class Backend:
         Raises:
             BackendDown: not tried; the circuit is open. As ``link_for`` and ``Link.exchange``.
         """
-        self._check_circuit()
         self.in_flight += 1
         try:
             upstream = await self._upstream_for(caller)
@@ -328,13 +331,13 @@ class Backend:
                 queued()
             await self._slots.enter()
         upstream.enter()
-        if upstream.askable:
+        if upstream.key.askable:
             upstream.ears.append(hear)
         began_at = trio.current_time()
         try:
             if not upstream.usable:  # it was lost while we queued
                 raise BackendSessionLost(backend=self.key)
-            answer = await upstream.link.exchange(outgoing, self._overhear(upstream.link, hear))
+            answer = await upstream.link.exchange(outgoing, self._overhear(upstream, hear))
         except BackendGone as gone:
             self.supervisor.call_failed(gone, began_at)
             raise
@@ -344,7 +347,7 @@ class Backend:
             raise
         finally:
             upstream.leave()
-            if upstream.askable:
+            if upstream.key.askable:
                 upstream.ears.remove(hear)
             if slot:
                 self._slots.leave()
@@ -358,41 +361,46 @@ class Backend:
         if answer.status == 400 or b"-32022" in answer.raw[:512]:
             self.supervisor.surprised()
 
-    def _overhear(self, link: Link, hear: Hear) -> Hear:
+    def _overhear(self, upstream: Upstream, hear: Hear) -> Hear:
         async def overhearing(inbound: Inbound) -> None:
-            if inbound.method in LIST_CHANGED:
-                self.supervisor.refresh()
-            elif not await pong(link, inbound):
+            if inbound.method in NOTICES:
+                self.subscriptions.heard(upstream.key, inbound)
+            elif not await pong(upstream.link, inbound):
                 await hear(inbound)
 
         return overhearing
 
     # --- whose link ---
 
+    def _key_of(self, caller: Caller) -> SessionKey:
+        """Whose link a caller uses (design section 8, "Upstream sessions"), as far as is known of the backend now."""
+        verdict, hello = self.supervisor.verdict, self.supervisor.portrait.hello
+        if verdict is None or verdict.modern or self.supervisor.sessionless:
+            return EVERYBODY
+        if verdict.pipe and (hello is None or hello.era.modern or not may_be_asked(caller.identity.capabilities)):
+            return EVERYBODY
+        return caller.key
+
     async def _upstream_for(self, caller: Caller) -> Upstream:
-        """Design section 8, "Upstream sessions"."""
+        self._check_circuit()
         sessions = self._sessions
         if sessions is None:
             raise BackendDown(backend=self.key, why=REMOVED)
         verdict = self.supervisor.verdict or await self.supervisor.known()
-        if verdict.pipe:
-            return await self._upstream_on_pipe(sessions, caller)
-        if verdict.modern or self.supervisor.sessionless:
-            return await sessions.get(EVERYBODY, ClientIdentity(), self._bound)
-        upstream = await sessions.get(caller.key, caller.identity, self._bound)
-        if upstream.askable if caller.session is None else caller.wants_stream:
-            await sessions.stream_settled(caller.session, upstream)
-        return upstream
-
-    async def _upstream_on_pipe(self, sessions: UpstreamSessions, caller: Caller) -> Upstream:
-        shared = await self.supervisor.shared()
-        if shared.connection.hello.era.modern or not may_be_asked(caller.identity.capabilities):
+        shared = await self.supervisor.shared() if verdict.pipe else None
+        key = self._key_of(caller)
+        if shared is not None and key == EVERYBODY:
             return shared
+        identity = ClientIdentity() if key == EVERYBODY else caller.identity
         try:
-            return await sessions.get(caller.key, caller.identity, self._process_bound)
+            upstream = await sessions.get(key, identity, self._bound if shared is None else self._process_bound)
         except Overload:
+            if shared is None:
+                raise
             self.shared_for_lack += 1
             return shared
+        await sessions.stream_settled(upstream)
+        return upstream
 
     def _open_upstream(self, caller: Caller) -> Upstream | None:
         """The link that the caller uses now, without opening any."""
@@ -405,12 +413,11 @@ class Backend:
         return self.supervisor.shared_now() if verdict.pipe else sessions.find(EVERYBODY)
 
     def _make_sessions(self, nursery: trio.Nursery) -> UpstreamSessions:
-        supervisor = self.supervisor
         return UpstreamSessions(
             backend=self.key,
-            open_link=lambda identity, hear: self._connector.link(supervisor.known_now(), identity, hear),
+            open_link=lambda identity, hear: self._connector.link(self.supervisor.known_now(), identity, hear),
             connect_s=self.spec.timeouts.connect_s,
-            heard=supervisor.subscriptions.heard,
+            heard=self.subscriptions.heard,
             failed=self._open_failed,
             jitter=self._jitter,
             nursery=nursery,

@@ -43,8 +43,6 @@ class Caller:
     principal: Principal
     identity: ClientIdentity
     """The caller's own capabilities, info and version, never the gateway's."""
-    wants_stream: bool = False
-    """Its GET stream is open: a new upstream session's first call waits shortly for the upstream one."""
     bay: int = 0
     """Of a modern caller's call that has an upstream session to itself (``bays``); 0: it shares one."""
 

@@ -39,7 +39,7 @@ def full_jitter(delay_s: float) -> float:
     return random.uniform(0.0, delay_s)
 
 
-def _ignore(key: BackendKey, uri: str) -> None:
+def _ignore(backend: Backend) -> None:
     """Until the hub is there nobody wants to know."""
 
 
@@ -77,8 +77,8 @@ class Fleet:
     """Every backend of the gateway; made by ``open_fleet``."""
 
     snapshots: Cell[Mapping[BackendKey, Snapshot]] = attrs.field(factory=lambda: Cell({}))
-    updated: Callable[[BackendKey, str], None] = _ignore
-    """Told which backend says that which of its resources changed; set by the hub."""
+    seated: Callable[[Backend], None] = _ignore
+    """Told of each backend that becomes the one that new calls use; set by the hub."""
     _nursery: trio.Nursery = attrs.field(alias="nursery")
     _connectors: ConnectorFactory = attrs.field(alias="connectors")
     _observer: Observer = attrs.field(alias="observer")
@@ -119,6 +119,7 @@ class Fleet:
                 self._observer.server_state(key, Health.CONNECTING.value)
                 backend = await self._start(server)
                 self._seats[key] = _Seat(current=backend, wanted=server)
+                self.seated(backend)
                 self._published(backend, backend.snapshot)
             else:
                 self._change(seat, server)
@@ -171,7 +172,6 @@ class Fleet:
             observer=self._observer,
             jitter=self._jitter,
         )
-        backend.subscriptions.updated = lambda uri: self.updated(server.key, uri)
         await self._nursery.start(backend.run, name=f"backend:{server.key}")
         return backend
 
@@ -208,6 +208,7 @@ class Fleet:
             await seat.coming.supervisor.vitals.settled.wait()
             old, seat.current, seat.coming, seat.change = seat.current, seat.coming, None, None
             seat.current.succeed(old)
+            self.seated(seat.current)
             self._let_go(seat, old, math.inf)
             self._published(seat.current, seat.current.snapshot)
 

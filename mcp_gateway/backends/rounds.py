@@ -17,8 +17,8 @@ import trio
 from mcp_gateway.backends.connector import Connection, Connector, Verdict
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff
+from mcp_gateway.backends.notices import Notices, offers
 from mcp_gateway.backends.own_requests import answer_alone, ask, read_hello, request
-from mcp_gateway.backends.subscriptions import Subscriptions, offers
 from mcp_gateway.backends.survey import Survey
 from mcp_gateway.backends.transports.base import Hear, Hello, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, Upstream
@@ -48,7 +48,7 @@ class Rounds:
     """Gets what comes on the stream of notices."""
     room: Callable[[], bool]
     """See ``Survey.room``."""
-    subscriptions: Subscriptions = attrs.field(init=False)
+    notices: Notices = attrs.field(init=False)
     survey: Survey = attrs.field(init=False)
     _discovered_at: float = -math.inf
     _probed_at: float = -math.inf
@@ -58,7 +58,7 @@ class Rounds:
     """The lists have been read once more."""
 
     def __attrs_post_init__(self) -> None:
-        self.subscriptions = Subscriptions(
+        self.notices = Notices(
             backend=self.spec.key,
             list_s=self.spec.timeouts.list_s,
             jitter=self.jitter,
@@ -104,7 +104,7 @@ class Rounds:
             background: outlives the connection.
         """
         settled = trio.Event()
-        nursery.start_soon(self.subscriptions.run, upstream.connection, settled, name=f"notices:{self.spec.key}")
+        nursery.start_soon(self.notices.run, upstream.connection, settled, name=f"notices:{self.spec.key}")
         with trio.move_on_after(STREAM_WAIT_S):
             await settled.wait()
         settled.set()
@@ -163,7 +163,7 @@ class Rounds:
         if connection.listen is not None:
             return False
         advertised = (name for name in ("tools", "prompts", "resources") if name in connection.hello.capabilities)
-        return self.subscriptions.live and all(offers(connection, name, "listChanged") for name in advertised)
+        return self.notices.live and all(offers(connection, name, "listChanged") for name in advertised)
 
     def _strike(self, upstream: Upstream, verdict: Verdict, late: BackendTimeout) -> float:
         """A late probe ends a connection, but not a pipe that carries calls; return the pause until the next one.
@@ -233,7 +233,7 @@ class Rounds:
         """What comes with an exchange of our own: notices for us; a request cannot be attributed to any client."""
 
         async def hear(inbound: Inbound) -> None:
-            if not self.subscriptions.heard(inbound):
+            if not self.notices.heard(inbound):
                 await answer_alone(link, inbound)
 
         return hear

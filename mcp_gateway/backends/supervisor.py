@@ -16,10 +16,10 @@ import trio
 
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, connect_within, leading
 from mcp_gateway.backends.health import Backoff, HealthMachine
+from mcp_gateway.backends.notices import Notices
 from mcp_gateway.backends.own_requests import GATEWAY, answer_alone
 from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.rounds import Rounds
-from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.vitals import Vitals
@@ -100,9 +100,9 @@ class Supervisor:
         return self.vitals.machine
 
     @property
-    def subscriptions(self) -> Subscriptions:
-        """What the backend tells unasked."""
-        return self.rounds.subscriptions
+    def notices(self) -> Notices:
+        """What the backend tells this connection unasked."""
+        return self.rounds.notices
 
     # --- what others ask for; plain functions ---
 
@@ -265,7 +265,7 @@ class Supervisor:
 
     async def _hear(self, inbound: Inbound) -> None:
         """What belongs to no exchange: notices for us; a request cannot be attributed to any client."""
-        if not self.subscriptions.heard(inbound) and self._upstream is not None:
+        if not self.notices.heard(inbound) and self._upstream is not None:
             await answer_alone(self._upstream.link, inbound)
 
     def _failed(self, error: BaseException, began_at: float) -> None:

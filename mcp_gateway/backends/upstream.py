@@ -12,6 +12,7 @@ from typing import TypeAlias
 import attrs
 import trio
 
+from mcp_gateway.backends.caller import EVERYBODY, SessionKey
 from mcp_gateway.backends.connector import Connection
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Link
@@ -28,6 +29,8 @@ class Upstream:
     connection: Connection
     nursery: trio.Nursery
     identity: ClientIdentity
+    key: SessionKey = EVERYBODY
+    """Whose it is."""
     users: int = 0
     used_at: float = attrs.field(factory=trio.current_time)
     ending: trio.Event = attrs.field(factory=trio.Event)
@@ -36,10 +39,9 @@ class Upstream:
     stream_settled: trio.Event = attrs.field(factory=trio.Event)
     """The standalone stream is open, or is known not to exist."""
     stream_scope: trio.CancelScope | None = None
-    askable: bool = False
-    """Its modern callers can be asked things; what is asked beside an exchange is for the only one under way."""
     ears: list[Hear] = attrs.field(factory=list)
-    """Of the exchanges under way, if askable."""
+    """Of the exchanges under way, if its callers are modern and can be asked things; what is asked beside an exchange
+    is for the only one under way."""
     _unused: trio.Event = attrs.field(factory=trio.Event)
 
     @property
@@ -80,19 +82,26 @@ class Upstream:
         self.patience_s = min(patience_s, self.patience_s) if self.ending.is_set() else patience_s
         self.ending.set()
 
-    def start(self, name: str, task: Callable[[], Awaitable[None]]) -> trio.CancelScope:
-        """Run a task that ends with the link at the latest; cancel the scope to end it before."""
+    def start(self, name: str, task: Callable[[], Awaitable[None]], *, uses: bool = True) -> trio.CancelScope:
+        """Run a task that ends with the link at the latest; cancel the scope to end it before.
+
+        ``uses``: it is a user, so that the link is not unused while it runs.
+        """
         scope = trio.CancelScope()
-        self.enter()
 
         async def run() -> None:
+            with scope:
+                await task()
+
+        async def run_as_user() -> None:
             try:
-                with scope:
-                    await task()
+                await run()
             finally:
                 self.leave()
 
-        self.nursery.start_soon(run, name=name)
+        if uses:
+            self.enter()
+        self.nursery.start_soon(run_as_user if uses else run, name=name)
         return scope
 
 

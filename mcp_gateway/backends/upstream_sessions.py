@@ -1,14 +1,16 @@
 """The links that callers use: which one is whose, opened on first use, closed when unused.
 
-Owns the map from session key to link, its bound, and the standalone streams that
-clients want. Deliberately does not know which key a caller has, nor shares pipes
-(``backend``). Invariant: a key has at most one usable link; a failure to open is
-told to all who wait for it and then forgotten; a caller that leaves changes nothing.
+Owns the map from session key to link, its bound, and which links hear their
+standalone stream. Deliberately does not know which key a caller has, nor shares pipes
+(``backend``), nor who is subscribed to what (``subscriptions``). Invariant: a key has
+at most one usable link; a failure to open is told to all who wait for it and then
+forgotten; a caller that leaves changes nothing.
 """
 
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
@@ -33,7 +35,7 @@ logger = logging.getLogger(__name__)
 IDLE_S: Final = 300.0
 """A link that nobody used for so long is closed (design section 8)."""
 STREAM_WAIT_S: Final = 1.0
-"""How long a new session's first call waits for the standalone stream that its client wants."""
+"""How long a new session's first call or subscription waits for the standalone stream that its client wants."""
 
 OpenLink: TypeAlias = Callable[[ClientIdentity, Hear], AbstractAsyncContextManager[Connection]]
 
@@ -74,14 +76,16 @@ class UpstreamSessions:
     backend: BackendKey
     open_link: OpenLink
     connect_s: float
-    heard: Callable[[Inbound], bool]
-    """Takes notices that are the gateway's own affair."""
+    heard: Callable[[SessionKey, Inbound], bool]
+    """Takes notices that are no client's affair as they are: changed lists, updated resources."""
     failed: Callable[[GatewayError, float], None]
     """Told once when a link could not be opened, and when the attempt began."""
     jitter: Jitter
     nursery: trio.Nursery
     _entries: dict[SessionKey, _Entry] = attrs.field(factory=dict)
     _streams: dict[str, Hear] = attrs.field(factory=dict)
+    """Of clients, by their sessions."""
+    _subscribed: set[SessionKey] = attrs.field(factory=set)
     _running: int = 0
 
     def __len__(self) -> int:
@@ -148,7 +152,7 @@ class UpstreamSessions:
         for key in tuple(self._entries):
             self.forget(key, patience_s)
 
-    # --- the standalone stream of a client session ---
+    # --- the standalone stream of a link ---
 
     def adopt_streams(self, other: "UpstreamSessions") -> None:
         """The clients' streams are open whatever becomes of the backend's generations."""
@@ -160,59 +164,64 @@ class UpstreamSessions:
             self._streams.pop(session, None)
         else:
             self._streams[session] = hear
-        upstream = self.find(SessionKey(session=session))
-        if upstream is not None:
-            self._match_stream(session, upstream)
+        self._match_stream(SessionKey(session=session))
 
-    async def stream_settled(self, session: str | None, upstream: Upstream) -> None:
-        """Wait shortly until what the backend says unasked can be heard; no session: a modern caller's link."""
-        wanted = upstream.askable if session is None else session in self._streams
-        if wanted and not upstream.stream_settled.is_set():
+    def set_subscribed(self, key: SessionKey, *, subscribed: bool) -> None:
+        """Whether the link of a key has to hear its stream because somebody is subscribed to a resource on it."""
+        if subscribed:
+            self._subscribed.add(key)
+        else:
+            self._subscribed.discard(key)
+        self._match_stream(key)
+
+    async def stream_settled(self, upstream: Upstream) -> None:
+        """Wait shortly until what the backend says unasked can be heard, if anybody wants to."""
+        if self._wants_stream(upstream.key) and not upstream.stream_settled.is_set():
             with trio.move_on_after(STREAM_WAIT_S):
                 await upstream.stream_settled.wait()
             upstream.stream_settled.set()
 
-    def _match_stream(self, session: str, upstream: Upstream) -> None:
-        if session not in self._streams:
+    async def hear_unattributed(self, upstream: Upstream, inbound: Inbound) -> None:
+        """Pass on what belongs to no call to the client whose session it is, or to the only call on the link."""
+        key = upstream.key
+        if self.heard(key, inbound) or await pong(upstream.link, inbound):
+            return
+        hear = self._streams.get(key.session) if key.session is not None else upstream.only_ear
+        if hear is not None:
+            await hear(inbound)
+        elif inbound.id_raw is not None:
+            await upstream.link.notify(answer_to(inbound.id_raw))
+
+    def _wants_stream(self, key: SessionKey) -> bool:
+        return key.askable or key in self._subscribed or key.session in self._streams
+
+    def _match_stream(self, key: SessionKey) -> None:
+        upstream = self.find(key)
+        if upstream is None:
+            return
+        if not self._wants_stream(key):
             upstream.stream_settled.set()
             if upstream.stream_scope is not None:
-                upstream.stream_scope.cancel("the client closed its stream")
+                upstream.stream_scope.cancel("nobody wants the stream any more")
                 upstream.stream_scope = None
         elif upstream.connection.listen is None:
             upstream.stream_settled.set()
         elif upstream.stream_scope is None:
             upstream.stream_settled = trio.Event()
-            upstream.stream_scope = upstream.start("stream", lambda: self._hold_stream(session, upstream))
+            # The stream of modern callers who can be asked is always held: it keeps no unused link open.
+            upstream.stream_scope = upstream.start(
+                f"stream:{self.backend}", partial(self._hold_stream, upstream), uses=not key.askable
+            )
 
-    def _hear_askers(self, upstream: Upstream) -> None:
-        """Hold the stream of a link whose modern callers can be asked; it is no user, so an unused link still ends."""
-        if upstream.connection.listen is None:
-            upstream.stream_settled.set()
-        else:
-            upstream.nursery.start_soon(self._hold_stream, None, upstream, name=f"stream:{self.backend}")
-
-    async def _hold_stream(self, session: str | None, upstream: Upstream) -> None:
+    async def _hold_stream(self, upstream: Upstream) -> None:
         settled = upstream.stream_settled
-
-        async def hear(inbound: Inbound) -> None:
-            await self._hear_unattributed(session, upstream, inbound)
-
+        hear = partial(self.hear_unattributed, upstream)
         try:
             await keep_listening(upstream.connection, hear, settled.set, lambda: None, self.jitter)
         except BackendSessionLost:
             self.forget_link(upstream, patience_s=GOODBYE_S)
         finally:
             settled.set()
-
-    async def _hear_unattributed(self, session: str | None, upstream: Upstream, inbound: Inbound) -> None:
-        """Pass on what belongs to no call to the client whose session it is, or to the only call on the link."""
-        if self.heard(inbound) or await pong(upstream.link, inbound):
-            return
-        hear = self._streams.get(session) if session is not None else upstream.only_ear
-        if hear is not None:
-            await hear(inbound)
-        elif inbound.id_raw is not None:
-            await upstream.link.notify(answer_to(inbound.id_raw))
 
     # --- one link's life ---
 
@@ -265,20 +274,16 @@ class UpstreamSessions:
     async def _serve(self, entry: _Entry) -> None:
         async def hear(inbound: Inbound) -> None:
             if entry.upstream is not None:  # before that nothing could be said that matters
-                await self._hear_unattributed(entry.key.session, entry.upstream, inbound)
+                await self.hear_unattributed(entry.upstream, inbound)
 
         async with connect_within(self.open_link(entry.identity, hear), self.backend, self.connect_s) as connection:
             async with trio.open_nursery() as nursery:
-                upstream = Upstream(
-                    connection=connection, nursery=nursery, identity=entry.identity, askable=entry.key.askable
-                )
+                upstream = Upstream(connection=connection, nursery=nursery, identity=entry.identity, key=entry.key)
                 entry.upstream = upstream
-                if not entry.wanted:
+                if entry.wanted:
+                    self._match_stream(entry.key)
+                else:
                     upstream.end(0.0)
-                elif entry.key.session is not None:
-                    self._match_stream(entry.key.session, upstream)
-                elif upstream.askable:
-                    self._hear_askers(upstream)
                 entry.settled.set()
                 nursery.start_soon(self._watch, upstream)
                 await self._until_unwanted(entry, upstream)

@@ -132,7 +132,7 @@ def _assemble(
 ) -> Gateway:
     limits = spec.value.limits
     hub = Hub(table=table, fleet=fleet)
-    fleet.updated = hub.updated
+    fleet.seated = hub.seated
     post: Post[jsonrpc.RpcResponse] = Post()
     care = SessionCare(hub=hub, post=post, fleet=fleet)
     sessions = SessionTable(

@@ -1,20 +1,24 @@
 """Who is told when something visible changes.
 
-Owns the audiences of list changes and the subscribers of resource updates.
-Deliberately sends nothing: it marks mailboxes. Invariants: an audience hears of
-a list exactly when what *it* sees of it became another one; an update reaches
-exactly the subscribers of that URI (design section 7; invariant 4).
+Owns the audiences of list changes and the resource subscriptions of clients, which
+outlive the backends that keep them. Deliberately sends nothing: it marks mailboxes.
+Invariants: an audience hears of a list exactly when what *it* sees of it became
+another one; whatever backend serves a resource has the wishes of all its subscribers
+(design section 7; invariant 4).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
 import trio
 
+from mcp_gateway.backends.backend import Backend, Caller
 from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.backends.topics import Wish
 from mcp_gateway.cell import Cell
-from mcp_gateway.errors import BackendGone, Executed, Overload
+from mcp_gateway.errors import BackendGone, BackendRemoved, Executed, Overload
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import RouteTable, Target, View
@@ -47,13 +51,13 @@ class Audience:
     seen: dict[Kind, bytes] = attrs.field(factory=dict)
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class _Subscription:
     """One mailbox's interest in one resource."""
 
-    federated: str
-    counted: bool = False
-    """The backend's own count of subscribers has this one in it."""
+    wish: Wish
+    kept: bool = False
+    """A backend keeps it, or will as soon as there is one."""
     settled: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -64,9 +68,8 @@ class Hub:
     table: Cell[RouteTable]
     fleet: Fleet
     _audiences: set[Audience] = attrs.field(factory=set)
-    _subscribers: dict[ResourceKey, dict[Mailbox, "_Subscription"]] = attrs.field(factory=dict)
-    _held: dict[Mailbox, set[ResourceKey]] = attrs.field(factory=dict)
-    """The same by subscriber, so that one who leaves costs only what he had."""
+    _held: dict[Mailbox, dict[ResourceKey, _Subscription]] = attrs.field(factory=dict)
+    """By subscriber, so that one who leaves costs only what he had."""
 
     def join(self, audience: Audience) -> None:
         """Begin to tell ``audience``; what it sees now is what it is taken to know."""
@@ -80,11 +83,11 @@ class Hub:
     def leave(self, audience: Audience) -> None:
         """Forget an audience and its subscriptions; backends hear of it in the background."""
         self._audiences.discard(audience)
-        for key in self._held.pop(audience.mailbox, ()):
-            self._drop(key, audience.mailbox)
+        for subscription in self._held.pop(audience.mailbox, {}).values():
+            subscription.wish.drop()
 
-    async def subscribe(self, mailbox: Mailbox, target: Target) -> None:
-        """Tell ``mailbox`` of updates of one resource.
+    async def subscribe(self, mailbox: Mailbox, caller: Caller, target: Target) -> None:
+        """Tell ``mailbox`` of updates of one resource, as ``caller`` would hear of them.
 
         Raises:
             BackendError: the backend refused or failed; Overload.
@@ -93,40 +96,55 @@ class Hub:
         if backend is None:
             raise BackendGone(backend=target.backend, executed=Executed.NO, why="it is not configured any more")
         key = (target.backend, target.upstream)
-        while (other := self._subscribers.get(key, {}).get(mailbox)) is not None:
-            if other.counted:
+        while (other := self._held.get(mailbox, {}).get(key)) is not None:
+            if other.kept:
                 return
             await other.settled.wait()
-        if len(self._held.get(mailbox, ())) >= MAX_SUBSCRIPTIONS:
+        if mailbox.closed:
+            return  # who has left meanwhile leaves nothing
+        held = self._held.setdefault(mailbox, {})
+        if len(held) >= MAX_SUBSCRIPTIONS:
             raise Overload(bound="subscriptions of one client", limit=MAX_SUBSCRIPTIONS)
-        # Entered before the backend is asked: nothing that it says right behind its answer is missed.
-        mine = _Subscription(federated=target.federated)
-        self._subscribers.setdefault(key, {})[mailbox] = mine
-        self._held.setdefault(mailbox, set()).add(key)
+        wish = Wish(caller=caller, uri=target.upstream, updated=partial(mailbox.updated, target.federated))
+        mine = held[key] = _Subscription(wish)
         try:
-            await backend.subscriptions.subscribe(target.upstream)
-            mine.counted = True
+            with backend.call_scope():
+                await backend.subscriptions.subscribe(wish)
+                mine.kept = True
         finally:
             mine.settled.set()
-            if self._subscribers.get(key, {}).get(mailbox) is not mine:  # dropped while the backend was asked
-                self._uncount(key, mine)
-            elif not mine.counted:
-                self._drop(key, mailbox)
+            if self._held.get(mailbox, {}).get(key) is not mine:  # dropped while the backend was asked
+                wish.drop()
+            elif not mine.kept:
+                self.unsubscribe(mailbox, target)
+        if not mine.kept:
+            raise BackendRemoved(backend=target.backend, executed=Executed.UNKNOWN)
+        current = self.fleet.get(target.backend)
+        if current is not None and current is not backend and wish.topics is not None:
+            current.subscriptions.adopt(wish)  # it was replaced while it was asked
 
-    async def in_force(self, target: Target) -> None:
+    async def in_force(self, mailbox: Mailbox, target: Target) -> None:
         """Wait until a subscription counts; the caller holds the deadline."""
         backend = self.fleet.get(target.backend)
-        if backend is not None:
-            await backend.subscriptions.in_force(target.upstream)
+        subscription = self._held.get(mailbox, {}).get((target.backend, target.upstream))
+        if backend is not None and subscription is not None:
+            await backend.subscriptions.in_force(subscription.wish)
 
     def unsubscribe(self, mailbox: Mailbox, target: Target) -> None:
         """Stop telling ``mailbox``; an unknown subscription is no error."""
-        self._drop((target.backend, target.upstream), mailbox)
+        held = self._held.get(mailbox, {})
+        subscription = held.pop((target.backend, target.upstream), None)
+        if not held:
+            self._held.pop(mailbox, None)
+        if subscription is not None:
+            subscription.wish.drop()
 
-    def updated(self, backend: BackendKey, uri: str) -> None:
-        """A backend says that one of its resources changed."""
-        for mailbox, subscription in self._subscribers.get((backend, uri), {}).items():
-            mailbox.updated(subscription.federated)
+    def seated(self, backend: Backend) -> None:
+        """A backend is new, or there again, or a changed one: it keeps the wishes that were made before its time."""
+        for held in self._held.values():
+            for (key, _), subscription in held.items():
+                if key == backend.key and subscription.kept:
+                    backend.subscriptions.adopt(subscription.wish)
 
     async def run(self) -> None:
         """Announce list changes until cancelled."""
@@ -147,21 +165,3 @@ class Hub:
                 if audience.seen.get(kind) != fingerprint:
                     audience.seen[kind] = fingerprint
                     audience.mailbox.changed(_NOTICE.get(kind, kind))
-
-    def _drop(self, key: ResourceKey, mailbox: Mailbox) -> None:
-        subscribers = self._subscribers.get(key, {})
-        dropped = subscribers.pop(mailbox, None)
-        if not subscribers:
-            self._subscribers.pop(key, None)
-        held = self._held.get(mailbox, set())
-        held.discard(key)
-        if not held:
-            self._held.pop(mailbox, None)
-        if dropped is not None:
-            self._uncount(key, dropped)
-
-    def _uncount(self, key: ResourceKey, subscription: "_Subscription") -> None:
-        """The upstream subscription has one user less; while it is being made, its maker looks after that."""
-        backend = self.fleet.get(key[0])
-        if subscription.counted and backend is not None:
-            backend.subscriptions.unsubscribe(key[1])

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.backend import Backend, Caller
-from mcp_gateway.errors import Draining, GatewayError, Overload
+from mcp_gateway.errors import BackendRefused, Draining, GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
@@ -29,9 +29,9 @@ from mcp_gateway.gateway.runner import failure
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
+from mcp_gateway.protocol.wire_errors import INVALID_REQUEST, METHOD_NOT_FOUND
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
-from mcp_gateway.routing.table import View
+from mcp_gateway.routing.table import Target, View
 from mcp_gateway.telemetry.trace import note_trace
 from mcp_gateway.values import BackendKey
 
@@ -122,7 +122,7 @@ class LegacyFace:
             case Own():
                 return await self._own(session, message)
             case Forward() if message.method in ("resources/subscribe", "resources/unsubscribe"):
-                return await self._subscription(session, message, decision)
+                return await self._subscription(session, message, decision.target)
             case Forward():
                 return await self._forward(request, place, session, message, call, outlet, decision)
             case _:
@@ -149,7 +149,7 @@ class LegacyFace:
             log_level=session.log_level,
             headers=request.headers,
         )
-        self._join_backend(session, errand)
+        self._join_backend(session, decision.target.backend, caller)
         try:
             return await self.core.runner.run(errand, call, outlet, session, place.realm)
         except Overload as full:
@@ -157,24 +157,17 @@ class LegacyFace:
 
     def caller(self, session: Session) -> Caller:
         """Whose upstream session the session's requests use."""
-        return Caller(
-            session=session.key,
-            principal=session.principal,
-            identity=session.identity,
-            wants_stream=bool(session.listeners),
-        )
+        return Caller(session=session.key, principal=session.principal, identity=session.identity)
 
-    def _join_backend(self, session: Session, errand: Errand) -> None:
-        """The first call to a backend: from now on it may speak on the session's GET stream."""
-        key = errand.target.backend
+    def _join_backend(self, session: Session, key: BackendKey, caller: Caller) -> None:
+        """The first request to a backend: from now on it may speak on the session's GET stream."""
         if key in session.backends:
             return
         session.backends.add(key)
-        backend = self.core.runner.fleet.get(key)
+        fleet = self.core.runner.fleet
+        backend = fleet.get(key)
         if session.listeners and backend is not None:
-            fleet = self.core.runner.fleet
-            ear = SessionEar(session=session, fleet=fleet, key=key, caller=errand.caller)
-            backend.set_stream(session.key, ear.hear)
+            backend.set_stream(session.key, SessionEar(session=session, fleet=fleet, key=key, caller=caller).hear)
 
     def _list(self, realm: str, view: View, session: Session, message: jsonrpc.RpcRequest, wanted: ListOf) -> Outcome:
         answer = self.core.own.listed(wanted, session.era, view, realm)
@@ -209,20 +202,25 @@ class LegacyFace:
         except GatewayError as gone:
             logger.debug("log level not passed on", extra={"backend": backend.key, "why": str(gone)})
 
-    async def _subscription(self, session: Session, message: jsonrpc.RpcRequest, decision: Forward) -> Outcome:
-        hub, target = self.core.hub, decision.target
+    async def _subscription(self, session: Session, message: jsonrpc.RpcRequest, target: Target) -> Outcome:
+        hub, caller, key = self.core.hub, self.caller(session), target.backend
         if message.method == "resources/unsubscribe":
             hub.unsubscribe(session.mailbox, target)
             return self._result(message, b"{}")
+        self._join_backend(session, key, caller)
         try:
-            with trio.move_on_after(self.core.runner.timeouts(target.backend).call_s):
-                await hub.subscribe(session.mailbox, target)
-                await hub.in_force(target)
+            with trio.move_on_after(self.core.runner.timeouts(key).call_s):
+                await hub.subscribe(session.mailbox, caller, target)
+                await hub.in_force(session.mailbox, target)
                 return self._result(message, b"{}")
+        except BackendRefused as refused:
+            if refused.code == METHOD_NOT_FOUND:
+                return self._result(message, b"{}")  # we advertise it; of this one there is nothing to hear
+            return failure(message.id_raw, refused, key)
         except GatewayError as error:
-            return failure(message.id_raw, error, target.backend)
+            return failure(message.id_raw, error, key)
         hub.unsubscribe(session.mailbox, target)
-        return failure(message.id_raw, self.core.runner.late(target.backend), target.backend)
+        return failure(message.id_raw, self.core.runner.late(key), key)
 
     async def _notification(self, session: Session, message: jsonrpc.RpcNotification) -> None:
         match message.method:

@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 import trio
 
+from mcp_gateway.backends.backend import Caller
 from mcp_gateway.errors import GatewayError
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply
@@ -67,7 +68,7 @@ class Listening:
     streams: set[trio.CancelScope] = attrs.field(factory=set)
     _mailboxes: set[Mailbox] = attrs.field(factory=set)
 
-    async def serve(self, reply: Reply, place: Place, modern: ModernCall) -> None:
+    async def serve(self, reply: Reply, place: Place, modern: ModernCall, caller: Caller) -> None:
         """Hold one stream open until the client closes it or the gateway drains."""
         wanted = modern.message.params.get("notifications")
         if not isinstance(wanted, dict):
@@ -85,7 +86,7 @@ class Listening:
             self._mailboxes.add(mailbox)
             try:
                 self.core.hub.join(audience)
-                uris = await self._subscribe(mailbox, place, wanted.get("resourceSubscriptions"))
+                uris = await self._subscribe(mailbox, caller, place, wanted.get("resourceSubscriptions"))
                 await reply.open(200, ())
                 await reply.event(acknowledgement(wording, wanted, uris))
                 await self._pump(reply, mailbox)
@@ -100,35 +101,37 @@ class Listening:
         for mailbox in self._mailboxes:
             mailbox.close()
 
-    async def _subscribe(self, mailbox: Mailbox, place: Place, uris: JsonValue) -> list[JsonValue]:
+    async def _subscribe(self, mailbox: Mailbox, caller: Caller, place: Place, uris: JsonValue) -> list[JsonValue]:
         """Subscribe what can be; what cannot, or not in time, is left out of the acknowledgement."""
         wanted: dict[str, Target] = {}
         for uri in uris[:MAX_URIS] if isinstance(uris, list) else ():
             target = place.view.resolve_uri(uri) if isinstance(uri, str) else None
-            if target is not None and self.core.runner.can_subscribe(target.backend):
+            if target is not None and not place.view.lacks(target.backend, "resources.subscribe"):
                 wanted[target.federated] = target
         honoured: set[str] = set()
         async with trio.open_nursery() as nursery:  # a slow backend costs only its own resources
             for key in {target.backend for target in wanted.values()}:
                 targets = [target for target in wanted.values() if target.backend == key]
-                nursery.start_soon(self._subscribe_at, mailbox, key, targets, honoured)
+                nursery.start_soon(self._subscribe_at, mailbox, caller, key, targets, honoured)
         return [uri for uri in wanted if uri in honoured]
 
-    async def _subscribe_at(self, mailbox: Mailbox, key: BackendKey, targets: list[Target], honoured: set[str]) -> None:
+    async def _subscribe_at(
+        self, mailbox: Mailbox, caller: Caller, key: BackendKey, targets: list[Target], honoured: set[str]
+    ) -> None:
         """The resources of one backend, all within its ``timeouts.list``."""
         with trio.move_on_after(self.core.runner.timeouts(key).list_s):
-            done = [target for target in targets if await self._subscribed(mailbox, target)]
+            done = [target for target in targets if await self._subscribed(mailbox, caller, target)]
             # Who has the acknowledgement may change a resource at once and expects to be told.
             for target in done:
-                await self.core.hub.in_force(target)
+                await self.core.hub.in_force(mailbox, target)
                 honoured.add(target.federated)
         for target in targets:
             if target.federated not in honoured:
                 self.core.hub.unsubscribe(mailbox, target)
 
-    async def _subscribed(self, mailbox: Mailbox, target: Target) -> bool:
+    async def _subscribed(self, mailbox: Mailbox, caller: Caller, target: Target) -> bool:
         try:
-            await self.core.hub.subscribe(mailbox, target)
+            await self.core.hub.subscribe(mailbox, caller, target)
         except GatewayError as refused:
             logger.debug("not subscribed", extra={"backend": target.backend, "why": str(refused)})
             return False

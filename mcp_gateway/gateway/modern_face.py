@@ -74,7 +74,7 @@ class ModernFace:
             return
         if message.method == "subscriptions/listen":
             if outlet.accepts.sse:
-                await self.listening.serve(reply, place, modern)
+                await self.listening.serve(reply, place, modern, self._caller(request, modern))
             else:
                 await refuse(reply, attrs.evolve(NO_STREAM, id_raw=message.id_raw))
             ledger.answered(call, "ok" if outlet.accepts.sse else "refused", era=modern.era)
@@ -130,12 +130,10 @@ class ModernFace:
             # Its list shows what nobody could use without it; the server itself is not asked (reference 1.2, T24).
             lacking: JsonObject = {"requiredCapabilities": required(needs)}
             return self._error(modern, MISSING_CAPABILITY, "the client lacks a capability that this needs", lacking)
-        capabilities = translate.client_capabilities(modern.capabilities)
-        identity = ClientIdentity(capabilities=capabilities, info=modern.client_info)
         errand = Errand(
             message=message,
             client=modern.era,
-            caller=Caller(session=None, principal=request.principal, identity=identity),
+            caller=self._caller(request, modern),
             target=decision.target,
             edits=decision.edits,
             capabilities=modern.capabilities_value,
@@ -148,6 +146,12 @@ class ModernFace:
             outcome = failure(message.id_raw, full, None)
             outlet.headers = ((b"retry-after", b"1"),)
             return attrs.evolve(outcome, status=503)
+
+    def _caller(self, request: Request, modern: ModernCall) -> Caller:
+        """Whose upstream session a request uses at a 2025 backend."""
+        capabilities = translate.client_capabilities(modern.capabilities)
+        identity = ClientIdentity(capabilities=capabilities, info=modern.client_info)
+        return Caller(principal=request.principal, identity=identity)
 
     def _result(self, message: jsonrpc.RpcRequest, result: bytes) -> Outcome:
         return Outcome(status=200, body=jsonrpc.render_result(message.id_raw, result))

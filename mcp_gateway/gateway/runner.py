@@ -68,12 +68,6 @@ class Runner:
         backend = self.fleet.get(key)
         return backend.spec.timeouts if backend is not None else Timeouts()
 
-    def can_subscribe(self, key: BackendKey) -> bool:
-        """Whether a backend tells of changes of single resources."""
-        backend = self.fleet.get(key)
-        offered = backend.snapshot.capabilities.get("resources") if backend is not None else None
-        return isinstance(offered, dict) and offered.get("subscribe") is True
-
     def late(self, key: BackendKey) -> BackendTimeout:
         """The error of a short request to a backend that took longer than a call may."""
         return BackendTimeout(backend=key, after_s=self.timeouts(key).call_s, limit=Limit.CALL)

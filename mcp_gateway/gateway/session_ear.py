@@ -1,8 +1,8 @@
 """What a backend says to a 2025 session outside any call.
 
 Owns the relay from an upstream session's standalone stream to the client's.
-Deliberately ignores list changes and resource updates: the hub announces those
-from the gateway's own session, once. Invariant: a question is posted only while
+Deliberately ignores list changes and resource updates, which the hub announces to
+those whom they concern. Invariant: a question is posted only while
 the client has a stream to be asked on.
 """
 

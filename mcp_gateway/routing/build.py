@@ -98,7 +98,8 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: BackendPart | N
     abilities = None
     if snapshot.era is not None:
         resources = snapshot.capabilities.get("resources")
-        subscribes = isinstance(resources, dict) and resources.get("subscribe") is True
+        # The first major version of the Python SDK declares ``subscribe: false`` whatever its server can: asking tells.
+        subscribes = isinstance(resources, dict) and (resources.get("subscribe") is True or not snapshot.era.modern)
         abilities = frozenset(
             (
                 *snapshot.capabilities,

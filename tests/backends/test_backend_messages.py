@@ -1,6 +1,5 @@
 """Calls through a Backend: what comes beside answers, and how calls end when the backend goes."""
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -105,7 +104,7 @@ async def test_a_first_call_waits_for_the_stream_that_its_client_wants(autojump_
     async with running(scripted, health=HOUR) as backend:
         await ready(backend)
         backend.set_stream("a", deaf)
-        await backend.exchange(attrs.evolve(caller("a"), wants_stream=True), CALL, deaf)
+        await backend.exchange(caller("a"), CALL, deaf)
 
 
 async def test_a_session_lost_on_its_stream_is_forgotten(autojump_clock: MockClock) -> None:

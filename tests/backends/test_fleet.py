@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.connector import Connector
 from mcp_gateway.backends.fleet import Fleet, full_jitter, open_fleet, same_backend
 from mcp_gateway.config.spec import GatewaySpec, HttpTarget, ItemFilter, ServerSpec, StdioTarget
@@ -18,7 +19,6 @@ from tests.support.scripted_link import (
     ScriptedBackend,
     caller,
     deaf,
-    notice,
     ready,
     same_pause,
     server,
@@ -290,16 +290,18 @@ async def test_at_most_two_generations_of_a_process_live(autojump_clock: MockClo
         assert world.places["two"].open_links == []
 
 
-async def test_resource_updates_name_their_backend(autojump_clock: MockClock) -> None:
+async def test_each_backend_that_takes_a_seat_is_told_of(autojump_clock: MockClock) -> None:
     world = World()
-    told: list[tuple[str, str]] = []
+    seated: list[Backend] = []
     async with fleet_of(world, world.http(A, "one")) as fleet:
-        await world.places["one"].shout(notice("notifications/resources/updated", uri="file:///early"))
-        await trio.testing.wait_all_tasks_blocked()
-        fleet.updated = lambda key, uri: told.append((key, uri))
-        await world.places["one"].shout(notice("notifications/resources/updated", uri="file:///a"))
-        await trio.testing.wait_all_tasks_blocked()
-    assert told == [("a", "file:///a")]
+        fleet.seated = seated.append
+        await apply(fleet, world.http(A, "two"))
+        await trio.sleep(1)
+        changed = fleet.get(A)
+        await apply(fleet)
+        await apply(fleet, world.http(A, "one"))
+        assert seated == [changed, fleet.get(A)]
+        assert seated[0] is not seated[1]
 
 
 async def test_status_tells_what_there_is_to_know(autojump_clock: MockClock) -> None:

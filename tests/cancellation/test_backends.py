@@ -10,6 +10,8 @@ from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits, GatewaySpec
 from mcp_gateway.errors import BackendError
 from mcp_gateway.values import JsonObject
+from tests.support.backend_calls import wish
+from tests.support.cancel_at import cancelled_at
 from tests.support.scripted_link import (
     ASKABLE,
     CALL,
@@ -25,6 +27,7 @@ from tests.support.scripted_link import (
 
 WHOLE = 4.5
 """Connect 1 s, answer 2 s, and a bit: every await of a call lies within."""
+SUBSCRIPTION = ("resources/subscribe", "resources/unsubscribe")
 STEPS = [step * 0.25 for step in range(int(WHOLE / 0.25) + 1)]
 
 
@@ -123,8 +126,31 @@ async def test_those_who_wait_for_a_link_when_the_backend_ends_are_told(autojump
         assert len(told) == (3 if at_s < 2.0 else 0)
 
 
+@pytest.mark.parametrize("step", range(1, 9))
+@pytest.mark.parametrize("transport", ["streamable-http", "stdio"])
+async def test_a_subscriber_cancelled_anywhere_leaves_nothing_subscribed(
+    autojump_clock: MockClock, transport: str, step: int
+) -> None:
+    scripted = ScriptedBackend(transport=transport, capabilities={"resources": {"subscribe": True}})
+    scripted.handlers["resources/subscribe"] = slow
+    async with running(scripted) as backend:
+        await ready(backend)
+        scripted.connect_s = 1.0
+        one = wish("a:1", session="a", identity=ASKABLE)
+        reached = await cancelled_at(step, lambda: backend.subscriptions.subscribe(one))
+        assert reached == (one.topics is None)
+        one.drop()
+        await trio.sleep(5)
+        assert (backend.subscriptions.uris, backend.subscriptions._kept) == (frozenset(), {})
+        assert [link.in_flight for link in scripted.links] == [0] * len(scripted.links)
+        asked = [link.methods().count(method) for link in scripted.links[1:] for method in SUBSCRIPTION]
+        assert asked in ([], [0, 0], [1, 1]), "what was told is undone"
+        await backend.subscriptions.subscribe(wish("a:1", session="a", identity=ASKABLE))
+        assert backend.subscriptions.uris == {"a:1"}
+
+
 async def test_a_subscriber_cancelled_at_the_lock_leaves_it_free(autojump_clock: MockClock) -> None:
-    scripted = ScriptedBackend(capabilities={"resources": {"subscribe": True}})
+    scripted = ScriptedBackend(capabilities={"resources": {"subscribe": True}}, sessionless=True)
 
     async def slow_answer(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         await trio.sleep(2)
@@ -134,9 +160,9 @@ async def test_a_subscriber_cancelled_at_the_lock_leaves_it_free(autojump_clock:
     async with running(scripted) as backend:
         await ready(backend)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(backend.subscriptions.subscribe, "a:1")
+            nursery.start_soon(backend.subscriptions.subscribe, wish("a:1"))
             await trio.sleep(0.5)
             with trio.move_on_after(0.5):
-                await backend.subscriptions.subscribe("a:2")
-        await backend.subscriptions.subscribe("a:3")
+                await backend.subscriptions.subscribe(wish("a:2"))
+        await backend.subscriptions.subscribe(wish("a:3"))
         assert backend.subscriptions.uris == {"a:1", "a:3"}

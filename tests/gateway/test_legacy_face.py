@@ -218,7 +218,6 @@ async def test_a_view_that_is_no_more_is_told_of_no_change(autojump_clock: MockC
         audience.view = (GatewayName(""), "gone")
         hub.announce(where.gateway.core.table.value)
         hub.join(audience)
-        hub.updated(FILES, "memo://nobody")
         await wait_all_tasks_blocked()
         assert stream.messages == []
 

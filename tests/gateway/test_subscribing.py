@@ -2,17 +2,18 @@
 
 import math
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_gateway.backends.transports.base import Hear
-from mcp_gateway.config.spec import Timeouts
+from mcp_gateway.config.spec import GatewaySpec, Timeouts
 from mcp_gateway.errors import BackendGone
 from mcp_gateway.gateway.hub import MAX_SUBSCRIPTIONS
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import BackendKey, JsonObject
-from tests.support.scripted_gateway import ScriptedGateway, scripted_gateway
+from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
 from tests.support.scripted_link import Handler, Refusal, ScriptedBackend, ScriptedLink, notice
 
 FILES, SLOW = BackendKey("files"), BackendKey("slow")
@@ -53,6 +54,7 @@ async def test_two_first_subscribers_are_answered_by_what_the_backend_says(autoj
         return {}
 
     scripted = backend(resources_subscribe=refuse_once)
+    scripted.sessionless = True  # all are one there
     async with scripted_gateway(scripted) as where:
         first, second = await where.session(), await where.session()
         replies = []
@@ -185,3 +187,199 @@ async def test_invariant_7_subscriptions_of_one_client_are_bounded(autojump_cloc
         assert len(upstream_uris(where)) == MAX_SUBSCRIPTIONS
         await session.end()
         assert upstream_uris(where) == frozenset()
+
+
+# --- each client as if it were there itself ---
+
+
+def session_links(scripted: ScriptedBackend) -> list[ScriptedLink]:
+    """Those on which somebody is subscribed."""
+    return [link for link in scripted.open_links if "resources/subscribe" in link.methods()]
+
+
+async def listening(where: ScriptedGateway, *uris: str) -> RecordedReply:
+    """The listen stream of a 2026 client, acknowledged."""
+    wanted: JsonObject = {"resourceSubscriptions": list(uris)}
+    listen = where.modern_soon("subscriptions/listen", {"notifications": wanted}, id="l")
+    await listen.until(lambda: listen.messages)
+    return listen
+
+
+def told(reply: RecordedReply) -> int:
+    """How many updates a client was told of."""
+    return sum(1 for one in reply.messages if one.get("method") == UPDATED)
+
+
+async def test_each_client_hears_on_its_own_upstream_session(autojump_clock: MockClock) -> None:
+    scripted = backend()
+    async with scripted_gateway(scripted) as where:
+        one, other = await where.session(), await where.session()
+        streams = [one.stream(), other.stream()]
+        for session in (one, other):
+            await session.ask("resources/subscribe", {"uri": "memo://files"})
+        listen = await listening(where, "memo://files")
+        links = session_links(scripted)
+        assert len(links) == 3
+        for count, link in enumerate(links, 1):
+            await link.say(notice(UPDATED, uri="memo://files"))
+            await wait_all_tasks_blocked()
+            assert sorted(told(reply) for reply in (*streams, listen)) == [0] * (3 - count) + [1] * count
+        await scripted.shout(notice(UPDATED, uri="memo://files"))
+        await wait_all_tasks_blocked()
+        assert [told(reply) for reply in (*streams, listen)] == [2, 2, 2]
+
+
+async def test_listeners_who_are_alike_share_a_session_and_hear_each_once(autojump_clock: MockClock) -> None:
+    scripted = backend()
+    async with scripted_gateway(scripted) as where:
+        listens = [await listening(where, "memo://files") for _ in range(2)]
+        (link,) = session_links(scripted)
+        await link.say(notice(UPDATED, uri="memo://files"))
+        await wait_all_tasks_blocked()
+        assert [told(listen) for listen in listens] == [1, 1]
+        listens[0].leave()
+        await wait_all_tasks_blocked()
+        assert scripted.asked("resources/unsubscribe") == 0
+        listens[1].leave()
+        await wait_all_tasks_blocked()
+        assert scripted.asked("resources/unsubscribe") == 1
+        assert upstream_uris(where) == frozenset()
+
+
+async def test_a_client_without_a_stream_hears_later_what_was_said_meanwhile(autojump_clock: MockClock) -> None:
+    scripted = backend()
+    async with scripted_gateway(scripted) as where:
+        session = await where.session()
+        await session.ask("resources/subscribe", {"uri": "memo://files"})
+        await scripted.shout(notice(UPDATED, uri="memo://files"))
+        await wait_all_tasks_blocked()
+        stream = session.stream()
+        await stream.until(lambda: told(stream))
+
+
+async def test_what_is_left_of_a_session_that_ends_is_nothing(autojump_clock: MockClock) -> None:
+    scripted = backend()
+    async with scripted_gateway(scripted) as where:
+        session = await where.session()
+        await session.ask("resources/subscribe", {"uri": "memo://files"})
+        running = where.fleet.get(FILES)
+        assert running is not None
+        assert running.sessions == 1
+        await session.end()
+        await wait_all_tasks_blocked()
+        assert (running.sessions, running.links, upstream_uris(where)) == (0, 0, frozenset())
+        assert not where.gateway.core.hub._held
+
+
+async def test_a_server_that_cannot_is_no_error_and_not_acknowledged(autojump_clock: MockClock) -> None:
+    async def unknown(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        raise Refusal(-32601)
+
+    scripted = backend(resources_subscribe=unknown)
+    scripted.capabilities = {"resources": {}}
+    async with scripted_gateway(scripted) as where:
+        assert (await (await where.session()).ask("resources/subscribe", {"uri": "memo://files"})).result == {}
+        listen = await listening(where, "memo://files")
+        acknowledged = listen.messages[0]["params"]["notifications"]  # type: ignore[index,call-overload]  # raw JSON
+        assert acknowledged == {"resourceSubscriptions": []}
+        assert upstream_uris(where) == frozenset()
+
+
+# --- servers that come and go ---
+
+
+async def reload(where: ScriptedGateway, spec: GatewaySpec) -> None:
+    where.spec.set(spec)
+    await where.fleet.apply(spec)
+    await trio.sleep(2)
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("how", ["removed", "disabled"])
+async def test_a_server_that_is_there_again_is_told_of_who_still_listens(
+    autojump_clock: MockClock, era: Era, how: str
+) -> None:
+    scripted = backend(era=era)
+    async with scripted_gateway(scripted) as where:
+        present = where.spec.value
+        off = tuple(attrs.evolve(server, enabled=False) for server in present.servers) if how == "disabled" else ()
+        stays, leaves = await where.session(), await where.session()
+        for session in (stays, leaves):
+            await session.ask("resources/subscribe", {"uri": "memo://files"})
+        listen, stream = await listening(where, "memo://files"), stays.stream()
+        await reload(where, attrs.evolve(present, servers=off))
+        await leaves.end()
+        await trio.sleep(20)
+        before = len(scripted.links)
+        await reload(where, present)
+        await scripted.shout(notice(UPDATED, uri="memo://files"))
+        await wait_all_tasks_blocked()
+        assert [told(reply) for reply in (listen, stream)] == [1, 1]
+        again = [link for link in scripted.links[before:] if "resources/subscribe" in link.methods()]
+        assert len(again) == (0 if era.modern else 2)
+        await stays.end()
+        listen.leave()
+        await trio.sleep(2)
+        assert upstream_uris(where) == frozenset()
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_changed_server_goes_on_telling_each_once(autojump_clock: MockClock, era: Era) -> None:
+    scripted = backend(era=era)
+    async with scripted_gateway(scripted) as where:
+        session = await where.session()
+        await session.ask("resources/subscribe", {"uri": "memo://files"})
+        listen, stream = await listening(where, "memo://files"), session.stream()
+        (server,) = where.spec.value.servers
+        changed = attrs.evolve(server, timeouts=Timeouts(call_s=7))
+        await reload(where, attrs.evolve(where.spec.value, servers=(changed,)))
+        await scripted.shout(notice(UPDATED, uri="memo://files"))
+        await wait_all_tasks_blocked()
+        assert [told(reply) for reply in (listen, stream)] == [1, 1]
+
+
+async def test_who_subscribes_while_a_server_is_replaced_hears_of_the_new_one(autojump_clock: MockClock) -> None:
+    async def slowly(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.sleep(4)
+        return {}
+
+    scripted = backend(resources_subscribe=slowly)
+    async with scripted_gateway(scripted) as where:
+        session = await where.session()
+        stream, reply = session.stream(), session.begin("resources/subscribe", {"uri": "memo://files"})
+        await wait_all_tasks_blocked()
+        (server,) = where.spec.value.servers
+        changed = attrs.evolve(server, timeouts=Timeouts(call_s=7))
+        await reload(where, attrs.evolve(where.spec.value, servers=(changed,)))
+        await reply.until(lambda: reply.closed)
+        assert reply.result == {}
+        await trio.sleep(10)
+        await scripted.shout(notice(UPDATED, uri="memo://files"))
+        await wait_all_tasks_blocked()
+        assert told(stream) == 1
+
+
+async def test_who_waited_for_a_failed_one_and_left_leaves_nothing(autojump_clock: MockClock) -> None:
+    async def slowly_refused(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.sleep(1)
+        raise Refusal(-32002, "no")
+
+    async with scripted_gateway(backend(resources_subscribe=slowly_refused)) as where:
+        session = await where.session()
+        for _ in range(2):
+            session.begin("resources/subscribe", {"uri": "memo://files"})
+            await wait_all_tasks_blocked()
+        await session.end()
+        await trio.sleep(5)
+        assert not where.gateway.core.hub._held
+        assert upstream_uris(where) == frozenset()
+
+
+async def test_who_subscribes_at_a_server_that_is_removed_is_told_so(autojump_clock: MockClock) -> None:
+    async with scripted_gateway(backend(resources_subscribe=hang), timeouts=Timeouts(list_s=60)) as where:
+        reply = (await where.session()).begin("resources/subscribe", {"uri": "memo://files"})
+        await wait_all_tasks_blocked()
+        await where.fleet.apply(attrs.evolve(where.spec.value, servers=()))
+        await reply.until(lambda: reply.closed)
+        assert reply.error["data"]["reason"] == "backend_removed"  # type: ignore[index,call-overload]  # raw JSON
+        assert not where.gateway.core.hub._held

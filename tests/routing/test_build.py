@@ -223,14 +223,19 @@ def test_generated_instructions_are_cut_after_a_line() -> None:
 
 
 def test_abilities_are_what_servers_have_said() -> None:
-    config = spec(server("a"), server("b"), server("c"), server("d"))
+    config = spec(server("a"), server("b"), server("c"), server("d"), server("e"))
     view = view_of(
         config,
         snapshot("a", lists(), capabilities={"tools": {}, "resources": {"subscribe": True}}),
         snapshot("b", lists(), era=V2024_11_05, capabilities={"resources": {"subscribe": False}}),
         snapshot("c", None, era=None, capabilities={}),
+        snapshot("e", lists(), era=V2026_07_28, capabilities={"resources": {"subscribe": False}}),
     )
-    assert view.abilities == {"a": {"tools", "resources", "resources.subscribe"}, "b": {"resources", "completions"}}
+    assert view.abilities == {
+        "a": {"tools", "resources", "resources.subscribe"},
+        "b": {"resources", "resources.subscribe", "completions"},  # some can although they say that they cannot
+        "e": {"resources"},
+    }
     assert view.lacks(A, "completions")
     assert not view.lacks(B, "completions")
     assert not view.lacks(BackendKey("c"), "tools")

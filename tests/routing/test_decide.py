@@ -20,7 +20,12 @@ VIEW = view_of(
     spec(server("time", "time_"), server("plain"), server("mute", "mute_")),
     snapshot("time", FOUND),
     snapshot("plain", lists(tools=["now"], prompts=["greet"], resources=["test://plain"], templates=["test://p/{id}"])),
-    snapshot("mute", lists(prompts=["p"], resources=["test://m"]), capabilities={"prompts": {}, "resources": {}}),
+    snapshot(
+        "mute",
+        lists(prompts=["p"], resources=["test://m"]),
+        era=V2026_07_28,
+        capabilities={"prompts": {}, "resources": {}},
+    ),
 )
 
 

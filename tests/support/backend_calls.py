@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from mcp_gateway.backends.transports.base import Hear
+from mcp_gateway.backends.topics import Wish
+from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.config.spec import HealthSpec
 from mcp_gateway.values import JsonObject
-from tests.support.scripted_link import (
-    ScriptedLink,
-)
+from tests.support.scripted_link import ScriptedLink, caller
 
 HOUR = HealthSpec(interval_s=3600.0)
 
@@ -23,3 +22,11 @@ def slow(seconds: float) -> Callable[[ScriptedLink, JsonObject, Hear], Awaitable
         return {"content": []}
 
     return handler
+
+
+def wish(
+    uri: str, told: list[str] | None = None, *, session: str | None = "a", identity: ClientIdentity | None = None
+) -> Wish:
+    """A subscription of a client session (None: of a modern client), which writes ``session:uri`` into ``told``."""
+    heard = told if told is not None else []
+    return Wish(caller=caller(session, identity), uri=uri, updated=lambda: heard.append(f"{session}:{uri}"))

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
-import attrs
 import orjson
 import pytest
 import trio
@@ -124,8 +123,7 @@ async def test_a_tool_that_grows_is_discovered_at_once(protocol: str) -> None:
         async with fleet_of(spec) as (_, backend):
             assert "grown" not in names(backend)
             backend.set_stream("a", deaf)  # a legacy server tells the caller's session alone
-            who = attrs.evolve(caller("a"), wants_stream=True)
-            await backend.exchange(who, call("grow", {}, modern=protocol == "2026-07-28"), deaf)
+            await backend.exchange(caller("a"), call("grow", {}, modern=protocol == "2026-07-28"), deaf)
             await until(lambda: "grown" in names(backend))
 
 

@@ -1,0 +1,254 @@
+"""What a backend tells the gateway's own connection unasked: changed lists and updated resources.
+
+Owns the one upstream stream on which that comes: the discovery session's GET stream
+(legacy), the pipe itself, or one ``subscriptions/listen`` with the union (modern).
+Deliberately knows no other session; whose subscriptions belong here is decided in
+``subscriptions``. Invariant: what is subscribed here is what ``topics`` holds, on
+every connection from its first moment on.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection
+from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
+from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request, result_of
+from mcp_gateway.backends.topics import Telling, Topics, Wish
+from mcp_gateway.backends.transports.base import Hear, Inbound, Link
+from mcp_gateway.backends.upstream import Jitter, keep_listening
+from mcp_gateway.errors import BackendRefused
+from mcp_gateway.values import BackendKey, JsonObject
+
+logger = logging.getLogger(__name__)
+
+GATHER_S: Final = 0.05
+"""Changes of the set within this time cause one new listen stream, not many."""
+LIST_CHANGED: Final = frozenset(
+    {
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+    }
+)
+UPDATED: Final = "notifications/resources/updated"
+NOTICES: Final = LIST_CHANGED | {UPDATED}
+"""What concerns the gateway, beside whoever's answer it comes."""
+ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+_FILTERS: Final = {
+    "tools": "toolsListChanged",
+    "prompts": "promptsListChanged",
+    "resources": "resourcesListChanged",
+}
+
+
+def offers(connection: Connection, capability: str, feature: str) -> bool:
+    """Whether the backend advertises e.g. ``tools.listChanged``."""
+    offered = connection.hello.capabilities.get(capability)
+    return isinstance(offered, dict) and offered.get(feature) is True
+
+
+def _nobody() -> None:
+    """Until the subscriptions are there nobody wants to know."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Notices:
+    """The notices of one backend to the gateway's own connection."""
+
+    backend: BackendKey
+    list_s: float
+    jitter: Jitter
+    refresh: Callable[[], None]
+    """The lists may have changed."""
+    check: Callable[[], None]
+    """The stream of notices ended: see whether the backend lives."""
+    hear: Hear
+    """Gets what comes on the stream; it calls ``heard``."""
+    connected: Callable[[], None] = _nobody
+    """Told of each new connection before anything is told on it."""
+    live: bool = False
+    """Notices can arrive right now."""
+    topics: Topics = attrs.field(init=False)
+    """What is subscribed here for everybody who has no session of its own."""
+    _listening_for: frozenset[str] = frozenset()
+    """Modern: what the present listen stream was opened with, once the backend has acknowledged it."""
+    _renewed: trio.Event = attrs.field(factory=trio.Event)
+    _connection: Connection | None = None
+    _telling: Telling | None = None
+    """Legacy: what is told on the present connection."""
+
+    def __attrs_post_init__(self) -> None:
+        self.topics = Topics(backend=self.backend)
+
+    async def subscribe(self, wish: Wish) -> None:
+        """Keep one more wish; a URI that is new is told to the backend.
+
+        Without a connection it is told with the next one.
+
+        Raises:
+            Overload: too many different URIs.
+            BackendError: the backend refused or failed; the wish is not kept.
+        """
+        self.topics.add(wish)
+        done = False
+        try:
+            if self._telling is not None:
+                await self._telling.tell(wish.uri)
+            elif wish.uri not in self._listening_for:
+                self.topics.changed.set()
+            await trio.lowlevel.checkpoint()
+            done = True
+        finally:
+            if not done:
+                wish.drop()
+
+    async def in_force(self, uri: str) -> None:
+        """Wait until the backend would tell of a subscribed URI; the caller holds the deadline.
+
+        A legacy backend does once ``subscribe`` has returned, a modern one from its next stream on.
+        Without a connection there is nothing to wait for.
+        """
+        while self._connection is not None and self._connection.hello.era.modern and uri in self.topics.uris:
+            if uri in self._listening_for:
+                return
+            await self._renewed.wait()
+        await trio.lowlevel.checkpoint()
+
+    def heard(self, inbound: Inbound) -> bool:
+        """Take a message that is for us: a changed list or an updated resource."""
+        if inbound.method in LIST_CHANGED:
+            self.refresh()
+            return True
+        if inbound.method == UPDATED:
+            self.topics.heard(inbound.params.get("uri"))
+            return True
+        return False
+
+    async def run(self, connection: Connection, settled: trio.Event) -> None:
+        """Keep notices coming for as long as this connection lives.
+
+        Args:
+            connection: the gateway's own one.
+            settled: set once the first stream is open or will not be, and by who no longer waits for it.
+        """
+        self._connection = connection
+        self.connected()
+        try:
+            if connection.hello.era.modern:
+                await self._listen(connection, settled)
+                return
+            link = connection.link
+            self._telling = self.topics.on(link, partial(self._ask, link))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hold_stream, connection, settled)
+                nursery.start_soon(self._keep_told, self._telling)
+        finally:
+            self.live = False
+            settled.set()
+            if self._connection is connection:
+                self._connection = self._telling = None
+            self._renew(frozenset())
+
+    async def _ask(self, link: Link, method: str, uri: str) -> None:
+        await ask(link, self.backend, request(method, {"uri": uri}, link.era), self.hear, self.list_s)
+
+    async def _keep_told(self, telling: Telling) -> None:
+        while True:
+            await telling.catch_up()
+            await self.topics.changed.wait()
+
+    async def _hold_stream(self, connection: Connection, settled: trio.Event) -> None:
+        wanted = any(offers(connection, capability, "listChanged") for capability in _FILTERS)
+        if connection.listen is None:  # a pipe: notices come by themselves
+            self.live = wanted
+            settled.set()
+            return
+        if wanted or (connection.link.shared and offers(connection, "resources", "subscribe")):
+            await keep_listening(connection, self.hear, lambda: self._opened(settled), self._ended, self.jitter)
+        settled.set()
+
+    def _opened(self, settled: trio.Event) -> None:
+        if settled.is_set() and not self.live:
+            self.refresh()  # what changed while no stream was open was told to nobody
+        self.live = True
+        settled.set()
+
+    def _ended(self) -> None:
+        self.live = False
+        self.check()
+
+    # --- modern: one listen stream with the union ---
+
+    async def _listen(self, connection: Connection, settled: trio.Event) -> None:
+        """Replace the stream whenever the set changes: the new one is open before the old one goes."""
+        current: trio.CancelScope | None = None
+        async with trio.open_nursery() as nursery:
+            while True:
+                self.topics.changed = trio.Event()
+                wanted, scope, acknowledged = self._filter(connection), trio.CancelScope(), trio.Event()
+                uris = frozenset(self.topics.uris)
+                if wanted:
+                    nursery.start_soon(self._hold_listen, connection.link, wanted, scope, acknowledged, settled)
+                    with trio.move_on_after(self.list_s):
+                        await acknowledged.wait()
+                settled.set()
+                self._renew(uris)
+                if current is not None:
+                    current.cancel("listening for another set")
+                current = scope
+                await self.topics.changed.wait()
+                await trio.sleep(GATHER_S)
+
+    def _renew(self, uris: frozenset[str]) -> None:
+        self._listening_for = uris
+        renewed, self._renewed = self._renewed, trio.Event()
+        renewed.set()
+
+    def _filter(self, connection: Connection) -> JsonObject:
+        wanted: JsonObject = {
+            member: True for capability, member in _FILTERS.items() if offers(connection, capability, "listChanged")
+        }
+        if self.topics.uris and offers(connection, "resources", "subscribe"):
+            wanted["resourceSubscriptions"] = list(self.topics.uris)
+        return wanted
+
+    async def _hold_listen(
+        self,
+        link: Link,
+        wanted: JsonObject,
+        scope: trio.CancelScope,
+        acknowledged: trio.Event,
+        settled: trio.Event,
+    ) -> None:
+        """Keep one listen stream open with growing pauses, until ``scope`` ends or the backend knows no such method."""
+
+        async def hear(inbound: Inbound) -> None:
+            if inbound.method == ACKNOWLEDGED:
+                acknowledged.set()
+                self._opened(settled)
+            else:
+                await self.hear(inbound)
+
+        outgoing = request("subscriptions/listen", {"notifications": wanted}, link.era)
+        backoff, tries = Backoff(), 0
+        with scope:
+            while True:
+                began_at = trio.current_time()
+                try:
+                    result_of(await link.exchange(outgoing, hear), self.backend)
+                except BackendRefused as refused:
+                    if refused.code == METHOD_NOT_FOUND:
+                        acknowledged.set()
+                        return
+                except UPSTREAM_FAULTS as error:
+                    logger.debug("listen stream lost", extra={"backend": self.backend, "why": str(error)})
+                self._ended()
+                if trio.current_time() - began_at >= HEALTHY_AFTER_S:
+                    tries = 0
+                await trio.sleep(self.jitter(backoff.delay_s(tries)))
+                tries = min(tries + 1, 1000)

@@ -1,0 +1,164 @@
+"""What one upstream session is subscribed to, and for whom.
+
+Owns the wishes of those who hear on it, by URI (``Topics``), and what its backend
+has been told on each of its links (``Telling``). Deliberately opens no session and
+knows no clients: a wish brings its own way to tell. Invariant: a URI is subscribed
+upstream exactly while somebody wishes to hear of it; a new link knows nothing and is
+told everything.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, KeysView
+from typing import Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+import attrs
+import trio
+
+from mcp_gateway.backends.caller import Caller
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS
+from mcp_gateway.backends.transports.base import Link
+from mcp_gateway.errors import BackendRefused, Overload
+from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
+
+MAX_URIS: Final = 10_000
+SUBSCRIBE: Final = "resources/subscribe"
+UNSUBSCRIBE: Final = "resources/unsubscribe"
+
+Ask: TypeAlias = Callable[[str, str], Awaitable[object]]
+"""``ask(method, uri)``: one request on the link; raises what ``own_requests.ask`` raises."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Wish:
+    """One client's subscription to one resource, wherever it is kept."""
+
+    caller: Caller
+    uri: str
+    """The backend's own."""
+    updated: Callable[[], None]
+    """Told each time the resource changes."""
+    topics: "Topics | None" = None
+    """Where it is kept now."""
+
+    def drop(self) -> None:
+        """The client wants to hear of it no more; the backend is told in the background."""
+        if self.topics is not None:
+            self.topics.remove(self)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Topics:
+    """The subscriptions of one upstream session, which outlive each of its links."""
+
+    backend: BackendKey
+    changed: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the backend has something to be told; replaced whenever that begins."""
+    _wishes: dict[str, set[Wish]] = attrs.field(factory=dict)
+    _tellings: WeakKeyDictionary[Link, "Telling"] = attrs.field(factory=WeakKeyDictionary)
+
+    @property
+    def uris(self) -> KeysView[str]:
+        """Those with at least one subscriber, in the order in which they came."""
+        return self._wishes.keys()
+
+    @property
+    def wishes(self) -> tuple[Wish, ...]:
+        """All that are kept here."""
+        return tuple(wish for wishes in self._wishes.values() for wish in wishes)
+
+    def add(self, wish: Wish) -> None:
+        """Keep a wish here, and nowhere else; what follows from it is up to the caller.
+
+        Raises:
+            Overload: ``MAX_URIS`` different URIs.
+        """
+        if wish.uri not in self._wishes and len(self._wishes) >= MAX_URIS:
+            raise Overload(bound="subscriptions", limit=MAX_URIS)
+        wish.drop()
+        self._wishes.setdefault(wish.uri, set()).add(wish)
+        wish.topics = self
+
+    def adopt(self, wish: Wish) -> None:
+        """The same in the background: the backend is told of it as soon as there is a link."""
+        try:
+            self.add(wish)
+        except Overload as full:
+            logger.warning("subscription not kept", extra={"backend": self.backend, "why": str(full)})
+        self.changed.set()
+
+    def remove(self, wish: Wish) -> None:
+        """Keep a wish no more; the backend hears of the last one of its URI in the background."""
+        wishes = self._wishes[wish.uri]
+        wishes.remove(wish)
+        wish.topics = None
+        if not wishes:
+            del self._wishes[wish.uri]
+            self.changed.set()
+
+    def heard(self, uri: object) -> None:
+        """The backend says on this session that a resource has changed."""
+        if isinstance(uri, str):
+            for wish in tuple(self._wishes.get(uri, ())):
+                wish.updated()
+
+    def on(self, link: Link, ask: Ask) -> "Telling":
+        """What is told on one link; ``ask`` is how, the first time."""
+        if link not in self._tellings:
+            self._tellings[link] = Telling(topics=self, ask=ask)
+        return self._tellings[link]
+
+
+@attrs.define(eq=False, kw_only=True)
+class Telling:
+    """What the backend has been told on one link."""
+
+    topics: Topics
+    ask: Ask
+    _told: set[str] = attrs.field(factory=set)
+    """What it has confirmed."""
+    _doubtful: set[str] = attrs.field(factory=set)
+    """What it may have been told by a request that was given up."""
+    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def tell(self, uri: str) -> None:
+        """See to it that the backend knows of a URI, if somebody wishes it still.
+
+        Raises:
+            BackendError: it refused or failed.
+        """
+        async with self._lock:
+            if uri in self._told or uri not in self.topics.uris:
+                return
+            self._doubtful.add(uri)
+            try:
+                await self.ask(SUBSCRIBE, uri)
+            except BackendRefused:
+                self._doubtful.discard(uri)
+                raise
+            self._doubtful.discard(uri)
+            self._told.add(uri)
+
+    async def catch_up(self) -> None:
+        """Tell the backend of everything that it does not know yet; a refusal costs no other URI."""
+        self.topics.changed = trio.Event()
+        for uri in [uri for uri in self.topics.uris if uri not in self._told]:
+            await self._try(self.tell(uri))
+        for uri in (self._told | self._doubtful) - self.topics.uris:
+            await self._try(self._untell(uri))
+
+    async def _untell(self, uri: str) -> None:
+        async with self._lock:
+            if uri not in self.topics.uris:
+                self._told.discard(uri)  # first: its refusal changes nothing
+                self._doubtful.discard(uri)
+                await self.ask(UNSUBSCRIBE, uri)
+
+    async def _try(self, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except UPSTREAM_FAULTS as error:
+            extra = {"backend": self.topics.backend, "why": str(error)}
+            logger.info("subscription not passed on", extra=extra)
