@@ -76,8 +76,11 @@ CHANGING: Final = {
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}": "UUID",
     r"\d+:\d\d:\d\d [AP]M": "TIME",
     r'"code": -32002': '"code": -32602',
+    r"peer://note/(legacy|mcp1|modern)": "peer://note/mine",
 }
-"""What is another one each time, and "resource not found", which has another code in each era."""
+"""What is another one each time or for each client, and "resource not found", which has another code in each era."""
+TELLING: Final = ("mcp1", "mcp2", "everything")
+"""Who tells subscribers of updates. FastMCP does so in neither era, and without sessions there is no stream for it."""
 UNHEARD: Final = {
     # Late answers to a call that was given up, which the first SDK reports and every server words otherwise.
     "": frozenset({"trouble"}),
@@ -88,7 +91,7 @@ UNSAID: Final = re.compile(r"Received (Subscribe|Unsubscribe) Resource")
 """Logs of server-everything that are not compared: it tells the session that subscribes, which is the gateway's own."""
 
 
-def frame_steps(names: Names, *, stateful: bool, touches: bool) -> list[Step]:
+def frame_steps(names: Names, client: str, *, stateful: bool, subscribes: bool) -> list[Step]:
     """For the servers that share ``frame.py``; without a session (and without streams) nobody is asked or told."""
     call: list[Step] = [
         ["call", names.name("echo"), {"text": "größer 😀"}],
@@ -109,16 +112,20 @@ def frame_steps(names: Names, *, stateful: bool, touches: bool) -> list[Step]:
         ["cancel", names.name("slow"), {"seconds": 20, "steps": 1, "label": label}],
         ["until", names.name("journal"), "cancelled", label],
     ]
-    listen: list[Step] = [
-        ["subscribe", names.uri("peer://note")],
-        ["call", names.name("touch"), {}],
+    mine = f"peer://note/{client}"  # all clients play at the same time
+    told: list[Step] = [
+        ["subscribe", names.uri(mine)],
+        ["call", names.name("touch"), {"uri": "peer://note/nobodys"}],
+        ["call", names.name("touch"), {"uri": mine}],
         ["hear", "updated", 1],
-        ["unsubscribe", names.uri("peer://note")],
+        ["unsubscribe", names.uri(mine)],
+        ["call", names.name("touch"), {"uri": mine}],
     ]
     return [
         *(["list", kind] for kind in ("tools", "prompts", "resources", "templates")),
         *call,
         *(session if stateful else []),
+        *(told if subscribes else []),
         ["read", names.uri("peer://note")],
         ["read", names.uri("peer://note/7")],
         ["read", names.uri("peer://nothing/at/all")],
@@ -131,7 +138,6 @@ def frame_steps(names: Names, *, stateful: bool, touches: bool) -> list[Step]:
             {"name": "number", "value": "G"},
             {},
         ],
-        *(listen if touches else []),
     ]
 
 
@@ -188,6 +194,9 @@ def everything_steps(names: Names, *, modern: bool) -> list[Step]:
             {},
         ],
         ["subscribe", document],
+        ["call", names.name("toggle-subscriber-updates"), {}],
+        ["hear", "updated", 1],
+        ["call", names.name("toggle-subscriber-updates"), {}],
         ["unsubscribe", document],
         # -32042, the 2025 way to send a client elsewhere first; for a 2026 client it becomes a question and a retry.
         *([] if modern else [["call", names.name("trigger-url-elicitation"), {**url, "errorPath": True}]]),
@@ -212,7 +221,7 @@ async def three_ways(peer: peers.Peer) -> AsyncIterator[tuple[Names, Names, Name
 def steps_of(server: str, names: Names, client: str) -> list[Step]:
     if server == "everything":
         return everything_steps(names, modern=client == "modern")
-    return frame_steps(names, stateful=server != "mcp1 stateless", touches=server == "mcp2" and client == "modern")
+    return frame_steps(names, client, stateful=server != "mcp1 stateless", subscribes=server in TELLING)
 
 
 async def play_all(client: str, server: str, ways: Sequence[Names]) -> list[Played]:
@@ -275,6 +284,8 @@ async def differences(server: str, ways: tuple[Names, Names, Names], *, speaks_m
         expected = [own, reference["modern"]] if speaks_modern else [own]
         for way, one in zip((plain, prefixed), through[client], strict=True):
             found += [f"{client}, prefix {way.prefix!r}, {text}" for text in compare(steps, expected, one)]
+            if server in TELLING and len(one["heard"].get("updated", ())) != 1:
+                found.append(f"{client}, prefix {way.prefix!r}, was told of {one['heard'].get('updated')}")
     return found
 
 

@@ -75,6 +75,8 @@ class Player:
     heard: dict[str, list[Any]] = attrs.field(factory=dict)
     client: Client = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
+    listening: dict[str, trio.CancelScope] = attrs.field(factory=dict)
+    """The listen streams of a modern client, by URI."""
 
     def connect(self, url: str, mode: ConnectMode) -> Client:
         return Client(
@@ -147,13 +149,17 @@ class Player:
         return None
 
     async def _listen(self, uri: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with self.client.listen(resource_subscriptions=[uri]) as subscription:
-            task_status.started()
-            async for event in subscription:
-                self.note("updated", {"uri": str(getattr(event, "uri", event))})
+        with trio.CancelScope() as self.listening[uri]:
+            async with self.client.listen(resource_subscriptions=[uri]) as subscription:
+                task_status.started()
+                async for event in subscription:
+                    self.note("updated", {"uri": str(getattr(event, "uri", event))})
 
     async def do_unsubscribe(self, uri: str) -> object:
-        return None if self.modern else await self.client.unsubscribe_resource(uri)
+        if not self.modern:
+            return await self.client.unsubscribe_resource(uri)
+        self.listening.pop(uri).cancel("the script listens no more")
+        return None
 
     async def do_hear(self, kind: str, count: int) -> None:
         with trio.move_on_after(PATIENCE_S):

@@ -49,6 +49,26 @@ class Journal:
         return {"started": self.started, "finished": self.finished, "cancelled": self.cancelled}
 
 
+class Subscribers:
+    """Which legacy session is subscribed to what. As with most servers, an update is told to no other session."""
+
+    def __init__(self) -> None:
+        self._held: set[tuple[int, str]] = set()
+
+    def add(self, session: Any, uri: object) -> None:
+        self._held.add((self._connection(session), str(uri)))
+
+    def discard(self, session: Any, uri: object) -> None:
+        self._held.discard((self._connection(session), str(uri)))
+
+    def __contains__(self, pair: tuple[Any, str]) -> bool:
+        return (self._connection(pair[0]), pair[1]) in self._held
+
+    def _connection(self, session: Any) -> int:
+        """In the SDK's first major version a session lives as long as its connection, in the second one a request."""
+        return id(getattr(session, "_connection", session))
+
+
 def register(server: Any, context_type: type) -> Journal:
     """Add the tools, the prompt and the resources that every SDK declares with the same decorators."""
     journal = Journal()

@@ -6,11 +6,11 @@ HTTP+SSE transport of 2024-11-05 under ``/sse``, ``--stdio`` speaks on standard 
 """
 
 import anyio
-from frame import arguments, listen, register
+from frame import Subscribers, arguments, listen, register
 from mcp.server.fastmcp import Context, FastMCP
 from mcp.server.session import ServerSession
 from mcp.types import SamplingMessage, TextContent
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel
 
 options = arguments("--stateless", "--json", "--sse", "--stdio")
 server = FastMCP("mcp1-peer", stateless_http=options.stateless, json_response=options.json, log_level="WARNING")
@@ -58,6 +58,28 @@ async def grow(ctx: Call) -> str:
     server.add_tool(lambda: "grown", name="grown", description="A tool that was not there at first.")
     await ctx.session.send_tool_list_changed()
     return "grown"
+
+
+subscribers = Subscribers()
+handlers = server._mcp_server  # the decorators of this SDK know no subscriptions
+
+
+@handlers.subscribe_resource()
+async def subscribe(uri: AnyUrl) -> None:
+    subscribers.add(handlers.request_context.session, uri)
+
+
+@handlers.unsubscribe_resource()
+async def unsubscribe(uri: AnyUrl) -> None:
+    subscribers.discard(handlers.request_context.session, uri)
+
+
+@server.tool()
+async def touch(ctx: Call, uri: str = "peer://note") -> str:
+    """Tell this session that a resource has changed, if it is subscribed; on the GET stream, as the SDK does it."""
+    if (ctx.session, uri) in subscribers:
+        await ctx.session.send_resource_updated(AnyUrl(uri))
+    return "touched"
 
 
 async def main() -> None:

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import anyio
-from frame import arguments, listen, register
+from frame import Subscribers, arguments, listen, register
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp.shared.message import ServerMessageMetadata
@@ -18,11 +18,14 @@ from mcp.types import (
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitResult,
+    EmptyResult,
     InputRequiredResult,
     ListRootsRequest,
     ListRootsResult,
     SamplingMessage,
+    SubscribeRequestParams,
     TextContent,
+    UnsubscribeRequestParams,
 )
 
 # Sampling, roots and logging are deprecated in the newest revision; gateways carry them nevertheless.
@@ -92,10 +95,30 @@ async def grow(ctx: Context) -> str:
     return "grown"
 
 
+subscribers = Subscribers()
+
+
+async def subscribe(ctx: Any, params: SubscribeRequestParams) -> EmptyResult:
+    subscribers.add(ctx.session, params.uri)
+    return EmptyResult()
+
+
+async def unsubscribe(ctx: Any, params: UnsubscribeRequestParams) -> EmptyResult:
+    subscribers.discard(ctx.session, params.uri)
+    return EmptyResult()
+
+
+# The decorators of this SDK know no subscriptions of legacy clients.
+server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
+server._lowlevel_server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
+
+
 @server.tool()
 async def touch(ctx: Context, uri: str = "peer://note") -> str:
-    """Say that a resource has changed, to whoever listens."""
+    """Say that a resource has changed: to whoever listens, and to this session if it is subscribed."""
     await ctx.notify_resource_updated(uri)
+    if (ctx.session, uri) in subscribers:
+        await ctx.session.send_resource_updated(uri)
     return "touched"
 
 
