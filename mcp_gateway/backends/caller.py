@@ -28,7 +28,12 @@ class SessionKey:
     askable: bool = False
     """Modern callers who can be asked things; backends do that on the standalone stream too (mcp 1.30 by default)."""
     bay: int = 0
-    """Which of the sessions that carry one such call at a time; 0: the one that the others share."""
+    """Which of the sessions that carry one such call at a time; the first carries all that is no such call, too."""
+
+    @property
+    def alike(self) -> "SessionKey":
+        """The first session of all that nothing but their bay tells apart."""
+        return attrs.evolve(self, bay=0) if self.bay else self
 
 
 EVERYBODY: Final = SessionKey()
@@ -44,7 +49,7 @@ class Caller:
     identity: ClientIdentity
     """The caller's own capabilities, info and version, never the gateway's."""
     bay: int = 0
-    """Of a modern caller's call that has an upstream session to itself (``bays``); 0: it shares one."""
+    """Of a modern caller's call that may be asked something (``bays``)."""
 
     @property
     def key(self) -> SessionKey:

@@ -4,7 +4,7 @@ Owns which upstream session hears each of them: the caller's own one where calle
 have one, else the gateway's connection (``notices``); and that such a session is
 there, hears its stream and is told again what it has forgotten. Deliberately leaves
 counting and telling to ``topics``. Invariants: an update reaches exactly the
-subscribers that hear on the session that it came on; a session with a subscriber is
+subscribers whose session it came on, or one like it; a session with a subscriber is
 in use, so it is neither closed as idle nor evicted.
 """
 
@@ -93,7 +93,7 @@ class Subscriptions:
         """Take what came on a session and is no client's affair as it is: a changed list or an updated resource."""
         if key == EVERYBODY or inbound.method != UPDATED:
             return self.notices.heard(inbound)
-        topics = self._kept.get(key)
+        topics = self._kept.get(key.alike)  # what a call in another bay has changed, all who are alike are told
         if topics is not None:
             topics.heard(inbound.params.get("uri"))
         return True

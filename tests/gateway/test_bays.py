@@ -72,6 +72,38 @@ async def test_an_empty_bay_is_used_again(autojump_clock: MockClock) -> None:
         assert len(backend.open_links) == OWN + 2  # other capabilities are another session
 
 
+async def test_a_subscriber_is_told_what_its_calls_have_changed_in_any_bay(autojump_clock: MockClock) -> None:
+    async def touch(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        """Like mcp 1.30: nobody but the session of the call is told."""
+        assert link.stream is not None
+        await link.stream.send(notice("notifications/resources/updated", uri="memo://one"))
+        await trio.sleep(1)
+        return {"content": []}
+
+    async def listed(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        return {"resources": [{"uri": "memo://one", "name": "one"}]}
+
+    backend = ScriptedBackend(
+        capabilities={"tools": {}, "resources": {"subscribe": True}},
+        handlers={"tools/call": touch, "resources/list": listed},
+    )
+    async with scripted_gateway(backend) as where:
+        wanted: JsonObject = {"notifications": {"resourceSubscriptions": ["memo://files/one"]}}
+        able = where.modern_soon("subscriptions/listen", wanted, capabilities=ABLE, id="able")
+        other = where.modern_soon("subscriptions/listen", wanted, capabilities={"roots": {}}, id="other")
+        for listening in (able, other):
+            await listening.until(lambda listening=listening: listening.messages)  # type: ignore[misc]  # bound now
+        assert len(backend.open_links) == OWN + 2
+        for expected, calls in enumerate((1, 2), 1):  # one in the session that all share; then one more beside it
+            async with trio.open_nursery() as nursery:
+                for number in range(calls):
+                    nursery.start_soon(call, where, 10 * expected + number)
+            assert len(backend.open_links) == OWN + 2 + calls - 1
+            told = [one for one in able.messages if one["method"] == "notifications/resources/updated"]
+            assert len(told) >= expected
+        assert len(other.messages) == 1  # acknowledged, and never told: it is of another kind
+
+
 async def test_a_call_that_could_not_begin_leaves_its_bay(autojump_clock: MockClock) -> None:
     backend = asking_on_the_stream()
     async with scripted_gateway(backend) as where:
