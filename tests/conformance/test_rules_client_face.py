@@ -239,6 +239,21 @@ async def test_s1_3_redirects_are_refused() -> None:
         assert elsewhere.server.requests == []
 
 
+@pytest.mark.parametrize("era", ["2025", "2026"])
+async def test_s1_12_a_version_that_the_backend_lacks_is_not_said_of_the_gateway(era: str) -> None:
+    """A modern client that saw -32022 would take the gateway for an older one, and begin again with initialize."""
+    refusal = modern_backend(tool("read"), tools__call=lambda request: error(request, -32022, supported=["2025-11-25"]))
+    async with wire_backend(refusal) as backend, before(backend) as running:
+        async with running.client2026() as new, running.client2025() as old:
+            await old.initialize()
+            said = (await (old if era == "2025" else new).call("f_read"))["error"]
+            assert (said["code"], said["data"]["reason"], said["data"]["executed"]) == (
+                -33520,
+                "backend_protocol",
+                "no",
+            )
+
+
 async def test_s1_3_a_request_from_a_modern_backend_is_refused() -> None:
     def call(request: RawRequest) -> bytes:
         question = b'data: {"jsonrpc":"2.0","id":9,"method":"elicitation/create","params":{}}\n\n'

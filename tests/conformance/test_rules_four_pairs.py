@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.conformance.wire_backend import LEGACY, MODERN, discovered, initialized, page, tool
-from tests.support.gateway import Running, running_gateway
+from tests.support.gateway import Running, gateway_process, running_gateway
 from tests.support.raw_client import Message
 from tests.support.raw_http import RawConnection, RawRequest, RawServer, event, response, result, serve_raw
 from tests.support.recorder import recorder
@@ -83,7 +83,7 @@ class Worker:
             await connection.send_chunk(event(b'{"jsonrpc":"2.0","id":"q","method":"roots/list"}'))
             await self.answered.wait()
             await say("notifications/progress", progressToken=token, progress=2)
-            final: Message = {"content": [], "got": self.answers[-1]["result"]}
+            final: Message = {"content": [], "got": self.answers[-1].get("result")}
         elif goes_on:
             final = {"resultType": "complete", "content": [], "got": params["inputResponses"]["r"]}
         else:
@@ -169,6 +169,23 @@ async def test_s2_a_2026_client_gets_its_whole_call(version: str) -> None:
         final = last[-1]["result"]
         assert (last[-1]["id"], final["resultType"], final["got"]) == ("id-2", "complete", ROOTS)
         seen_by_the_backend(backend, "error")
+
+
+async def test_s2_a_drain_declines_and_cancels_what_is_parked() -> None:
+    found = Worker(LEGACY)
+    async with serve_raw(found.serve) as server:
+        found.server = server
+        config = {"servers": [{"name": "w", "url": server.url, "protocol": LEGACY}], "drain": {"grace": "1s"}}
+        async with gateway_process(config) as process, process.client2026(**ABLE) as client:
+            meta = {"progressToken": 1}
+            first = (await client.ask("tools/call", name="w_work", arguments={}, _meta=meta))["result"]
+            assert first["resultType"] == "input_required"
+            assert await process.stop() == 0
+        assert [one["error"]["code"] for one in found.answers] == [-1]
+        (call,) = found.asked("tools/call")
+        (cancelled,) = found.asked("notifications/cancelled")
+        assert cancelled["params"] == {"requestId": call["id"], "reason": "gateway is shutting down"}
+        assert [one.method for one in server.requests].count("DELETE") == 2  # the gateway's own session, and the call's
 
 
 @pytest.mark.parametrize("name, how", [("old", "notice"), ("new", "closed")])
