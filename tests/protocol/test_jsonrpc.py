@@ -24,6 +24,7 @@ from mcp_gateway.protocol.jsonrpc import (
     read,
     read_batch,
     readable_id,
+    split_batch,
 )
 from mcp_gateway.values import JsonValue
 
@@ -247,6 +248,14 @@ def test_a_batch_is_read_message_by_message() -> None:
 def test_what_is_no_batch_is_refused(raw: bytes, what: str) -> None:
     with pytest.raises(MalformedMessage, match=what):
         read_batch(raw)
+    with pytest.raises(MalformedMessage):
+        split_batch(raw)
+
+
+def test_a_batch_is_split_into_the_bytes_of_its_messages_up_to_a_bound() -> None:
+    assert split_batch(b' [ {"a": 1.50},7 ] ') == [b'{"a": 1.50}', b"7"]
+    with pytest.raises(MalformedMessage):
+        split_batch(b'["%b"]' % (b"x" * jsonrpc.MAX_PARSED_BYTES))
 
 
 @pytest.mark.parametrize("raw", [b'{"a":[]}', b"", b"  "])
