@@ -45,8 +45,8 @@ async def test_s1_4_the_session_id_and_version_are_repeated_and_the_session_ende
         assert {request.headers["mcp-session-id"] for request in later} == {"s-1"}
         assert {request.headers["mcp-protocol-version"] for request in later} == {LEGACY}
         assert not any(name.startswith(("mcp-method", "mcp-name")) for one in later for name in one.headers)
-        assert len(backend.verbs("DELETE")) == 2  # the gateway's own session, and the client's
-        assert len(backend.asked("notifications/initialized")) == 2
+        assert len(backend.verbs("DELETE")) == 3  # the gateway's own session, its survey's, and the client's
+        assert len(backend.asked("notifications/initialized")) == 3
 
 
 async def test_s1_4_a_backend_without_a_get_stream_is_no_fault() -> None:
@@ -75,7 +75,7 @@ async def test_s1_4_a_lost_session_is_opened_anew_and_the_call_repeated() -> Non
         async with running.client2025() as client:
             await client.initialize()
             assert "result" in await client.call("f_read")
-        assert len(backend.asked("initialize")) == 3
+        assert len(backend.asked("initialize")) == 4  # the gateway itself, its survey, the client twice
         assert len(backend.asked("tools/call")) == 2
 
 
@@ -164,8 +164,9 @@ async def test_s2_modern_callers_share_an_upstream_session_only_with_equal_capab
             async with running.client2026() as plain, running.client2026(roots={}) as able:
                 for client in (plain, plain, able, able):
                     assert "result" in await client.call("f_read")
-        own, *callers = [params(request)["capabilities"] for request in backend.asked("initialize")]
+        own, survey, *callers = [params(request)["capabilities"] for request in backend.asked("initialize")]
         assert (own, callers) == ({}, [{}, {"roots": {}}])
+        assert set(survey) == {"sampling", "elicitation", "roots"}
 
 
 async def test_s1_11_tasks_are_promised_to_no_backend() -> None:

@@ -202,8 +202,8 @@ async def over_sse() -> AsyncIterator[Message]:
 async def test_server_everything_on_a_pipe_is_listed_with_what_it_lists_to_capable_clients(entry: Entry) -> None:
     async with entry() as server, running_gateway([{**server, "timeouts": {"connect": "15s"}}]) as running:
         await until_listed(running, 4)
-        urls = {"elicitation": {"form": {}, "url": {}}}
-        async with client(running) as poor, client(running, sampling={}, roots={}, **urls) as rich:
+        both: Message = {"form": {}, "url": {}}
+        async with client(running) as poor, client(running, sampling={}, roots={}, elicitation=both) as rich:
             few, many = await poor.list(), await rich.list()
             assert [name for name in many if name in few] == few
             assert {name.removeprefix("it_") for name in {*many} - {*few}} == {
