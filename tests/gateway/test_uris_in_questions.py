@@ -103,7 +103,7 @@ async def test_a_2026_client_sees_mapped_uris_and_the_server_its_own(autojump_cl
         assert isinstance(requests, dict)
         ((key, request),) = requests.items()
         assert request == {"method": "sampling/createMessage", "params": asked_about(MAPPED)}
-        retry = CALL | {"inputResponses": {key: answer(MAPPED)}}
+        retry: JsonObject = {**CALL, "inputResponses": {key: answer(MAPPED)}}
         if "requestState" in first.result:
             retry["requestState"] = first.result["requestState"]
         assert got(await where.modern("tools/call", retry, capabilities=SAMPLING)) == answer(OWN)
