@@ -21,7 +21,7 @@ from mcp_gateway.values import Header
 _LABELS: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _TOKENS: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _NAME_CHARS: Final = 300
-"""A DNS name has at most 253; what is longer is not remembered, let alone parsed."""
+"""A DNS name has at most 253; what is longer is neither parsed nor remembered."""
 _DEFAULT_PORT: Final = {"http": 80, "https": 443}
 _ASKED_HEADERS_BYTES: Final = 4096
 _PREFLIGHT_AGE_S: Final = 600

@@ -346,13 +346,12 @@ def wants_input(errand: Errand, result: bytes) -> bool:
 def url_elicitations(error: bytes) -> dict[str, bytes]:
     """The ``inputRequests`` that stand for the elicitations of a -32042."""
     jsonrpc.parse(error)
-    wanted = splice.value_at(error, ("data", "elicitations"))
-    spans = splice.elements(wanted) if wanted is not None and wanted.startswith(b"[") else []
-    raws = [wanted[start:end] for start, end in spans] if wanted is not None else []
+    wanted = splice.value_at(error, ("data", "elicitations")) or b""
+    spans = splice.elements(wanted) if wanted.startswith(b"[") else []
     return {
-        f"k{number}": translate.input_request("elicitation/create", raw)
-        for number, raw in enumerate(raws, 1)
-        if raw.startswith(b"{")
+        f"k{number}": translate.input_request("elicitation/create", wanted[start:end])
+        for number, (start, end) in enumerate(spans, 1)
+        if wanted.startswith(b"{", start)
     }
 
 

@@ -16,7 +16,7 @@ from mcp_gateway.gateway import input_required
 from mcp_gateway.gateway.relay import url_elicitations
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import JsonObject, JsonValue
-from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
+from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, Session, scripted_gateway
 from tests.support.scripted_link import ScriptedBackend, ScriptedLink
 
 SAMPLING: JsonObject = {"sampling": {}}
@@ -130,7 +130,9 @@ def test_the_questions_of_a_2026_server_keep_their_bytes() -> None:
     assert url_elicitations(error) == {"k1": b'{"method":"elicitation/create","params":{"mode":"url","n":1.50}}'}
 
 
-async def test_a_question_outside_any_call_is_mapped_too(autojump_clock: MockClock) -> None:
+@asynccontextmanager
+async def outside_calls() -> AsyncIterator[tuple[Session, RecordedReply, ScriptedLink]]:
+    """A client with a GET stream, and its own upstream session, which has one too."""
     backend = ScriptedBackend()
     async with scripted_gateway(backend, prefixes={"files": "f_"}) as where:
         session = await where.session(sampling={})
@@ -138,7 +140,11 @@ async def test_a_question_outside_any_call_is_mapped_too(autojump_clock: MockClo
         stream = session.stream()
         await stream.until(lambda: stream.opened)
         await wait_all_tasks_blocked()
-        own = backend.open_links[1]
+        yield session, stream, backend.open_links[1]
+
+
+async def test_a_question_outside_any_call_is_mapped_too(autojump_clock: MockClock) -> None:
+    async with outside_calls() as (session, stream, own):
         await own.say(question())
         sent = await next_question(stream)
         assert sent["params"] == asked_about(MAPPED)
@@ -147,17 +153,10 @@ async def test_a_question_outside_any_call_is_mapped_too(autojump_clock: MockClo
 
 
 async def test_a_question_outside_any_call_that_cannot_be_passed_on_is_refused(autojump_clock: MockClock) -> None:
-    backend = ScriptedBackend()
-    async with scripted_gateway(backend, prefixes={"files": "f_"}) as where:
-        session = await where.session(sampling={})
-        await session.call("f_read")
-        stream = session.stream()
-        await stream.until(lambda: stream.opened)
-        await wait_all_tasks_blocked()
-        own = backend.open_links[1]
+    async with outside_calls() as (session, _, own):
         twice = b'{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"_meta":1,"_meta":{}}}'
         await own.say(Inbound(method="sampling/createMessage", params={}, raw=twice, id_raw=b'"q"'))
         await wait_all_tasks_blocked()
         assert "duplicate member '_meta'" in orjson.loads(own.said[-1])["error"]["message"]
-        (live,) = where.gateway.core.sessions
+        (live,) = session.where.gateway.core.sessions
         assert len(live.questions) == 0
