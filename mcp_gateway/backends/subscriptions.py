@@ -179,6 +179,8 @@ class Subscriptions:
         async def keep_told() -> None:
             while topics.uris:
                 await topics.changed.wait()
+                if upstream.ending.is_set():
+                    return  # the session goes, and all that its backend knows of it
                 await sessions.stream_settled(upstream)
                 await telling.catch_up()
             nursery.cancel_scope.cancel("nobody is subscribed any more")

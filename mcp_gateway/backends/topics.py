@@ -10,7 +10,6 @@ told everything.
 import logging
 from collections.abc import Awaitable, Callable, KeysView
 from typing import Final, TypeAlias
-from weakref import WeakKeyDictionary
 
 import attrs
 import trio
@@ -57,7 +56,7 @@ class Topics:
     changed: trio.Event = attrs.field(factory=trio.Event)
     """Set when the backend has something to be told; replaced whenever that begins."""
     _wishes: dict[str, set[Wish]] = attrs.field(factory=dict)
-    _tellings: WeakKeyDictionary[Link, "Telling"] = attrs.field(factory=WeakKeyDictionary)
+    _telling: "Telling | None" = None
 
     @property
     def uris(self) -> KeysView[str]:
@@ -105,10 +104,10 @@ class Topics:
                 wish.updated()
 
     def on(self, link: Link, ask: Ask) -> "Telling":
-        """What is told on one link; ``ask`` is how, the first time."""
-        if link not in self._tellings:
-            self._tellings[link] = Telling(topics=self, ask=ask)
-        return self._tellings[link]
+        """What is told on the present link; ``ask`` is how."""
+        if self._telling is None or self._telling.link is not link:
+            self._telling = Telling(topics=self, link=link, ask=ask)
+        return self._telling
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -116,6 +115,7 @@ class Telling:
     """What the backend has been told on one link."""
 
     topics: Topics
+    link: Link
     ask: Ask
     _told: set[str] = attrs.field(factory=set)
     """What it has confirmed."""

@@ -176,7 +176,7 @@ class UpstreamSessions:
 
     async def stream_settled(self, upstream: Upstream) -> None:
         """Wait shortly until what the backend says unasked can be heard, if anybody wants to."""
-        if self._wants_stream(upstream.key) and not upstream.stream_settled.is_set():
+        if not upstream.stream_settled.is_set() and self._wants_stream(upstream.key):
             with trio.move_on_after(STREAM_WAIT_S):
                 await upstream.stream_settled.wait()
             upstream.stream_settled.set()

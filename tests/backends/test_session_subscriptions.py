@@ -307,6 +307,7 @@ async def test_the_end_of_the_client_session_ends_all(autojump_clock: MockClock)
         await wait_all_tasks_blocked()
         assert (backend.sessions, backend.links, backend.subscriptions.uris) == (0, 0, frozenset())
         assert len(scripted.links) == 2
+        assert subscribed(scripted.links[1]) == [URI]  # the end of the session says it all
 
 
 # --- pipes ---
