@@ -185,6 +185,20 @@ async def test_the_number_of_uris_is_bounded(autojump_clock: MockClock, monkeypa
             await backend.subscriptions.subscribe(wish("a:3"))
 
 
+async def test_what_is_taken_over_is_bounded_too(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "MAX_URIS", 1)
+    scripted = legacy()
+    async with running(scripted, health=HOUR) as backend:
+        await ready(backend)
+        wishes = [wish("a:1"), wish("a:2")]
+        for one in wishes:
+            backend.subscriptions.adopt(one)
+        await wait_all_tasks_blocked()
+        assert backend.subscriptions.uris == {"a:1"}
+        assert wishes[1].topics is None
+        assert scripted.asked("resources/subscribe") == 1
+
+
 async def test_a_connection_lost_between_is_no_trap(autojump_clock: MockClock) -> None:
     scripted = legacy()
     async with running(scripted, health=HOUR) as backend:
