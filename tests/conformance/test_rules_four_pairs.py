@@ -119,8 +119,9 @@ def seen_by_the_backend(backend: Worker, level: str) -> None:
         assert [META + "clientCapabilities" in one["params"]["_meta"] for one in backend.asked("server/discover")]
     else:
         assert [one["params"] for one in backend.asked("logging/setLevel")] == [{"level": level}]
-        own, client = (one["params"] for one in backend.asked("initialize"))
+        own, survey, client = (one["params"] for one in backend.asked("initialize"))
         assert (own["capabilities"], own["clientInfo"]["name"]) == ({}, "mcp-gateway")
+        assert survey["clientInfo"]["name"] == "mcp-gateway"
         assert (client["capabilities"], client["clientInfo"]["name"]) == (ABLE, "raw-client")
         assert backend.answers == [{"jsonrpc": "2.0", "id": "q", "result": ROOTS}]
     for own_request in (*backend.asked("tools/list"), *backend.asked("ping"), *backend.asked("server/discover")):
