@@ -86,8 +86,10 @@ class Portrait:
     def not_surveyed(self, why: str) -> None:
         """A survey has failed: what the last one found stands, and the report says so."""
         reason = f"what is listed to some clients only was not found out: {why}"
-        self._survey_problem = Problem(kind=Kind.TOOLS, name="", reason=reason, hidden=True)
-        logger.info("survey failed", extra={"backend": self.backend, "why": why})
+        problem = Problem(kind=Kind.TOOLS, name="", reason=reason, hidden=True)
+        if problem != self._survey_problem:
+            logger.info("survey failed", extra={"backend": self.backend, "why": why})
+        self._survey_problem = problem
 
     def _count(self) -> tuple[int, int, int]:
         """Tell the metrics how many tools, prompts and resources there are now."""

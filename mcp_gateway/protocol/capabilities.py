@@ -39,8 +39,7 @@ def known(declared: JsonObject) -> frozenset[str]:
 def granted(declared: JsonObject) -> frozenset[str]:
     """What a client can do: ``known``, and forms for whoever says ``elicitation`` without a mode.
 
-    "An empty capabilities object is equivalent to declaring support for form mode only" -- MCP 2025-11-25,
-    client/elicitation.
+    Spec: MCP 2025-11-25 client/elicitation, where an empty object stands for form mode only.
     """
     names = known(declared)
     if "elicitation" in names and "elicitation.url" not in names:

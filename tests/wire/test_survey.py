@@ -12,12 +12,18 @@ import orjson
 import pytest
 import trio
 
+from mcp_gateway.backends.own_requests import GATEWAY
+from mcp_gateway.backends.spec_connector import SpecConnector
+from mcp_gateway.config.spec import HttpTarget, ServerSpec
+from mcp_gateway.errors import BackendProtocol
+from mcp_gateway.values import BackendKey
 from tests.support import peers
 from tests.support.bystanders import status_of
 from tests.support.children import ROOT, running_with
 from tests.support.gateway import Running, running_gateway
 from tests.support.raw_client import Client2025, Message
 from tests.support.raw_http import RawConnection, RawRequest, response, result, serve_raw
+from tests.support.scripted_link import ASKABLE, deaf
 
 pytestmark = pytest.mark.wire
 
@@ -160,6 +166,19 @@ async def test_a_server_of_one_session_is_served_as_ever(spoil: Callable[[RawCon
             told = await status_of(running, "it")
             assert (told["state"], told["transport"], told["restarts"]) == ("ready", "streamable-http", 0)
         assert varying.sessions == {}
+
+
+async def test_a_refused_second_session_does_not_make_it_a_server_of_the_oldest_transport() -> None:
+    varying = Varying(spoil=refuse)
+    async with serve_raw(varying) as server:
+        connector = SpecConnector(spec=ServerSpec(key=BackendKey("it"), target=HttpTarget(url=server.url)))
+        verdict = await connector.detect()
+        async with connector.link(verdict, GATEWAY, deaf):
+            with pytest.raises(BackendProtocol):
+                async with connector.link(verdict, ASKABLE, deaf):
+                    pass
+            assert (await connector.detect()).transport == "streamable-http"
+        await connector.aclose()
 
 
 def varying_process(mark: str) -> Message:
