@@ -106,9 +106,11 @@ class Ear:
             await self._respond(answer_for(id_raw, response, self.errand.uri_back))
 
         message = fitted(inbound, self.session.era, self.errand.uri_out)
+        on_progress = progress_to(inbound.raw, self._respond)
         try:
-            on_progress = progress_to(inbound.raw, self._respond)
-            if not await self.ask(lambda own: as_ours(message, own), on_answer, id_raw, on_progress):
+            if not await self.ask(
+                lambda own: as_ours(message, own, progress=on_progress is not None), on_answer, id_raw, on_progress
+            ):
                 await self.refuse(id_raw, NO_STREAM)
         except Overload as full:
             await self.refuse(id_raw, str(full))

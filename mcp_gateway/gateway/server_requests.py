@@ -113,12 +113,12 @@ class ServerRequests:
         return True
 
 
-def as_ours(raw: bytes, own: bytes) -> bytes:
-    """A 2025 backend's question under our raw id; whoever wants to hear of progress on it hears under that id."""
+def as_ours(fit: bytes, own: bytes, *, progress: bool) -> bytes:
+    """A question of a 2025 backend (``fitted``) under our raw id, which is the token of its ``progress``, too."""
     edits: Edits = {"id": own}
-    if splice.value_at(raw, _TOKEN) is not None:
+    if progress:
         edits = {**edits, "params": {"_meta": {"progressToken": own}}}
-    return splice.rewrite(raw, edits)
+    return splice.rewrite(fit, edits)
 
 
 def progress_to(raw: bytes, say: Callable[[bytes], Awaitable[None]]) -> OnProgress | None:
@@ -161,7 +161,7 @@ def _part_of(method: str, params: JsonObject) -> str | None:
 
 
 def fitted(inbound: Inbound, client: Era, map_uri: MapUri | None) -> bytes:
-    """The question of a 2025 backend as the client's revision has it, still under the backend's id.
+    """The question of a 2025 backend as the client's revision has it, still under the backend's id, without its token.
 
     Args:
         map_uri: of the call that asks; None leaves URIs as they are.

@@ -63,7 +63,7 @@ class SessionEar:
             except (Overload, RemoteFault) as fault:
                 why = str(fault)
             else:
-                session.mailbox.post(as_ours(message, jsonrpc.dumps(asked)))
+                session.mailbox.post(as_ours(message, jsonrpc.dumps(asked), progress=on_progress is not None))
                 return
         await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
 
