@@ -186,7 +186,7 @@ async def test_s2_a_drain_declines_and_cancels_what_is_parked() -> None:
         (call,) = found.asked("tools/call")
         (cancelled,) = found.asked("notifications/cancelled")
         assert cancelled["params"] == {"requestId": call["id"], "reason": "gateway is shutting down"}
-        assert [one.method for one in server.requests].count("DELETE") == 2  # the gateway's own session, and the call's
+        assert [one.method for one in server.requests].count("DELETE") == 3  # own session, survey, call
 
 
 @pytest.mark.parametrize("name, how", [("old", "notice"), ("new", "closed")])
