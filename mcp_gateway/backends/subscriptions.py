@@ -164,8 +164,7 @@ class Subscriptions:
                         await self._connected.wait()
                 tries += 1
         finally:
-            if self._kept.get(key) is topics:
-                del self._kept[key]
+            del self._kept[key]
             sessions.set_subscribed(key, subscribed=False)
 
     async def _attend(self, topics: Topics, upstream: Upstream, sessions: UpstreamSessions) -> None:
