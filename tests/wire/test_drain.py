@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -252,9 +253,10 @@ async def test_a_parked_call_that_nobody_comes_back_for_ends_with_the_grace() ->
 
 @pytest.mark.parametrize("how", ["message", "DELETE"])
 async def test_a_call_can_be_given_up_in_the_drain(how: str) -> None:
-    async with recorder() as backend, trio.open_nursery() as nursery:
-        async with gateway_process({"servers": backend.entries()}) as process, session(process) as client:
-            nursery.start_soon(client.call, "old_hang", None, 77)
+    async with recorder() as backend:
+        config = {"servers": backend.entries()}
+        async with gateway_process(config) as process, session(process) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(partial(client.start, "tools/call", 77, name="old_hang", arguments={}))
             await backend.until_arrived(1)
             terminate(process)
             await until_nobody_new(process)
