@@ -37,6 +37,7 @@ from mcp_gateway.protocol.wire_errors import (
     UNSUPPORTED_VERSION,
     URL_ELICITATION,
 )
+from mcp_gateway.values import JsonValue
 
 Hints: TypeAlias = tuple[int, bool]
 """(ttl in ms, private)."""
@@ -61,8 +62,7 @@ RESERVED: Final = range(-32099, -32019)
 """ "Implementations MUST NOT emit any code from this sub-range that is not defined by this specification and MUST use
 defined codes only with their specified meanings." -- MCP 2026-07-28 basic/index, Error Codes"""
 
-_MODERN_CODES: Final = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION, URL_ELICITATION})
-_LEGACY_CODES: Final = frozenset({URL_ELICITATION})
+_MODERN_CODES: Final = (HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION)
 _HINTS: Final = {"ttlMs": re.compile(rb"[0-9]{1,15}"), "cacheScope": re.compile(rb'"(?:public|private)"')}
 _COMPLETE: Final = b'"complete"'
 _INPUT_REQUIRED: Final = b'"input_required"'
@@ -254,8 +254,7 @@ def error(error_raw: bytes, *, method: str, client: Era, backend: Era, uri: str 
     data = splice.value_at(error_raw, ("data",))
     names_uri = data is not None and data.startswith(b"{") and splice.value_at(data, ("uri",)) is not None
     code = None if held is None else jsonrpc.parse(held)
-    defined = _MODERN_CODES if backend.modern else _LEGACY_CODES
-    if client.modern and code in RESERVED and code not in defined:
+    if client.modern and code in RESERVED and not _means_it(code, data, backend):
         return splice.rewrite(error_raw, {"code": b"%d" % INTERNAL})
     missing = code == RESOURCE_NOT_FOUND
     # "Resource not found: -32602 ... with data.uri"; 2025-11-25 and older: -32002
@@ -270,6 +269,13 @@ def error(error_raw: bytes, *, method: str, client: Era, backend: Era, uri: str 
     if uri is not None and method in _ABOUT_RESOURCES and (names_uri or client.modern):
         changes["data"] = _with_uri(data, splice.quoted(uri))
     return splice.rewrite(error_raw, changes)
+
+
+def _means_it(code: JsonValue, data: bytes | None, backend: Era) -> bool:
+    """Whether a backend can have meant by a reserved code what it means to a modern client."""
+    if code == MISSING_CAPABILITY and data is not None and splice.value_at(data, ("requiredCapabilities",)) is not None:
+        return True  # SDKs that know 2026-07-28 say this in older revisions, too
+    return code == URL_ELICITATION or (backend.modern and code in _MODERN_CODES)
 
 
 def _code_for(client: Era, backend: Era, said_not_found: bool) -> int:

@@ -260,6 +260,17 @@ async def test_s1_12_reserved_codes_reach_a_modern_client_only_with_their_meanin
         assert legacy["code"] == code
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_s1_12_a_capability_that_is_missing_is_told_by_servers_of_both_eras(
+    autojump_clock: MockClock, backend: Era
+) -> None:
+    needed: JsonObject = {"requiredCapabilities": {"sampling": {}}}
+    refuses = refusing(-32021, requiredCapabilities={"sampling": {}})
+    async with scripted_gateway(complete(backend, tools__call=refuses)) as where:
+        reply = await where.modern(CALL, {"name": "read"})
+        assert (reply.status, error_of(reply)) == (400, {"code": -32021, "message": "no", "data": needed})
+
+
 @pytest.mark.parametrize("code, status", [(-32601, 404), (-32021, 400), (-32020, 400), (-32600, 400), (-32700, 400)])
 async def test_s1_12_statuses_follow_the_code_on_the_modern_face_only(
     autojump_clock: MockClock, code: int, status: int
