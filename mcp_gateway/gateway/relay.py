@@ -122,7 +122,8 @@ class Relay:
         era = self.era(backend)
         extra: Edits = {}
         pause_s = FIRST_PAUSE_S
-        for left in reversed(range(MAX_ROUNDS)):
+        rounds = 0
+        while True:
             answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra)
             asked = self._asked(errand, era, answer)
             undeclared = None if asked is None else asked.undeclared(errand.capabilities)
@@ -130,8 +131,10 @@ class Relay:
                 return may_not_be_asked(errand, undeclared.method, undeclared.value)
             if asked is None or errand.client.modern:  # a 2026 client comes back by itself
                 return await self.outcome(errand, era, answer)
-            if not left:
-                break
+            rounds += 1
+            if rounds == MAX_ROUNDS:
+                why = f"asked for input {MAX_ROUNDS} times in a row"
+                raise BackendProtocol(backend=backend.key, executed=Executed.UNKNOWN, why=why)
             if asked.questions:
                 answers = await self._put(asked, ear)
                 if isinstance(answers, Outcome):
@@ -142,9 +145,6 @@ class Relay:
                 pause_s = min(pause_s * 2, LAST_PAUSE_S)
                 extra = {}
             extra = {**extra, "requestState": asked.state} if asked.state is not None else extra
-        raise BackendProtocol(
-            backend=backend.key, executed=Executed.UNKNOWN, why=f"asked for input {MAX_ROUNDS} times in a row"
-        )
 
     async def _put(self, asked: InputRequired, ear: Ear) -> bytes | Outcome:
         """Ask a 2025 client; its answers, or how the call ends without them."""

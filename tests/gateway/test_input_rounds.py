@@ -7,6 +7,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_gateway.backends.transports.base import Answer, Hear, Inbound, Outgoing
 from mcp_gateway.config.spec import Timeouts
+from mcp_gateway.gateway.server_requests import MAX_OPEN
 from mcp_gateway.protocol.eras import V2026_07_28
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.raw_client import Message
@@ -155,6 +156,19 @@ async def test_a_refused_question_fails_the_call_and_takes_the_others_back(autoj
         assert reply.messages[-1] == reply.answer
         nothing_open(where)
         assert backend.asked("tools/call") == 1
+
+
+async def test_a_round_that_finds_the_client_too_busy_asks_nothing_more(autojump_clock: MockClock) -> None:
+    backend = asking({f"r{number}": ROOTS for number in range(MAX_OPEN)})
+    async with scripted_gateway(backend) as where:
+        session = await where.session(roots={})
+        first = session.begin("tools/call", READ)
+        await asked(first, MAX_OPEN)
+        second = await session.ask("tools/call", READ)
+        assert (second.error["code"], questions(second), taken_back(second)) == (-32603, [], [])
+        for one in questions(first):
+            await session.respond(one["id"], result={"roots": []})
+        assert "result" in (await over(first)).answer
 
 
 @pytest.mark.parametrize("state, sent", [("s-1", "s-1"), ({"odd": [1]}, {"odd": [1]}), (None, "absent")])

@@ -10,6 +10,7 @@ from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits, Timeouts
 from mcp_gateway.errors import BackendGone
 from mcp_gateway.gateway import parking
+from mcp_gateway.gateway.calls import Cause
 from mcp_gateway.values import JsonObject
 from tests.support.raw_client import Message
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
@@ -118,6 +119,16 @@ async def test_the_end_of_the_gateway_cancels_what_is_parked(autojump_clock: Moc
         await call(where)
     assert sum(link.cancelled for link in backend.links) == 1
     assert backend.open_links == []
+
+
+async def test_the_drain_declines_what_nobody_can_come_back_for(autojump_clock: MockClock) -> None:
+    backend = asking()
+    async with scripted_gateway(backend) as where:
+        await call(where)
+        where.gateway.parking.cancel_left(Cause.DRAIN)
+        await where.gateway.parking.over()
+        assert sum(link.cancelled for link in backend.links) == 1
+        assert [b'"error"' in raw for link in backend.links for raw in link.said] == [True]
 
 
 async def test_an_error_of_the_backend_waits_for_the_retry_like_any_answer(autojump_clock: MockClock) -> None:
