@@ -8,6 +8,7 @@ Run: ``python -m bench.backends --era 2025 --count 10 --journal FILE``; it print
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
@@ -59,6 +60,15 @@ class Port:
     sessions: int = 0
 
 
+@attrs.frozen
+class Request:
+    """One request that was read."""
+
+    verb: bytes
+    session: bytes
+    body: bytes
+
+
 @attrs.define(eq=False)
 class Connection:
     """One client connection; also the callbacks of its parser."""
@@ -67,11 +77,16 @@ class Connection:
     sock: trio.socket.SocketType
     headers: dict[bytes, bytes] = attrs.field(factory=dict)
     body: bytearray = attrs.field(factory=bytearray)
-    complete: bool = False
+    unanswered: deque[Request] = attrs.field(factory=deque)
+    """More than one when the client does not wait for the answers in between."""
     hangs: int | None = None
+    parser: httptools.HttpRequestParser = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
 
     def on_message_begin(self) -> None:
-        self.headers, self.body, self.complete = {}, bytearray(), False
+        self.headers, self.body = {}, bytearray()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.lower()] = value
@@ -80,17 +95,18 @@ class Connection:
         self.body += body
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        request = Request(self.parser.get_method(), self.headers.get(b"mcp-session-id", b""), bytes(self.body))
+        self.unanswered.append(request)
+        if b'"notifications/cancelled"' in request.body:
+            self.note_notice(request)
 
     async def run(self) -> None:
         """Serve until the peer closes."""
-        parser = httptools.HttpRequestParser(self)
         try:
             while data := await self.sock.recv(RECEIVE_BYTES):
-                parser.feed_data(data)
-                if self.complete:
-                    self.complete = False
-                    await self.answer(parser.get_method())
+                self.parser.feed_data(data)
+                while self.unanswered:
+                    await self.answer(self.unanswered.popleft())
         except OSError:
             pass  # a reset is a way to close
         finally:
@@ -98,23 +114,25 @@ class Connection:
                 self.port.script.book.note(self.hangs, journal.CLOSED)
             self.sock.close()
 
-    async def answer(self, verb: bytes) -> None:
-        """Answer the request that has just been read, or remember that it hangs."""
-        if verb != b"POST":
-            await self.send(b"405 Method Not Allowed" if verb == b"GET" else b"200 OK", b"")
+    def note_notice(self, request: Request) -> None:
+        """A call is cancelled, of which the client has told; written before anybody waits for anything."""
+        params = orjson.loads(request.body)["params"]
+        number = self.port.hanging.pop((request.session, params["requestId"]), None)
+        if number is not None:
+            self.port.script.book.note(number, journal.NOTICE)
+
+    async def answer(self, request: Request) -> None:
+        """Answer one request, or remember that it hangs."""
+        if request.verb != b"POST":
+            await self.send(b"405 Method Not Allowed" if request.verb == b"GET" else b"200 OK", b"")
             return
-        message = orjson.loads(self.body)
+        message = orjson.loads(request.body)
         method, params, rpc_id = message["method"], message.get("params") or {}, message.get("id")
-        session = self.headers.get(b"mcp-session-id", b"")
-        if method == "notifications/cancelled":
-            number = self.port.hanging.pop((session, params["requestId"]), None)
-            if number is not None:
-                self.port.script.book.note(number, journal.NOTICE)
         if rpc_id is None:
             await self.send(b"202 Accepted", b"")
         elif method == "tools/call" and params["name"] == messages.HANG:
             self.hangs = number = int(params["arguments"]["n"])
-            self.port.hanging[session, rpc_id] = number
+            self.port.hanging[request.session, rpc_id] = number
             self.port.script.book.note(number, journal.BEGAN)
         else:
             await self.respond(method, params.get("name", ""), rpc_id)
