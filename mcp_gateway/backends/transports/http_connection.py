@@ -1,7 +1,7 @@
 """One keep-alive HTTP/1.1 connection to a backend.
 
-Owns a socket and the parser of its answers: one request, one response, again.
-Deliberately knows no pool and no MCP. Invariant: at most one request is under
+Owns a socket and the parser of its answers: one request, one response, again; or
+several at once. Deliberately knows no pool and no MCP. Invariant: at most one ``ask`` is under
 way; after any failure, or an answer not read to its end, ``reusable`` is False.
 """
 
@@ -17,7 +17,7 @@ from mcp_gateway.errors import BackendGone, BackendProtocol, Executed, RemoteFau
 from mcp_gateway.values import BackendKey
 
 EARLY_BYTES: Final = 64 * 2**10
-"""How much of an answer is read while our body is still on its way."""
+"""How much of an answer is read while our body is still on its way; so much for each of several."""
 TLS_RECORD_BYTES: Final = 16 * 2**10
 """RFC 8446, 5.1. A request of this size fits every send buffer."""
 
@@ -62,14 +62,16 @@ class HttpConnection:
             self._wire.close()
             self.parser.free()
 
-    async def ask(self, request: bytes) -> None:
-        """Send head and body, and read to the end of the response's head.
+    async def ask(self, request: bytes, answers: int = 1) -> None:
+        """Send head and body, and read to the end of the (first) response's head.
 
+        Args:
+            answers: how many requests ``request`` holds, one behind the other.
         Raises:
             BackendGone: closed or reset; executed NO when nothing was sent.
             BackendProtocol: the answer is not HTTP.
         """
-        self.parser.begin()
+        self.parser.begin(answers)
         self._base = self._wire.sent
         try:
             rest = await self._send_first(request)
@@ -77,7 +79,7 @@ class HttpConnection:
             raise self._gone("the connection was closed before the request") from exc
         if rest:
             await self._send_watching(rest)
-        while not self.parser.head_complete:
+        while not self.parser.statuses:
             await self._read_more()
 
     async def receive_some(self) -> bytes:
@@ -87,6 +89,11 @@ class HttpConnection:
             if body or self.parser.complete:
                 return body
             await self._read_more()
+
+    async def skim(self) -> None:
+        """Read on, and forget the bodies; ``parser`` shows how far it is. Errors as ``ask``."""
+        self.parser.take()
+        await self._read_more()
 
     async def settle(self) -> bool | None:
         """See whether an answer that was left near its end has ended by now, without waiting for it.
@@ -146,8 +153,8 @@ class HttpConnection:
 
             async def watch() -> None:
                 try:
-                    received = 0
-                    while not self.parser.complete and received < EARLY_BYTES:
+                    received, bound = 0, EARLY_BYTES * self.parser.expected
+                    while not self.parser.complete and received < bound:
                         data = await self._stream.receive_some(RECEIVE_BYTES)
                         received += len(data)
                         self._take_in(data)

@@ -12,8 +12,10 @@ import trio
 
 
 @attrs.define(eq=False)
-class _Waiter:
-    event: trio.Event = attrs.field(factory=trio.Event)
+class Waiter:
+    """Somebody in the queue."""
+
+    woken: trio.Event = attrs.field(factory=trio.Event)
     admitted: bool = False
 
 
@@ -23,7 +25,7 @@ class Places:
 
     limit: int
     taken: int = 0
-    _queue: dict[_Waiter, None] = attrs.field(init=False, factory=dict)  # a dict: leaving from the middle is O(1)
+    _queue: dict[Waiter, None] = attrs.field(init=False, factory=dict)  # a dict: leaving from the middle is O(1)
     _closed: bool = attrs.field(init=False, default=False)
 
     @property
@@ -45,22 +47,40 @@ class Places:
             self.taken += 1
             self.leave()
 
-    async def enter(self) -> None:
-        """Take a place, waiting for one in order of arrival. Pair with ``leave``."""
+    async def enter(self, waiter: Waiter | None = None) -> bool:
+        """Take a place, waiting for one in order of arrival. Pair with ``leave``.
+
+        Returns: False when whoever has called ``withdraw`` for the ``waiter`` woke it without a place.
+        """
         if self.enter_now():
-            return
-        waiter = _Waiter()
+            return True
+        waiter = Waiter() if waiter is None else waiter
         self._queue[waiter] = None
         entered = False
         try:
-            await waiter.event.wait()
+            await waiter.woken.wait()
             entered = True
         finally:
             if not entered:
                 if waiter.admitted:  # the place came in the same moment as the cancellation
                     self.leave()
                 else:
-                    del self._queue[waiter]
+                    self.withdraw(waiter)
+        return waiter.admitted
+
+    def withdraw(self, waiter: Waiter) -> bool:
+        """Take somebody out of the queue, who goes on waiting to be woken; False: was not in it."""
+        if waiter not in self._queue:
+            return False
+        del self._queue[waiter]
+        return True
+
+    def rejoin(self, waiter: Waiter) -> None:
+        """Let somebody who was withdrawn queue again, at the end."""
+        self._queue[waiter] = None
+        if self._closed or self.taken < self.limit:
+            self.taken += 1
+            self.leave()
 
     def leave(self) -> None:
         """Give the place to the first in the queue, or back."""
@@ -68,6 +88,6 @@ class Places:
             waiter = next(iter(self._queue))
             del self._queue[waiter]
             waiter.admitted = True
-            waiter.event.set()
+            waiter.woken.set()
         else:
             self.taken -= 1

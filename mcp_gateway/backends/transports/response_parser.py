@@ -2,8 +2,8 @@
 
 Owns the httptools parser and what it has told about the current response.
 Deliberately no I/O and no policy: which status means what is the caller's.
-Invariant: ``reusable`` is True only if the response is complete, the peer keeps
-the connection and nothing came after its end.
+Invariant: ``reusable`` is True only if every response is complete, the peer keeps
+the connection and nothing came after the end.
 """
 
 from typing import Final
@@ -19,13 +19,20 @@ HEAD_BYTES: Final = 64 * 2**10
 
 @attrs.define(eq=False)
 class ResponseParser:
-    """The state of one connection's answers; ``begin`` before each request."""
+    """The state of one connection's answers; ``begin`` before each request.
+
+    Several requests may be sent at once (pipelining, RFC 9112 9.3.2): then all but ``statuses`` is of the last answer.
+    """
 
     status: int = 0
+    statuses: list[int] = attrs.field(factory=list)
+    """Of every answer whose head was read since ``begin``, in order."""
     headers: dict[bytes, bytes] = attrs.field(factory=dict)
     """Names in lower case; of a repeated one the values joined by ", " (RFC 9110, 5.3)."""
     head_complete: bool = False
     complete: bool = False
+    """All answers were read to the end, or one said that none follows it."""
+    expected: int = 1
     _keep_alive: bool = False
     _surplus: bool = False
     _until_close: bool = False
@@ -38,12 +45,19 @@ class ResponseParser:
     def __attrs_post_init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
 
-    def begin(self) -> None:
-        """Forget the last response; the next byte belongs to a new one."""
+    def begin(self, answers: int = 1) -> None:
+        """Forget what was; the next byte belongs to a new response, the first of so many."""
+        self.statuses = []
+        self.complete = False
+        self.expected = answers
+        self._keep_alive = self._surplus = False
+        self._begin_next()
+
+    def _begin_next(self) -> None:
         self.status = 0
         self.headers = {}
-        self.head_complete = self.complete = False
-        self._keep_alive = self._surplus = self._until_close = False
+        self.head_complete = False
+        self._until_close = False
         self._overhead = self._head_bytes = 0
         self._body.clear()
 
@@ -56,7 +70,7 @@ class ResponseParser:
         if self._parser is None or self.complete:
             self._surplus = True
             return
-        had = len(self._body)
+        had = len(self._body), len(self.statuses)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -64,7 +78,7 @@ class ResponseParser:
         except httptools.HttpParserError as exc:
             self._surplus = True
             self._check(exc)
-        self._overhead = 0 if len(self._body) > had else self._overhead + len(data)
+        self._overhead = 0 if (len(self._body), len(self.statuses)) != had else self._overhead + len(data)
         self._check(None)
 
     def _check(self, exc: Exception | None) -> None:
@@ -143,6 +157,7 @@ class ResponseParser:
         # RFC 9112, 6.3: without length and chunks the body ends with the connection.
         self._until_close = coding is None and b"content-length" not in self.headers and self.status not in (204, 304)
         self.head_complete = True
+        self.statuses.append(self.status)
 
     def on_body(self, data: bytes) -> None:
         """Called by httptools."""
@@ -156,6 +171,9 @@ class ResponseParser:
         if self.status < 200:  # 1xx: "A client MUST be able to parse one or more 1xx responses" -- RFC 9110, 15.2
             self.headers = {}
             return
-        self.complete = True
         # Only here does llhttp know: after this callback it has begun the next message and says no.
         self._keep_alive = self._parser.should_keep_alive()
+        if self._keep_alive and len(self.statuses) < self.expected:
+            self._begin_next()
+        else:
+            self.complete = True

@@ -5,7 +5,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.backends.transports.places import Places
+from mcp_gateway.backends.transports.places import Places, Waiter
 
 
 async def test_places_are_given_in_order_of_arrival() -> None:
@@ -73,6 +73,54 @@ async def test_closing_lets_all_in() -> None:
     assert places.enter_now()
     for _ in range(5):
         places.leave()
+    assert places.taken == 0
+
+
+async def test_who_is_withdrawn_sleeps_until_woken_and_may_queue_again() -> None:
+    places = Places(limit=1)
+    await places.enter()
+    got: list[bool] = []
+
+    async def visitor(waiter: Waiter) -> None:
+        got.append(await places.enter(waiter))
+
+    carried, again = Waiter(), Waiter()
+    async with trio.open_nursery() as nursery:
+        for waiter in (carried, again):
+            nursery.start_soon(visitor, waiter)
+            await trio.testing.wait_all_tasks_blocked()
+            assert places.withdraw(waiter)
+            assert not places.withdraw(waiter)
+        places.leave()
+        assert (places.taken, places.waiting) == (0, 0)
+        carried.woken.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [False]
+        places.rejoin(again)  # there is room: it is in at once
+        await trio.testing.wait_all_tasks_blocked()
+        assert (got, places.taken) == ([False, True], 1)
+
+
+async def test_who_queues_again_is_the_last() -> None:
+    places = Places(limit=1)
+    await places.enter()
+    order: list[str] = []
+
+    async def visitor(name: str, waiter: Waiter) -> None:
+        await places.enter(waiter)
+        order.append(name)
+        places.leave()
+
+    first = Waiter()
+    async with trio.open_nursery() as nursery:
+        for name, waiter in (("first", first), ("second", Waiter())):
+            nursery.start_soon(visitor, name, waiter)
+            await trio.testing.wait_all_tasks_blocked()
+        places.withdraw(first)
+        places.rejoin(first)
+        assert places.waiting == 2
+        places.leave()
+    assert order == ["second", "first"]
     assert places.taken == 0
 
 

@@ -149,3 +149,44 @@ def test_a_freed_parser_takes_bytes_for_surplus() -> None:
     parser.free()
     parser.feed(b"o")
     assert not parser.reusable
+
+
+# --- several requests at once ---
+
+
+TOGETHER = (b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", CHUNKED, INTERIM, LENGTH)
+
+
+@given(data=st.data())
+def test_answers_to_several_requests_are_told_apart_wherever_they_are_cut(data: st.DataObject) -> None:
+    raw = b"".join(TOGETHER)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=20)))
+    parser = ResponseParser()
+    parser.begin(len(TOGETHER))
+    for start, end in pairwise([0, *cuts, len(raw)]):
+        assert not parser.complete
+        parser.feed(raw[start:end])
+    assert parser.statuses == [202, 200, 200, 200]
+    assert (parser.complete, parser.reusable) == (True, True)
+    parser.feed(b"HTTP")
+    assert not parser.reusable
+
+
+@pytest.mark.parametrize("last", [OLD_CLOSING, CLOSING])
+def test_an_answer_that_closes_is_the_last_one(last: bytes) -> None:
+    parser = ResponseParser()
+    parser.begin(3)
+    parser.feed(LENGTH + last)
+    assert parser.statuses == [200, 200]
+    assert (parser.complete, parser.reusable) == (True, False)
+    parser.feed(LENGTH)
+    assert parser.statuses == [200, 200]
+
+
+def test_the_framing_of_many_answers_is_bounded_one_by_one() -> None:
+    answer = b"HTTP/1.1 202 Accepted\r\nX-Long: " + b"x" * (HEAD_BYTES // 2) + b"\r\nContent-Length: 0\r\n\r\n"
+    parser = ResponseParser()
+    parser.begin(5)
+    for _ in range(5):
+        parser.feed(answer)
+    assert parser.complete
