@@ -4,7 +4,7 @@ Owns pools, links and the scripted steps that several modules share. Deliberatel
 Invariant: a pool that a block opened is closed, and at rest, when the block ends.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -39,9 +39,17 @@ Handler: TypeAlias = Callable[[RawConnection, RawRequest], Awaitable[None]]
 
 
 def legacy(
-    on_call: Handler, *, version: str = "2025-11-25", session: bytes | None = b"s-1", on_get: Handler | None = None
+    on_call: Handler,
+    *,
+    version: str = "2025-11-25",
+    session: bytes | Iterator[bytes] | None = b"s-1",
+    on_get: Handler | None = None,
+    on_notice: Handler | None = None,
 ) -> Script:
-    """A 2025 server: the handshake, 202 for notifications; ``on_call`` does the rest."""
+    """A 2025 server: the handshake, 202 for notifications; ``on_call`` does the rest, ``on_notice`` the cancellations.
+
+    ``session`` is the id that every ``initialize`` gets, or gives each the next one.
+    """
 
     async def script(connection: RawConnection) -> None:
         while (request := await connection.read_request()) is not None:
@@ -50,14 +58,21 @@ def legacy(
             elif request.method == "GET":
                 await (on_get or no_stream)(connection, request)
             elif request.json.get("method") == "initialize":
-                extra = b"" if session is None else b"Mcp-Session-Id: " + session + b"\r\n"
+                given = next(session) if isinstance(session, Iterator) else session
+                extra = b"" if given is None else b"Mcp-Session-Id: " + given + b"\r\n"
                 await connection.send_json(result(request.rpc_id, hello(version)), extra=extra)
+            elif on_notice is not None and is_notice(request):
+                await on_notice(connection, request)
             elif "id" not in request.json or "method" not in request.json:
                 await connection.send(ACCEPTED)
             else:
                 await on_call(connection, request)
 
     return script
+
+
+def is_notice(request: RawRequest) -> bool:
+    return request.method == "POST" and request.json.get("method") == "notifications/cancelled"
 
 
 async def no_stream(connection: RawConnection, request: RawRequest) -> None:

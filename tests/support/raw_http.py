@@ -52,6 +52,15 @@ class RawConnection:
     server: "RawServer"
     _buffer: bytes = b""
 
+    @property
+    def unread(self) -> bool:
+        """Whether more has come than was asked for."""
+        return bool(self._buffer)
+
+    def forget(self) -> None:
+        """Lose what has come and was not asked for."""
+        self._buffer = b""
+
     async def read_head(self) -> RawRequest | None:
         """The next request's head, its body unread; None when the client has closed."""
         while b"\r\n\r\n" not in self._buffer:

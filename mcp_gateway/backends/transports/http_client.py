@@ -17,7 +17,8 @@ import trio
 
 from mcp_gateway.backends.transports.dial import Dialler
 from mcp_gateway.backends.transports.http_connection import HttpConnection
-from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.backends.transports.http_response import HttpResponse, refuse_redirect
+from mcp_gateway.backends.transports.notices import Notices
 from mcp_gateway.backends.transports.origin import Origin, read_origin, render_headers
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.config.spec import HttpTarget
@@ -63,6 +64,7 @@ class HttpPool:
     _calls: Places = attrs.field(init=False)
     _control: Places = attrs.field(init=False)
     _streams: Places = attrs.field(init=False)
+    _notices: Notices = attrs.field(init=False, repr=False)
     _open: set[HttpConnection] = attrs.field(init=False, factory=set, repr=False)
     _idle: deque[HttpConnection] = attrs.field(init=False, factory=deque, repr=False)
     _ending: deque[HttpConnection] = attrs.field(init=False, factory=deque, repr=False)
@@ -74,6 +76,11 @@ class HttpPool:
         self._calls = Places(limit=self.concurrency)
         self._control = Places(limit=CONTROL_PLACES)
         self._streams = Places(limit=self.streams)
+        self._notices = Notices(
+            places=self._control,
+            take=lambda fresh: self.take(fresh=fresh),
+            put=lambda connection: self.put(connection, ending=False),
+        )
 
     @property
     def open(self) -> int:
@@ -133,6 +140,16 @@ class HttpPool:
         places = self._streams if stream else self._control if control else self._calls
         return HttpRequest(self, places, method, headers, body, path, parting)
 
+    async def tell(self, headers: bytes, body: bytes) -> int:
+        """POST a notice, which may come twice, on a control connection, with others if many wait; return the status.
+
+        Raises:
+            BackendTimeout, BackendGone, BackendProtocol: as ``request``.
+        """
+        status = await self._notices.tell(self.render(b"POST", None, headers, body))
+        refuse_redirect(self.key, status)
+        return status
+
     def part(self, parting: list[HttpConnection]) -> None:
         """Close connections whose requests were left early."""
         while parting:
@@ -161,7 +178,14 @@ class HttpPool:
             places.close()
         await trio.lowlevel.checkpoint()
 
-    def head(self, method: bytes, path: bytes | None) -> bytes:
+    def render(self, method: bytes, path: bytes | None, headers: bytes, body: bytes) -> bytes:
+        """The bytes of a request."""
+        start = self._head(method, path)
+        if not body and method != b"POST":
+            return b"%b%b\r\n" % (start, headers)
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, headers, len(body), body)
+
+    def _head(self, method: bytes, path: bytes | None) -> bytes:
         """The part of a request's head that is the same for all requests; rendered once per method."""
         if path is not None:
             return self._origin.request_start(method, path)
@@ -323,10 +347,7 @@ class HttpRequest:
     def _render(self) -> bytes:
         body = self._body if isinstance(self._body, bytes) else self._body()
         headers = self._headers if isinstance(self._headers, bytes) else render_headers(self._headers)
-        start = self._pool.head(self._method, self._path)
-        if not body and self._method != b"POST":
-            return b"%b%b\r\n" % (start, headers)
-        return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, headers, len(body), body)
+        return self._pool.render(self._method, self._path, headers, body)
 
 
 def _idle_s(keep_alive: bytes | None) -> float:

@@ -10,6 +10,16 @@ from mcp_gateway.errors import BackendProtocol, BackendTooLarge
 from mcp_gateway.values import BackendKey
 
 
+def refuse_redirect(key: BackendKey, status: int) -> None:
+    """Refuse to be sent elsewhere: not followed, its target never told.
+
+    Raises:
+        BackendProtocol: the status is a redirect's.
+    """
+    if 300 <= status < 400:
+        raise BackendProtocol(backend=key, why=f"a redirect (HTTP {status}), which is never followed")
+
+
 class HttpResponse:
     """A response whose head was read; ``headers`` have lower-case names."""
 
@@ -29,10 +39,9 @@ class HttpResponse:
         """Refuse what no backend may answer.
 
         Raises:
-            BackendProtocol: a redirect (never followed, its target never told) or a content coding.
+            BackendProtocol: a redirect or a content coding.
         """
-        if 300 <= self.status < 400:
-            raise self._protocol(f"a redirect (HTTP {self.status}), which is never followed")
+        refuse_redirect(self._key, self.status)
         coding = self.headers.get(b"content-encoding")
         if coding is not None and coding.lower() != b"identity":
             raise self._protocol("a content coding that was not asked for")

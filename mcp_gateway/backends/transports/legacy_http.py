@@ -82,6 +82,7 @@ class LegacyHttpLink:
     _reader: AnswerReader = attrs.field(init=False, repr=False)
     _session: bytes = attrs.field(init=False, repr=False)
     _post: bytes = attrs.field(init=False, repr=False)
+    _notify: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._reader = AnswerReader(
@@ -94,6 +95,7 @@ class LegacyHttpLink:
             lines.append((b"Mcp-Session-Id", self.session_id))
         self._session = render_headers(lines)
         self._post = render_headers(POST_HEADERS) + self._session
+        self._notify = self._post + render_headers(self.forward)
 
     @property
     def era(self) -> Era:
@@ -135,15 +137,15 @@ class LegacyHttpLink:
     async def notify(self, message: bytes) -> None:
         """See ``base.Link.notify``. Any answer but a lost session counts as taken: there is no way to do better."""
         self._refuse_if_lost()
-        headers = self._post + render_headers(self.forward)
-        async with self.pool.request(b"POST", headers, message, control=True) as response:
-            if response.status == 404 and self.session_id is not None:
-                raise self._session_lost(Executed.NO)
-            if response.status != 202:
-                logger.debug(
-                    "notification answered unexpectedly",
-                    extra={"backend": self.pool.key, "status": response.status},
-                )
+        async with self.pool.request(b"POST", self._notify, message, control=True) as response:
+            self._check_taken(response.status)
+
+    def _check_taken(self, status: int) -> None:
+        """What the answer to a notification says."""
+        if status == 404 and self.session_id is not None:
+            raise self._session_lost(Executed.NO)
+        if status != 202:
+            logger.debug("notification answered unexpectedly", extra={"backend": self.pool.key, "status": status})
 
     async def listen(self, hear: Hear, opened: trio.Event | None = None) -> None:
         """Hold the standalone stream; return when the backend ends it. Called again, it goes on where it was.
@@ -240,7 +242,8 @@ class LegacyHttpLink:
         params: JsonObject = {"requestId": trail.upstream_id, "reason": reason}
         message = jsonrpc.render_notification("notifications/cancelled", jsonrpc.dumps(params))
         try:
-            await self.notify(message)
+            self._refuse_if_lost()
+            self._check_taken(await self.pool.tell(self._notify, message))
             trail.over = True
         except BackendError as error:
             logger.debug("cancellation notice failed", extra={"backend": self.pool.key, "why": str(error)})
