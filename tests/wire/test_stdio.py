@@ -104,6 +104,37 @@ async def test_many_calls_share_one_child(tmp_path: Path) -> None:
             nursery.start_soon(files.call, "echo")
 
 
+@attrs.define(eq=False)
+class Counting(trio.abc.SendStream):
+    """A stream that counts what is written in one go."""
+
+    inner: trio.abc.SendStream
+    writes: list[bytes] = attrs.field(factory=list)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+        await self.inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.inner.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+async def test_frames_of_one_moment_leave_in_one_write_each_on_its_line(tmp_path: Path) -> None:
+    async with backend(server("jester", tmp_path / "record")) as files:
+        pipe = files.link._pipe
+        assert isinstance(pipe, ChildPipe)
+        counting = pipe.child.stdin = Counting(pipe.child.stdin)
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(files.call, "echo")
+        lines = b"".join(counting.writes).splitlines()
+        assert sum(json.loads(line)["method"] == "tools/call" for line in lines) == 50
+        assert len(counting.writes) < 10
+
+
 async def test_a_modern_child_needs_no_handshake(tmp_path: Path) -> None:
     async with backend(server("modern", tmp_path / "record")) as files:
         assert files.link.era.modern

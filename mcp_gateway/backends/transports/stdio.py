@@ -7,6 +7,7 @@ a child that does not read costs nobody more than ``WRITE_STALL_S``.
 Spec: MCP basic/transports/stdio of every revision.
 """
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -109,17 +110,27 @@ class ChildPipe:
         """Write what is handed over, whole frames in order, until the pipe is closed or the child stops reading."""
         try:
             async for frame in self._frames_out:
-                if not await self._write_line(frame + b"\n"):
+                if not await self._write_lines(self._with_others(frame)):
                     break
         finally:
             self._frames_out.close()
             self._written.set()
 
-    async def _write_line(self, line: bytes) -> bool:
-        for start in range(0, len(line), CHUNK_BYTES):
+    def _with_others(self, frame: bytes) -> bytearray:
+        """The line of a frame, and of those handed over in the same moment until a chunk is full: one write for all."""
+        lines = bytearray(frame)
+        lines += b"\n"
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while len(lines) < CHUNK_BYTES:
+                lines += self._frames_out.receive_nowait()
+                lines += b"\n"
+        return lines
+
+    async def _write_lines(self, lines: bytearray) -> bool:
+        for start in range(0, len(lines), CHUNK_BYTES):
             with trio.move_on_after(WRITE_STALL_S) as stall:
                 try:
-                    await self.child.stdin.send_all(line[start : start + CHUNK_BYTES])
+                    await self.child.stdin.send_all(lines[start : start + CHUNK_BYTES])
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     with trio.move_on_after(LAST_WORDS_S):
                         await self._exited.wait()  # which says more
