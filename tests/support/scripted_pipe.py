@@ -40,6 +40,9 @@ class ScriptedPipe:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
+    async def tell(self, frame: bytes) -> None:
+        await self.send(frame, lambda: None, control=True)
+
     async def receive(self) -> bytes | TooLong:
         found = await self._out.receive()
         if isinstance(found, BackendError):

@@ -203,6 +203,27 @@ async def test_a_cancelled_call_reaches_the_backend() -> None:
         assert far.posts[3].json["params"] == {"requestId": far.posts[2].rpc_id, "reason": "the client has left"}
 
 
+async def test_calls_that_are_cancelled_at_one_instant_are_told_together() -> None:
+    unread: list[bool] = []
+
+    class Noting(SseBackend):
+        async def accept(self, connection: RawConnection, request: RawRequest) -> None:
+            unread.append(connection.unread)
+            await super().accept(connection, request)
+
+    far = Noting()
+    async with connected(far) as link:
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(link.exchange, call(), ignore)
+            await eventually(lambda: far.methods.count("tools/call") == 50)
+            assert not any(unread)
+            nursery.cancel_scope.cancel("all at once")
+        notices = [post.json["params"] for post in far.posts if post.json["method"] == "notifications/cancelled"]
+        assert len({str(params) for params in notices}) == len(notices) == 50
+        assert any(unread)
+
+
 async def test_a_call_that_is_cancelled_while_it_is_posted_is_cancelled_at_the_backend_too() -> None:
     far = SseBackend(holds_posts=True)
     async with connected(far) as link:

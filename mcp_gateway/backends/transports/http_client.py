@@ -140,13 +140,13 @@ class HttpPool:
         places = self._streams if stream else self._control if control else self._calls
         return HttpRequest(self, places, method, headers, body, path, parting)
 
-    async def tell(self, headers: bytes, body: bytes) -> int:
+    async def tell(self, headers: bytes, body: bytes, *, path: bytes | None = None) -> int:
         """POST a notice, which may come twice, on a control connection, with others if many wait; return the status.
 
         Raises:
             BackendTimeout, BackendGone, BackendProtocol: as ``request``.
         """
-        status = await self._notices.tell(self.render(b"POST", None, headers, body))
+        status = await self._notices.tell(self.render(b"POST", path, headers, body))
         refuse_redirect(self.key, status)
         return status
 

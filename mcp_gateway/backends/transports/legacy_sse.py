@@ -19,6 +19,7 @@ import trio
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.backends.transports.origin import render_headers
 from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, nothing, open_pipe
 from mcp_gateway.backends.transports.pipe_greeting import NOBODY, greet
 from mcp_gateway.config.spec import BackendLimits
@@ -40,7 +41,7 @@ POST_S: Final = 10.0
 """How long a POST may take to be accepted: it is only queued there, the answer comes on the stream."""
 ENDPOINT_BYTES: Final = 8192
 
-_POST_HEADERS: Final[tuple[Header, ...]] = ((b"Content-Type", b"application/json"), (b"Accept", b"*/*"))
+_POST_HEADERS: Final = render_headers(((b"Content-Type", b"application/json"), (b"Accept", b"*/*")))
 _GET_HEADERS: Final[tuple[Header, ...]] = ((b"Accept", b"text/event-stream"), (b"Cache-Control", b"no-store"))
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -65,12 +66,19 @@ class SsePipe:
 
         with trio.move_on_after(POST_S):
             async with self.pool.request(b"POST", _POST_HEADERS, body, control=control, path=self.path) as response:
-                if response.status in (404, 410):
-                    self._response.connection.close()  # its end of this session is gone, so the link is lost
-                if response.status >= 300:
-                    raise _refusal(self.pool.key, response.status)
+                self._check_accepted(response.status)
             return
         raise BackendGone(backend=self.pool.key, why=f"a POST was not accepted within {POST_S:g} s")
+
+    async def tell(self, frame: bytes) -> None:
+        """POST a notice, with others if many are due; see ``pipe.Pipe``."""
+        self._check_accepted(await self.pool.tell(_POST_HEADERS, frame, path=self.path))
+
+    def _check_accepted(self, status: int) -> None:
+        if status in (404, 410):
+            self._response.connection.close()  # its end of this session is gone, so the link is lost
+        if status >= 300:
+            raise _refusal(self.pool.key, status)
 
     async def receive(self) -> bytes | TooLong:
         """The data of the next ``message`` event; see ``pipe.Pipe``."""

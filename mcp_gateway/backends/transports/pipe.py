@@ -77,6 +77,9 @@ class Pipe(Protocol):
             BackendError: it was not sent; ``executed`` says whether some of it may have arrived.
         """
 
+    async def tell(self, frame: bytes) -> None:
+        """Send a notice: a frame that may come twice, of which many may be due at one instant. Errors as ``send``."""
+
     async def receive(self) -> bytes | TooLong:
         """The next frame.
 
@@ -197,7 +200,7 @@ class PipeLink:
         params = jsonrpc.dumps({"requestId": upstream_id, "reason": reason})
         frame = jsonrpc.render_notification("notifications/cancelled", params)
         try:
-            await self._pipe.send(frame, nothing, control=True)
+            await self._pipe.tell(frame)
         except BackendError as gone:
             logger.debug("cancellation not delivered", extra={"backend": self.key, "why": str(gone)})
 

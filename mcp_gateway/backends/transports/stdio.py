@@ -71,6 +71,10 @@ class ChildPipe:
             raise self._gone(self._why or "its input was closed") from exc
         handed()
 
+    async def tell(self, frame: bytes) -> None:
+        """A line like any other; see ``pipe.Pipe``."""
+        await self.send(frame, nothing)
+
     async def receive(self) -> bytes | TooLong:
         """The next line; see ``pipe.Pipe``."""
         if self._ready:
