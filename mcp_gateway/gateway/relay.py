@@ -206,7 +206,8 @@ class Relay:
     def _error(self, errand: Errand, era: Era, error_raw: bytes) -> Outcome:
         error = translate.error(error_raw, method=errand.method, client=errand.client, backend=era, uri=errand.uri)
         code = error_code(error)
-        if era.modern and code == UNSUPPORTED_VERSION:  # said of our hop: passed on, it would say that the gateway lacks the version
+        # Said of our hop; passed on, it would say that the gateway lacks the version.
+        if era.modern and code == UNSUPPORTED_VERSION:
             why = f"it does not speak {era.version} any more"
             raise BackendProtocol(backend=errand.target.backend, executed=Executed.NO, why=why)
         if errand.client.modern and code == URL_ELICITATION:

@@ -125,8 +125,9 @@ async def test_the_drain_declines_what_nobody_can_come_back_for(autojump_clock: 
     backend = asking()
     async with scripted_gateway(backend) as where:
         await call(where)
-        where.gateway.parking.cancel_left(Cause.DRAIN)
-        await where.gateway.parking.over()
+        runner = where.gateway.core.runner
+        assert runner.cancel_all(Cause.DRAIN) == 1
+        await runner.idle()
         assert sum(link.cancelled for link in backend.links) == 1
         assert [b'"error"' in raw for link in backend.links for raw in link.said] == [True]
 
