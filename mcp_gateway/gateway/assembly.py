@@ -36,7 +36,7 @@ from mcp_gateway.gateway.runner import Runner
 from mcp_gateway.gateway.session_care import SessionCare
 from mcp_gateway.gateway.session_table import SessionTable
 from mcp_gateway.gateway.sse_face import SseFace
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.routing.build import build, build_steps
 from mcp_gateway.routing.table import RouteTable
 from mcp_gateway.sessions.memory import MemoryStore
@@ -46,7 +46,7 @@ from mcp_gateway.turns import in_turns
 
 logger = logging.getLogger(__name__)
 
-SERVER_INFO: Final = jsonrpc.dumps({"name": "mcp-gateway", "version": __version__})
+SERVER_INFO: Final = json_text.dumps({"name": "mcp-gateway", "version": __version__})
 GATHER_S: Final = 0.02
 """Changes of spec and snapshots within this time make one new table, not many."""
 PRUNE_S: Final = 5.0

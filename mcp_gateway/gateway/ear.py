@@ -29,7 +29,7 @@ from mcp_gateway.gateway.server_requests import (
     progress_to,
 )
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, jsonrpc, splice
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 
@@ -140,7 +140,7 @@ class Ear:
         asked = self.session.questions.ask(answered, on_progress=on_progress)
         self._open[asked] = origin
         self.clock.pause()
-        if await self.tell(render(jsonrpc.dumps(asked))):
+        if await self.tell(render(json_text.dumps(asked))):
             return True
         self._forget(asked)
         return False
@@ -173,7 +173,7 @@ class Ear:
         asked = next((asked for asked, origin in self._open.items() if origin == raw), None)
         if asked is not None:
             self._forget(asked)
-            await self.tell(splice.rewrite(inbound.raw, {"params": {"requestId": jsonrpc.dumps(asked)}}))
+            await self.tell(splice.rewrite(inbound.raw, {"params": {"requestId": json_text.dumps(asked)}}))
 
     def close(self) -> None:
         """The call is over: late answers to its questions are ignored."""
@@ -189,7 +189,7 @@ class Ear:
         """
         while self._open:
             asked, _ = self._open.popitem()
-            params = jsonrpc.dumps({"requestId": asked, "reason": "the call is over"})
+            params = json_text.dumps({"requestId": asked, "reason": "the call is over"})
             await self.tell(jsonrpc.render_notification(CANCELLED, params))
 
 

@@ -14,10 +14,10 @@ import attrs
 
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.gateway.server_requests import CAPABILITY, MAX_OPEN, allowed
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.values import JsonObject
 
-MAX_BYTES: Final = jsonrpc.MAX_PARSED_BYTES
+MAX_BYTES: Final = json_text.MAX_PARSED_BYTES
 """Of all questions of one round, which are parsed: that is loop time."""
 
 
@@ -82,7 +82,7 @@ def _questions(raw: bytes) -> dict[str, Question]:
 
 def _question(raw: bytes) -> Question:
     """ "values are request objects that MUST be one of ElicitRequest, CreateMessageRequest, or ListRootsRequest"."""
-    value = jsonrpc.parse(raw)
+    value = json_text.parse(raw)
     method = value.get("method") if isinstance(value, dict) else None
     params = value.get("params", {}) if isinstance(value, dict) else None
     if method not in CAPABILITY or not isinstance(params, dict):

@@ -21,7 +21,7 @@ from mcp_gateway.gateway.hub import Audience
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.outlet import JSON_HEAD
 from mcp_gateway.gateway.session import CHANGED_METHOD
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, jsonrpc, splice
 from mcp_gateway.protocol.envelope import META_SERVER_INFO, META_SUBSCRIPTION, ModernCall
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
@@ -53,7 +53,8 @@ class ModernWording:
 
     def updated(self, uri: str) -> bytes:
         """See ``mailbox.Wording``."""
-        return jsonrpc.render_notification("notifications/resources/updated", self.marked(jsonrpc.dumps({"uri": uri})))
+        params = self.marked(json_text.dumps({"uri": uri}))
+        return jsonrpc.render_notification("notifications/resources/updated", params)
 
     def marked(self, params: bytes) -> bytes:
         """The params with ``_meta`` naming the subscription."""
@@ -165,5 +166,5 @@ def acknowledgement(wording: ModernWording, wanted: JsonObject, uris: list[JsonV
     honoured: JsonObject = {name: True for name in _KINDS if wanted.get(name) is True}
     if "resourceSubscriptions" in wanted:
         honoured["resourceSubscriptions"] = uris
-    params = wording.marked(jsonrpc.dumps({"notifications": honoured}))
+    params = wording.marked(json_text.dumps({"notifications": honoured}))
     return jsonrpc.render_notification("notifications/subscriptions/acknowledged", params)

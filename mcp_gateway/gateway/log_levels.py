@@ -17,7 +17,7 @@ import attrs
 from mcp_gateway.backends.backend import Backend, Caller
 from mcp_gateway.backends.transports.base import Inbound, Link, Outgoing
 from mcp_gateway.errors import GatewayError
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.methods import level_at_least
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class LogLevels:
         if told == level or (shared and told is not None and level_at_least(level, told)):
             return
         self._told[link] = level
-        params = jsonrpc.dumps({"level": level})
+        params = json_text.dumps({"level": level})
         outgoing = Outgoing(
             method=METHOD, render=lambda number: jsonrpc.render_request(b"%d" % number, METHOD, params), control=True
         )

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from mcp_gateway.cell import Cell
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
@@ -51,9 +51,9 @@ class OwnAnswers:
     def initialized(self, era: Era, view: View) -> bytes:
         """The result of ``initialize``."""
         value: JsonObject = {"protocolVersion": era.version, "capabilities": _capabilities(view, era)}
-        result = splice.rewrite(jsonrpc.dumps(value), {"serverInfo": self.server_info})
+        result = splice.rewrite(json_text.dumps(value), {"serverInfo": self.server_info})
         if view.instructions:
-            result = splice.rewrite(result, {"instructions": jsonrpc.dumps(view.instructions)})
+            result = splice.rewrite(result, {"instructions": json_text.dumps(view.instructions)})
         return result
 
     def discovered(self, era: Era, view: View) -> bytes:
@@ -67,7 +67,7 @@ class OwnAnswers:
         }
         if view.instructions:
             value["instructions"] = view.instructions
-        return splice.rewrite(jsonrpc.dumps(value), {"_meta": {META_SERVER_INFO: self.server_info}})
+        return splice.rewrite(json_text.dumps(value), {"_meta": {META_SERVER_INFO: self.server_info}})
 
     def listed(self, wanted: ListOf, era: Era, view: View, realm: str) -> bytes | Invalid:
         """The result of a list request."""
@@ -85,11 +85,11 @@ class OwnAnswers:
 
     def _cursor(self, position: Position, realm: str) -> str:
         payload: JsonObject = {"k": position.kind.value, "o": position.offset, "f": position.fingerprint.hex()}
-        return self.signer.value.seal(Purpose.CURSOR, realm, jsonrpc.dumps(payload))
+        return self.signer.value.seal(Purpose.CURSOR, realm, json_text.dumps(payload))
 
     def _position(self, cursor: str, kind: Kind, realm: str) -> Position | None:
         sealed = self.signer.value.open(Purpose.CURSOR, realm, cursor)
-        payload = jsonrpc.parse(sealed) if sealed is not None else None
+        payload = json_text.parse(sealed) if sealed is not None else None
         if not isinstance(payload, dict) or payload.get("k") != kind.value:
             return None
         offset, fingerprint = payload.get("o"), payload.get("f")

@@ -30,7 +30,7 @@ from mcp_gateway.gateway.ledger import Ledger
 from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.relay import Relay
 from mcp_gateway.gateway.server_requests import CAPABILITY, allowed
-from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol import json_text, jsonrpc, splice, translate
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
 from mcp_gateway.sessions.signed import Purpose, Signer
@@ -173,7 +173,7 @@ class ParkedCall:
         """The interim result: every open question, and the state that finds this call again."""
         requests: Edits = {key: question.request for key, question in self._questions.items()}
         result = splice.rewrite(b'{"resultType":"input_required"}', {"inputRequests": splice.rewrite(b"{}", requests)})
-        return splice.rewrite(result, {"requestState": jsonrpc.dumps(state)})
+        return splice.rewrite(result, {"requestState": json_text.dumps(state)})
 
     async def answer(self, raw_responses: bytes) -> None:
         """Give the backend what the client answered; unknown keys are ignored.
@@ -285,7 +285,7 @@ class Parking:
         call.round += 1
         expires = int(self.wall_clock() + call.clock.timeouts.input_s)
         payload: JsonObject = {"p": call.park_id, "r": call.round, "e": expires, "b": call.binding.hex()}
-        return self.signer.value.seal(Purpose.REQUEST_STATE, gateway, jsonrpc.dumps(payload))
+        return self.signer.value.seal(Purpose.REQUEST_STATE, gateway, json_text.dumps(payload))
 
     def knows(self, state: object, gateway: str) -> bool:
         """Whether a state is one of ours that names a call parked here, good or used."""
@@ -308,7 +308,7 @@ class Parking:
     def _read(self, state: object, gateway: str) -> JsonObject:
         """What a state says; nothing if it is not one of ours."""
         sealed = self.signer.value.open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
-        payload = jsonrpc.parse(sealed) if sealed is not None else None
+        payload = json_text.parse(sealed) if sealed is not None else None
         return payload if isinstance(payload, dict) else {}
 
 

@@ -26,7 +26,7 @@ from mcp_gateway.gateway.log_levels import LogLevels
 from mcp_gateway.gateway.questionnaire import Questionnaire
 from mcp_gateway.gateway.server_requests import allowed, needed_for
 from mcp_gateway.protocol import headers as mcp_headers
-from mcp_gateway.protocol import jsonrpc, splice, translate
+from mcp_gateway.protocol import json_text, jsonrpc, splice, translate
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era
@@ -346,7 +346,7 @@ def wants_input(errand: Errand, result: bytes) -> bool:
 
 def url_elicitations(error: bytes) -> dict[str, bytes]:
     """The ``inputRequests`` that stand for the elicitations of a -32042."""
-    jsonrpc.parse(error)
+    json_text.parse(error)
     wanted = splice.value_at(error, ("data", "elicitations")) or b""
     spans = splice.elements(wanted) if wanted.startswith(b"[") else []
     return {

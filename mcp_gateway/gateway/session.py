@@ -18,7 +18,7 @@ from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.replay import Replay
 from mcp_gateway.gateway.server_requests import ServerRequests
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing.snapshot import Kind
@@ -42,7 +42,7 @@ class LegacyWording:
 
     def updated(self, uri: str) -> bytes:
         """See ``mailbox.Wording``."""
-        return jsonrpc.render_notification("notifications/resources/updated", jsonrpc.dumps({"uri": uri}))
+        return jsonrpc.render_notification("notifications/resources/updated", json_text.dumps({"uri": uri}))
 
 
 @attrs.define(eq=False, kw_only=True)

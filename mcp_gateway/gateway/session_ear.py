@@ -15,7 +15,7 @@ from mcp_gateway.errors import Overload, RemoteFault
 from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
 from mcp_gateway.gateway.server_requests import allowed, answer_for, as_ours, fitted, progress_to
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.routing.parts import uri_map_for
@@ -63,15 +63,15 @@ class SessionEar:
             except (Overload, RemoteFault) as fault:
                 why = str(fault)
             else:
-                session.mailbox.post(as_ours(message, jsonrpc.dumps(asked), progress=on_progress is not None))
+                session.mailbox.post(as_ours(message, json_text.dumps(asked), progress=on_progress is not None))
                 return
         await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
 
     def _withdrawn(self, inbound: Inbound) -> None:
         """The backend no longer wants to know: take the question back from the client."""
-        asked = self.session.questions.withdraw((self.key, jsonrpc.dumps(inbound.params.get("requestId"))))
+        asked = self.session.questions.withdraw((self.key, json_text.dumps(inbound.params.get("requestId"))))
         if asked is not None:
-            params = jsonrpc.dumps({**inbound.params, "requestId": asked})
+            params = json_text.dumps({**inbound.params, "requestId": asked})
             self.session.mailbox.post(jsonrpc.render_notification(CANCELLED, params))
 
     async def _respond(self, message: bytes) -> None:

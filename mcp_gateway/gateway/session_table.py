@@ -22,7 +22,7 @@ from mcp_gateway.errors import Overload
 from mcp_gateway.gateway.calls import Cause
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.capabilities import known, object_of
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO
 from mcp_gateway.protocol.eras import ERAS, Era
@@ -139,7 +139,7 @@ class SessionTable:
     def _revive(self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal) -> Session:
         capabilities = object_of(session_id.capabilities)
         identity = ClientIdentity(
-            capabilities=jsonrpc.dumps(capabilities), info=ANONYMOUS_INFO, version=session_id.version
+            capabilities=json_text.dumps(capabilities), info=ANONYMOUS_INFO, version=session_id.version
         )
         session = self._session(session_id, gateway, view, principal, identity, capabilities)
         self._admit(session)

@@ -9,7 +9,7 @@ block of a type not named here, and every member not named here, is left alone.
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.protocol.eras import NEWEST_MODERN, Era
 from mcp_gateway.values import JsonObject, JsonValue
 
@@ -94,7 +94,7 @@ def text_block(text: str, block: JsonObject | None = None) -> bytes:
     for key, value in block.items() if block is not None else ():
         if key in _KEPT:
             made[key] = value
-    return jsonrpc.dumps(made)
+    return json_text.dumps(made)
 
 
 def _put(changes: Changes, key: str, edit: _Edit) -> None:

@@ -6,27 +6,19 @@ message or raises ``MalformedMessage``; an id goes back as the bytes it came in.
 Spec: JSON-RPC 2.0; RFC 8259; MCP basic, Messages.
 """
 
-import json
 import re
 from collections.abc import Iterable
-from itertools import accumulate
-from typing import Final, NoReturn, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 import attrs
-import orjson
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
-from mcp_gateway.protocol import splice
+from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.values import JsonObject, JsonValue, RequestId
 
-MAX_DEPTH: Final = 128
-"""Containers inside containers; deeper is refused (design section 8)."""
-MAX_PARSED_BYTES: Final = 1 << 20
-"""Above this an answer is not parsed, only its structure is scanned: parsing is loop time."""
 MAX_BATCH: Final = 100
 """Messages in one array; each costs a task, so the size of the body is not bound enough."""
 
-_PARSE_ERROR: Final = -32700
 _INVALID: Final = -32600
 
 # What the gateway acts on. A second one could make the backend do what was never checked here.
@@ -44,16 +36,6 @@ _GUARDED_META: Final = frozenset(
 )
 
 _WS: Final = b" \t\r\n"
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'"[]{}'))
-_IN_QUOTES: Final = re.compile(rb'"[^"]*+"')
-_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_DIGITS_TO_ZERO: Final = bytes(ord("0") if byte in b"123456789" else byte for byte in range(256))
-_NINETEEN: Final = b"0" * 19
-"""The shortest integer that may not fit 64 bits; orjson rounds those to floats."""
-_BIG_INTEGER: Final = re.compile(rb"(?:\A|[:,\[ \t\r\n])-?[0-9]{19,}+(?![.eE])")
-_MAX_INTEGER_DIGITS: Final = 4300
-"""CPython's own bound for int(); its cost is quadratic."""
-
 _W: Final = rb"[ \t\r\n]*+"
 _VERSION: Final = rb'"jsonrpc"%b:%b"2\.0"' % (_W, _W)
 _ID: Final = rb'"id"%b:%b(-?(?:0|[1-9][0-9]{0,15})|"[^"\\]*+"|null)' % (_W, _W)
@@ -121,57 +103,6 @@ def _invalid(what: str) -> MalformedMessage:
     return MalformedMessage(what=what, code=_INVALID)
 
 
-def parse(raw: bytes) -> JsonValue:
-    """One JSON text, strictly by RFC 8259, UTF-8.
-
-    Lone surrogates and integers of any size (to 4,300 digits) are kept; numbers
-    beyond a double become infinite.
-
-    Raises:
-        MalformedMessage: -32700; also for a BOM, NaN, trailing bytes and more than ``MAX_DEPTH`` levels.
-    """
-    _check_depth(raw)
-    try:
-        value: JsonValue = orjson.loads(raw)
-    except ValueError:
-        return _parse_slowly(raw)
-    if _NINETEEN in raw.translate(_DIGITS_TO_ZERO) and _BIG_INTEGER.search(raw):
-        return _parse_slowly(raw)
-    return value
-
-
-def _check_depth(raw: bytes) -> None:
-    if _is_too_deep(raw):
-        raise MalformedMessage(what=f"JSON of more than {MAX_DEPTH} levels", code=_PARSE_ERROR)
-
-
-def _is_too_deep(raw: bytes) -> bool:
-    if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
-        return False
-    # Escaped characters first, so that every quote left is the end of a string; then only brackets and quotes; then
-    # no strings. The three steps run at C speed and are exact for valid JSON; what is not valid, the parser refuses.
-    bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_BRACKETS).replace(b'""', b"")
-    steps = map(_STEP.__getitem__, _IN_QUOTES.sub(b"", bare).replace(b'"', b""))
-    return any(map(MAX_DEPTH.__lt__, accumulate(steps)))
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else float(digits)
-
-
-def _parse_slowly(raw: bytes) -> JsonValue:
-    """What orjson refuses or rounds and RFC 8259 allows: 1e400, lone surrogates, big integers."""
-    try:
-        value: JsonValue = json.loads(raw.decode(), parse_constant=_no_constant, parse_int=_integer)
-    except (ValueError, RecursionError) as exc:
-        raise MalformedMessage(what="not JSON", code=_PARSE_ERROR) from exc
-    return value
-
-
 def looks_like_batch(raw: bytes) -> bool:
     """Whether the first byte after white space opens an array."""
     return raw.lstrip(_WS)[:1] == b"["
@@ -185,7 +116,7 @@ def read(raw: bytes) -> RpcMessage:
             neither string nor integer, params that are no object, or a second member of a
             name the gateway acts on.
     """
-    value = parse(raw)
+    value = json_text.parse(raw)
     if not isinstance(value, dict):
         raise _invalid("a batch is not accepted here" if isinstance(value, list) else "not a JSON-RPC message")
     _check_duplicates(raw, value)
@@ -290,7 +221,7 @@ def read_batch(raw: bytes) -> list[RpcMessage | MalformedMessage]:
 
 
 def _elements(raw: bytes) -> list[bytes]:
-    value = parse(raw)
+    value = json_text.parse(raw)
     if not isinstance(value, list):
         raise _invalid("not a batch")
     if not value:
@@ -304,10 +235,10 @@ def split_batch(raw: bytes) -> list[bytes]:
     """The raw messages of an array that a 2025-03-26 peer sent; whether they are messages is the caller's business.
 
     Raises:
-        MalformedMessage: as ``read_batch``, and above ``MAX_PARSED_BYTES``.
+        MalformedMessage: as ``read_batch``, and above ``json_text.MAX_PARSED_BYTES``.
     """
-    if len(raw) > MAX_PARSED_BYTES:
-        raise _invalid(f"a batch of more than {MAX_PARSED_BYTES} bytes")
+    if len(raw) > json_text.MAX_PARSED_BYTES:
+        raise _invalid(f"a batch of more than {json_text.MAX_PARSED_BYTES} bytes")
     return _elements(raw)
 
 
@@ -321,29 +252,11 @@ def _read_element(raw: bytes) -> RpcMessage | MalformedMessage:
 def readable_id(raw: bytes) -> bytes | None:
     """The raw id of a message that ``read`` refused, for the error's answer; None when there is none to trust."""
     try:
-        value = parse(raw)
+        value = json_text.parse(raw)
         found = _id_of(value) if isinstance(value, dict) else None
         return None if found is None else splice.value_at(raw, ("id",))
     except MalformedMessage:
         return None
-
-
-def dumps(value: JsonValue) -> bytes:
-    """Compact JSON. Integers of any size and lone surrogates are written; numbers beyond a double are ``null``."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
-
-
-def _finite(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and value - value != 0.0:  # infinite, as orjson writes it
-        return None
-    return value
 
 
 def render_result(id_raw: bytes, result: bytes) -> bytes:
@@ -353,29 +266,30 @@ def render_result(id_raw: bytes, result: bytes) -> bytes:
 
 def render_error(id_raw: bytes | None, code: int, message: str, data: JsonValue = None) -> bytes:
     """An error response; without an id it says ``"id":null``, as peers of both eras do. ``data`` None is left out."""
-    tail = b"" if data is None else b',"data":%b' % dumps(data)
+    tail = b"" if data is None else b',"data":%b' % json_text.dumps(data)
     spelled = b"null" if id_raw is None else id_raw
-    return b'{"jsonrpc":"2.0","id":%b,"error":{"code":%d,"message":%b%b}}' % (spelled, code, dumps(message), tail)
+    text = json_text.dumps(message)
+    return b'{"jsonrpc":"2.0","id":%b,"error":{"code":%d,"message":%b%b}}' % (spelled, code, text, tail)
 
 
 def render_request(id_raw: bytes, method: str, params: bytes | None) -> bytes:
     """A request; ``params`` is raw JSON, None leaves it out."""
     tail = b"" if params is None else b',"params":%b' % params
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b%b}' % (id_raw, dumps(method), tail)
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b%b}' % (id_raw, json_text.dumps(method), tail)
 
 
 def render_notification(method: str, params: bytes | None) -> bytes:
     """A notification; ``params`` is raw JSON, None leaves it out."""
     tail = b"" if params is None else b',"params":%b' % params
-    return b'{"jsonrpc":"2.0","method":%b%b}' % (dumps(method), tail)
+    return b'{"jsonrpc":"2.0","method":%b%b}' % (json_text.dumps(method), tail)
 
 
 def answer_parts(raw: bytes) -> AnswerParts:
     """The parts of a backend's response; whether the id is the right one is the caller's business.
 
     The usual orders of members are recognised by their first and last bytes.
-    Up to ``MAX_PARSED_BYTES`` and ``MAX_DEPTH`` every byte is validated, above only the structure: one tool that is
-    too deep must not cost the whole list.
+    What ``json_text.may_be_parsed`` is validated byte for byte, of the rest only the structure: one tool that is too
+    deep must not cost the whole list.
 
     Raises:
         RemoteFault: not exactly one response object.
@@ -383,8 +297,8 @@ def answer_parts(raw: bytes) -> AnswerParts:
     usual = _usual_answer(raw)
     if usual is not None:
         return usual
-    if _may_be_parsed(raw):
-        parse(raw)
+    if json_text.may_be_parsed(raw):
+        json_text.parse(raw)
     return _scanned_answer(raw)
 
 
@@ -412,18 +326,14 @@ def _usual_answer(raw: bytes) -> AnswerParts | None:
     # If what is between head and end is one value, all of it together is one valid object.
     if not _is_one_value(value) or (kind == b"error" and value[:1] != b"{"):
         return None
-    return AnswerParts(_id_of({"id": parse(id_raw)}), kind == b"error", value)
-
-
-def _may_be_parsed(raw: bytes) -> bool:
-    return len(raw) <= MAX_PARSED_BYTES and not _is_too_deep(raw)
+    return AnswerParts(_id_of({"id": json_text.parse(id_raw)}), kind == b"error", value)
 
 
 def _is_one_value(raw: bytes) -> bool:
     try:
-        if not _may_be_parsed(raw):
+        if not json_text.may_be_parsed(raw):
             return splice.skip(raw, 0) == len(raw)
-        _validate(raw)
+        json_text.validate(raw)
     except MalformedMessage:
         return False
     return True
@@ -452,12 +362,4 @@ def _short_value(raw: bytes, member: splice.Member) -> JsonValue:
     """A value that is parsed even in an answer too large for that, so it must be short."""
     if member.value_end - member.value_start > _MAX_SHORT_BYTES:
         raise RemoteFault(what=f"an answer whose {member.key!r} has more than {_MAX_SHORT_BYTES} bytes")
-    return parse(raw[member.value_start : member.value_end])
-
-
-def _validate(raw: bytes) -> None:
-    """``parse`` for its errors only, of what ``_may_be_parsed``: rounding does not matter."""
-    try:
-        orjson.loads(raw)
-    except ValueError:
-        _parse_slowly(raw)
+    return json_text.parse(raw[member.value_start : member.value_end])

@@ -2,14 +2,14 @@
 
 Owns the outline: the text with its long strings (base64, mostly) emptied. Deliberately
 edits nothing: places are the same in both, so edits made by the outline fit the text.
-Invariant: what a text up to ``jsonrpc.MAX_PARSED_BYTES`` says is in its outline whole,
+Invariant: what a text up to ``json_text.MAX_PARSED_BYTES`` says is in its outline whole,
 and no outline is larger than that: parsing is loop time (design section 8).
 """
 
 import re
 from typing import Final
 
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.values import JsonValue
 
 LONG: Final = 8192
@@ -28,18 +28,18 @@ def outline(raw: bytes) -> JsonValue:
     Returns:
         None when it is too large even so, as for ``null``.
     Raises:
-        MalformedMessage: as ``jsonrpc.parse``.
+        MalformedMessage: as ``json_text.parse``.
     """
-    if len(raw) <= jsonrpc.MAX_PARSED_BYTES:
-        return jsonrpc.parse(raw)
+    if len(raw) <= json_text.MAX_PARSED_BYTES:
+        return json_text.parse(raw)
     small = _without_long_strings(raw)
-    return None if small is None else jsonrpc.parse(small)
+    return None if small is None else json_text.parse(small)
 
 
 def _without_long_strings(raw: bytes) -> bytes | None:
     """None: more than ``MAX_PARSED_BYTES`` are left; it stops there, so its work is bounded by that too."""
     kept: list[bytes] = []
-    room, pos = jsonrpc.MAX_PARSED_BYTES, 0
+    room, pos = json_text.MAX_PARSED_BYTES, 0
     while pos < len(raw) and room >= 0:
         between = _TO_LONG.match(raw, pos, pos + room + 1)
         assert between is not None  # it matches the empty text

@@ -9,7 +9,7 @@ Spec: reference table 1.10 "Feature by version" and section 2, row "schemas".
 
 from typing import Final
 
-from mcp_gateway.protocol import content, jsonrpc, splice
+from mcp_gateway.protocol import content, json_text, splice
 from mcp_gateway.protocol.content import Changes, MapUri
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.outline import outline
@@ -45,7 +45,7 @@ def _schema_to_drop(raw: bytes, client: Era) -> list[str]:
     if schema is None:
         return []
     # 2025-06-18 and 2025-11-25: "outputSchema?: { type: "object"; ... }" (schema.ts)
-    value = jsonrpc.parse(schema) if client.structured else None
+    value = json_text.parse(schema) if client.structured else None
     return [] if isinstance(value, dict) and value.get("type") == "object" else ["outputSchema"]
 
 

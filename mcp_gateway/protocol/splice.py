@@ -2,7 +2,7 @@
 
 Owns the scanner that finds where members and elements begin and end, and the
 edits made at those places. Deliberately builds no Python values and judges no
-grammar inside a value it only passes over; ``jsonrpc.parse`` is what validates.
+grammar inside a value it only passes over; ``json_text.parse`` is what validates.
 Invariant: every byte that no edit names stays as it came (white space, key
 order, foreign duplicates, number text); on garbage it raises, never loops.
 """

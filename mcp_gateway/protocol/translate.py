@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
-from mcp_gateway.protocol import content, jsonrpc, shape, splice
+from mcp_gateway.protocol import content, json_text, shape, splice
 from mcp_gateway.protocol.content import Changes, MapUri
 from mcp_gateway.protocol.envelope import (
     ANONYMOUS_INFO,
@@ -253,7 +253,7 @@ def error(error_raw: bytes, *, method: str, client: Era, backend: Era, uri: str 
     held = splice.value_at(error_raw, ("code",))
     data = splice.value_at(error_raw, ("data",))
     names_uri = data is not None and data.startswith(b"{") and splice.value_at(data, ("uri",)) is not None
-    code = None if held is None else jsonrpc.parse(held)
+    code = None if held is None else json_text.parse(held)
     if client.modern and code in RESERVED and not _means_it(code, data, backend):
         return splice.rewrite(error_raw, {"code": b"%d" % INTERNAL})
     missing = code == RESOURCE_NOT_FOUND
@@ -305,7 +305,7 @@ def client_capabilities(raw: bytes | None) -> bytes:
     try:
         return _without_tasks(raw)
     except MalformedMessage:  # a member twice: the gateway goes by what it has parsed, and so must the backend
-        return _without_tasks(jsonrpc.dumps(jsonrpc.parse(raw)))
+        return _without_tasks(json_text.dumps(json_text.parse(raw)))
 
 
 def _without_tasks(capabilities: bytes) -> bytes:
@@ -321,9 +321,9 @@ def answer(raw: bytes, *, uri_back: MapUri | None) -> bytes:
     Returns:
         The same bytes when nothing needs to change, or when a member to be changed occurs twice.
     """
-    if uri_back is None or len(raw) > jsonrpc.MAX_PARSED_BYTES or not content.mentions(raw, b"uri", b"resourceUri"):
+    if uri_back is None or len(raw) > json_text.MAX_PARSED_BYTES or not content.mentions(raw, b"uri", b"resourceUri"):
         return raw
-    changes = content.answer_changes(jsonrpc.parse(raw), uri_back)
+    changes = content.answer_changes(json_text.parse(raw), uri_back)
     try:
         return splice.rewrite(raw, changes) if changes else raw
     except MalformedMessage:  # nobody can say which one the backend will read

@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
-from mcp_gateway.protocol import headers, jsonrpc, splice
+from mcp_gateway.protocol import headers, json_text, splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing import names
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
@@ -150,7 +150,7 @@ def _value(result: bytes, found: splice.Members, key: str) -> JsonValue:
         return None
     if member.value_end - member.value_start > MAX_HINT_BYTES:
         raise RemoteFault(what=f"{key} is over {MAX_HINT_BYTES} bytes")
-    return jsonrpc.parse(result[member.value_start : member.value_end])
+    return json_text.parse(result[member.value_start : member.value_end])
 
 
 def _cursor(value: JsonValue) -> str | None:
@@ -168,7 +168,7 @@ def _read_item(kind: Kind, raw: bytes, checks_headers: bool) -> Item:
     if len(raw) > MAX_ITEM_BYTES:
         raise _Unusable(f"over {MAX_ITEM_BYTES} bytes")
     try:
-        value = jsonrpc.parse(raw)
+        value = json_text.parse(raw)
     except MalformedMessage as malformed:
         raise _Unusable(str(malformed)) from malformed
     if not isinstance(value, dict):
@@ -229,7 +229,7 @@ def _check_arguments(arguments: JsonValue) -> None:
 def _shown_name(kind: Kind, raw: bytes) -> str:
     """The name of an unusable item for reports, cut; empty when it cannot be read."""
     try:
-        value = jsonrpc.parse(raw[: MAX_ITEM_BYTES + 1])
+        value = json_text.parse(raw[: MAX_ITEM_BYTES + 1])
     except MalformedMessage:
         return ""
     name = value.get(_NAMED_BY[kind]) if isinstance(value, dict) else None

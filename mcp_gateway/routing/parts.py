@@ -13,7 +13,7 @@ import attrs
 
 from mcp_gateway.config.spec import ItemFilter, ServerSpec
 from mcp_gateway.errors import MalformedMessage
-from mcp_gateway.protocol import content, jsonrpc, splice
+from mcp_gateway.protocol import content, json_text, splice
 from mcp_gateway.routing import names
 from mcp_gateway.routing.listing_views import Entry, Target, digest_of
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
@@ -165,7 +165,7 @@ def _map_links(raw: bytes, uri_map: UriMap | ClashMap | None) -> tuple[bytes, st
     linked = None
     for path in _LINKS:
         quoted = splice.value_at(raw, path)
-        uri = None if quoted is None else jsonrpc.parse(quoted)
+        uri = None if quoted is None else json_text.parse(quoted)
         if not isinstance(uri, str):
             continue
         linked = uri if uri_map is None else uri_map.out(uri)

@@ -21,7 +21,7 @@ from mcp_gateway.backends.transports.legacy_sse import read_endpoint
 from mcp_gateway.errors import BackendProtocol, BackendRefused, RemoteFault
 from mcp_gateway.gateway import input_required
 from mcp_gateway.gateway.relay import error_code, url_elicitations
-from mcp_gateway.protocol import jsonrpc, shape, splice, translate
+from mcp_gateway.protocol import json_text, shape, splice, translate
 from mcp_gateway.protocol.eras import ERAS, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.sse import SseEvent
@@ -138,7 +138,7 @@ def test_a_result_is_translated_or_refused(plan: Dice) -> None:
         )
     except RemoteFault:
         return
-    value = jsonrpc.parse(made)
+    value = json_text.parse(made)
     if isinstance(value, dict) and not client.modern:
         assert "resultType" not in value or not backend.modern
 
@@ -148,11 +148,11 @@ def test_an_error_is_translated_or_refused(plan: Dice) -> None:
     raw, method = raw_of(plan), METHODS[plan.below(len(METHODS))]
     with contextlib.suppress(RemoteFault):
         made = translate.error(raw, method=method, client=era_of(plan), backend=era_of(plan), uri="test://files/r")
-        jsonrpc.parse(made)
+        json_text.parse(made)
         assert isinstance(error_code(made), int)
     with contextlib.suppress(RemoteFault):
         for one in url_elicitations(raw).values():
-            assert isinstance(jsonrpc.parse(one), dict)
+            assert isinstance(json_text.parse(one), dict)
 
 
 @given(plan=dice)
@@ -160,10 +160,10 @@ def test_a_question_is_translated_or_refused(plan: Dice) -> None:
     raw = raw_of(plan) if plan.below(8) else None
     method, client = QUESTIONS[plan.below(len(QUESTIONS))], era_of(plan)
     with contextlib.suppress(RemoteFault):
-        assert isinstance(jsonrpc.parse(translate.input_request(method, raw, uri_map=OUT)), dict)
+        assert isinstance(json_text.parse(translate.input_request(method, raw, uri_map=OUT)), dict)
     with contextlib.suppress(RemoteFault):
         made = translate.server_request_params(method, raw, client=client, elicitation_id="e", uri_map=OUT)
-        assert isinstance(jsonrpc.parse(made), dict)
+        assert isinstance(json_text.parse(made), dict)
 
 
 @given(plan=dice)
@@ -174,9 +174,9 @@ def test_what_a_backend_asks_comes_back_to_it_in_its_own_words(plan: Dice) -> No
     shown = splice.value_at(asked, ("params", "messages", 0, "content"))
     assert shown is not None
     answer = translate.answer(b'{"role":"assistant","content":%b}' % shown, uri_back=UriMap("files").restored)
-    assert jsonrpc.parse(answer) == {"role": "assistant", "content": block}
+    assert json_text.parse(answer) == {"role": "assistant", "content": block}
     anything = object_of(plan)
-    assert jsonrpc.parse(translate.answer(anything, uri_back=OUT)) is not None
+    assert json_text.parse(translate.answer(anything, uri_back=OUT)) is not None
 
 
 @given(plan=dice)
@@ -186,7 +186,7 @@ def test_an_interim_result_is_read_or_refused(plan: Dice) -> None:
     except RemoteFault:
         return
     if found.state is not None:
-        jsonrpc.parse(found.state)
+        json_text.parse(found.state)
 
 
 @given(plan=dice)
@@ -197,7 +197,7 @@ def test_params_for_a_backend_are_one_object_or_refused(plan: Dice) -> None:
     edits: Edits = {"name": b'"n"'} if plan.below(2) else {}
     with contextlib.suppress(RemoteFault):
         made = translate.request_params(raw, client=era_of(plan), backend=era_of(plan), edits=edits, meta=meta)
-        value = jsonrpc.parse(made)
+        value = json_text.parse(made)
         assert isinstance(value, dict)
         assert not edits or value["name"] == "n"
 
@@ -267,7 +267,7 @@ def test_a_page_of_a_list_has_usable_items_and_a_problem_for_each_other_one(plan
         page = read_page(kind, raw, era_of(plan))
     except RemoteFault:
         return
-    listed = cast(JsonObject, jsonrpc.parse(raw))[kind.value]
+    listed = cast(JsonObject, json_text.parse(raw))[kind.value]
     assert isinstance(listed, list)
     hidden = [problem for problem in page.problems if problem.hidden]
     assert len(page.items) + len(hidden) == len(listed)
@@ -275,7 +275,7 @@ def test_a_page_of_a_list_has_usable_items_and_a_problem_for_each_other_one(plan
     assert len({item.name for item in page.items}) == len(page.items)
     for item in page.items:
         for client in ERAS.values():
-            assert isinstance(jsonrpc.parse(shape.shape_item(kind.value, item.raw, client)), dict)
+            assert isinstance(json_text.parse(shape.shape_item(kind.value, item.raw, client)), dict)
 
 
 STATUSES = (200, 202, 400, 401, 404, 405, 406, 429, 500, 503, 418)

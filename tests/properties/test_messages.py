@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
+from mcp_gateway.protocol.json_text import dumps, parse
 from mcp_gateway.protocol.jsonrpc import (
     RpcNotification,
     RpcRequest,
     RpcResponse,
     answer_parts,
-    dumps,
-    parse,
     read,
     read_batch,
     readable_id,

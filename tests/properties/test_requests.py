@@ -20,7 +20,7 @@ from mcp_gateway.gateway.entrance import Request
 from mcp_gateway.gateway.greeting import Greeting, read_greeting
 from mcp_gateway.gateway.http_answers import accepted, is_json
 from mcp_gateway.gateway.server_requests import allowed
-from mcp_gateway.protocol import jsonrpc, translate
+from mcp_gateway.protocol import json_text, jsonrpc, translate
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, is_modern
 from mcp_gateway.protocol.eras import ERAS
 from mcp_gateway.protocol.headers import HeaderFault, check_mirrored
@@ -122,14 +122,14 @@ def test_a_modern_request_is_refused_or_says_the_same_in_headers_and_body(plan: 
     climbed = climb(message, headers)
     if isinstance(climbed, Rejection):
         assert climbed.status in (400, 404)
-        jsonrpc.parse(climbed.body())
+        json_text.parse(climbed.body())
         return
     assert isinstance(climbed, ModernCall)
     assert [value for key, value in headers if key == b"mcp-method"] == [method.encode()]
     assert [value for key, value in headers if key == b"mcp-protocol-version"] == [b"2026-07-28"]
-    assert jsonrpc.parse(climbed.capabilities) == climbed.capabilities_value
-    assert isinstance(jsonrpc.parse(translate.client_capabilities(climbed.capabilities)), dict)
-    jsonrpc.parse(climbed.client_info)
+    assert json_text.parse(climbed.capabilities) == climbed.capabilities_value
+    assert isinstance(json_text.parse(translate.client_capabilities(climbed.capabilities)), dict)
+    json_text.parse(climbed.client_info)
 
 
 @given(plan=dice)
@@ -150,10 +150,10 @@ def test_what_a_client_says_of_itself_is_taken_or_refused(plan: Dice) -> None:
     greeting = read_greeting(message)
     if not isinstance(greeting, Greeting):
         return
-    capabilities = jsonrpc.parse(greeting.identity.capabilities)
+    capabilities = json_text.parse(greeting.identity.capabilities)
     assert isinstance(capabilities, dict)
     assert "tasks" not in capabilities
-    jsonrpc.parse(greeting.identity.info)
+    json_text.parse(greeting.identity.info)
 
 
 @given(plan=dice)
@@ -162,7 +162,7 @@ def test_every_request_has_a_decision(plan: Dice) -> None:
     decision = decide(METHODS[plan.below(len(METHODS))], params_of(plan), VIEW, era)
     assert isinstance(decision, Forward | ListOf | Own | Answer | Refuse)
     if isinstance(decision, Refuse):
-        jsonrpc.parse(jsonrpc.render_error(b"1", decision.code, decision.message, decision.data))
+        json_text.parse(jsonrpc.render_error(b"1", decision.code, decision.message, decision.data))
 
 
 @given(plan=dice)

@@ -14,7 +14,7 @@ from mcp_gateway.cell import Cell
 from mcp_gateway.gateway.own_answers import Invalid, OwnAnswers
 from mcp_gateway.gateway.parking import Parking
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.capabilities import NAMES
 from mcp_gateway.protocol.eras import V2025_11_25
 from mcp_gateway.routing.decide import ListOf
@@ -110,7 +110,7 @@ def first_cursor() -> str:
     """The real cursor of a list of two pages."""
     page = OWN.listed(ListOf(kind=Kind.PROMPTS), V2025_11_25, VIEW, "gw|")
     assert isinstance(page, bytes)
-    value = jsonrpc.parse(page)
+    value = json_text.parse(page)
     assert isinstance(value, dict)
     cursor = value["nextCursor"]
     assert isinstance(cursor, str)
@@ -139,7 +139,7 @@ def test_a_request_state_that_names_no_parked_call_is_refused(payload: JsonObjec
     if sealed:
         known = {key: plan.scalar() for key in ("p", "r", "e") if plan.below(2)}
         made = {"b": (b"b" * 16).hex(), **payload, **known}
-        state = SIGNER.seal(Purpose.REQUEST_STATE, "gw|", jsonrpc.dumps(made))
+        state = SIGNER.seal(Purpose.REQUEST_STATE, "gw|", json_text.dumps(made))
     assert parking().open(state, "gw|", b"b" * 16) is None
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.errors import MalformedMessage
-from mcp_gateway.protocol.jsonrpc import MAX_PARSED_BYTES
+from mcp_gateway.protocol.json_text import MAX_PARSED_BYTES
 from mcp_gateway.protocol.outline import LONG, outline
 from mcp_gateway.values import JsonValue
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.protocol.eras import (
     ERAS,
     V2024_11_05,
@@ -168,7 +168,7 @@ def test_audio_becomes_text_for_the_oldest_clients() -> None:
 
 
 def test_a_huge_result_is_fitted_too_unless_it_is_huge_without_its_long_strings() -> None:
-    pad = b"x" * jsonrpc.MAX_PARSED_BYTES
+    pad = b"x" * json_text.MAX_PARSED_BYTES
     fitted = shape_result("tools/call", b'{"content":[%b],"pad":"%b"}' % (LINK.encode(), pad), V2024_11_05, V2025_11_25)
     assert fitted.endswith(b'"pad":"%b"}' % pad)
     assert json.loads(fitted)["content"][0]["type"] == "text"
@@ -197,7 +197,7 @@ ANY_ERA = st.sampled_from(list(ERAS.values()))
 
 @given(result=RESULTS, method=METHODS, client=ANY_ERA, backend=ANY_ERA)
 def test_shaping_twice_is_shaping_once(result: JsonObject, method: str, client: Era, backend: Era) -> None:
-    once = shape_result(method, jsonrpc.dumps(result), client, backend)
+    once = shape_result(method, json_text.dumps(result), client, backend)
     assert shape_result(method, once, client, backend) == once
     if client.modern:
         assert json.loads(once) == result

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import ERAS, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.translate import (
@@ -138,7 +138,7 @@ HOP = {"progressToken", *(json.loads("{" + one + "}").popitem()[0] for one in (V
 def test_every_key_that_is_not_per_hop_survives(
     params: JsonObject, meta: JsonObject, client: Era, backend: Era
 ) -> None:
-    raw = jsonrpc.dumps({**params, "_meta": meta})
+    raw = json_text.dumps({**params, "_meta": meta})
     sent = json.loads(request_params(raw, client=client, backend=backend, edits={}, meta=CALLER))
     assert {key: value for key, value in sent["_meta"].items() if key not in HOP} == {
         key: value for key, value in meta.items() if key not in HOP
@@ -322,7 +322,7 @@ def test_a_result_that_is_no_object_is_malformed() -> None:
     backend=ANY_ERA,
 )
 def test_what_the_gateway_does_not_know_survives(raw: JsonObject, method: str, client: Era, backend: Era) -> None:
-    made = json.loads(result(method, jsonrpc.dumps(raw), client=client, backend=backend, server_info=OURS))
+    made = json.loads(result(method, json_text.dumps(raw), client=client, backend=backend, server_info=OURS))
     own = {"resultType", "ttlMs", "cacheScope", "_meta", "content", "structuredContent"}
     assert {key: value for key, value in made.items() if key not in own} == {
         key: value for key, value in raw.items() if key not in own

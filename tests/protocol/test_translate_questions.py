@@ -3,7 +3,7 @@
 import pytest
 
 from mcp_gateway.errors import MalformedMessage
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import V2024_11_05, V2025_06_18, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.protocol.translate import (
     MetaEdits,
@@ -236,4 +236,4 @@ def test_params_that_are_no_object_are_malformed() -> None:
     values: list[JsonValue] = [[], "uri", 7]
     for value in values:
         with pytest.raises(MalformedMessage):
-            input_request("sampling/createMessage", jsonrpc.dumps(value), uri_map=out)
+            input_request("sampling/createMessage", json_text.dumps(value), uri_map=out)

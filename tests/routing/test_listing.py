@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.errors import RemoteFault
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.routing import listing
 from mcp_gateway.routing.listing import Page, join, page_steps
@@ -193,7 +193,7 @@ def test_what_is_no_list_raises(raw: bytes) -> None:
 @given(
     st.binary()
     | st.recursive(st.none() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)).map(
-        lambda value: b'{"tools":[%b]}' % jsonrpc.dumps(value)
+        lambda value: b'{"tools":[%b]}' % json_text.dumps(value)
     )
 )
 def test_whatever_comes_gives_a_page_or_a_remote_fault(raw: bytes) -> None:

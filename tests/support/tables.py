@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, ServerSpec, StdioTarget, VirtualServerSpec
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.routing.build import build
 from mcp_gateway.routing.snapshot import Health, Item, Kind, Listing, Problem, Snapshot
@@ -46,7 +46,7 @@ def item(kind: Kind, name: str, **more: JsonValue) -> Item:
             members = {"name": "r", "uri": name}
         case Kind.TEMPLATES:
             members = {"name": "t", "uriTemplate": name}
-    return Item(name=name, raw=jsonrpc.dumps({**members, **more}))
+    return Item(name=name, raw=json_text.dumps({**members, **more}))
 
 
 def lists(

@@ -15,7 +15,7 @@ from mcp_gateway.backends.transports.child import LEAVE_S, TERM_S
 from mcp_gateway.backends.transports.stdio import ChildPipe, StdioLink, open_stdio
 from mcp_gateway.config.spec import BackendLimits, StdioTarget
 from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendTooLarge, Executed
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.values import BackendKey
 from tests.support.children import is_zombie, running, server
 
@@ -41,7 +41,7 @@ class Backend:
         """Call a tool and give the answer's result."""
 
         def render(upstream_id: int) -> bytes:
-            params = jsonrpc.dumps({"name": name, "arguments": {"a": "1\n2"}})
+            params = json_text.dumps({"name": name, "arguments": {"a": "1\n2"}})
             return jsonrpc.render_request(b"%d" % upstream_id, "tools/call", params)
 
         async def listen(message: Inbound) -> None:

@@ -15,7 +15,7 @@ import attrs
 from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import ClientIdentity, Hello
 from mcp_gateway.errors import RemoteFault
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, NEWEST_MODERN, Era
 from mcp_gateway.values import JsonValue
 
@@ -82,7 +82,7 @@ def discover_params(identity: ClientIdentity, era: Era = NEWEST_MODERN) -> bytes
     return (
         b'{"_meta":{"io.modelcontextprotocol/protocolVersion":%b,"io.modelcontextprotocol/clientCapabilities":%b,'
         b'"io.modelcontextprotocol/clientInfo":%b}}'
-    ) % (jsonrpc.dumps(era.version), identity.capabilities, identity.info)
+    ) % (json_text.dumps(era.version), identity.capabilities, identity.info)
 
 
 def _parts(body: bytes) -> jsonrpc.AnswerParts | None:

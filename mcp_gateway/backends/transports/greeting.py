@@ -9,7 +9,7 @@ from typing import Final
 
 from mcp_gateway.backends.transports.base import Hello
 from mcp_gateway.errors import BackendProtocol, BackendRefused, MalformedMessage
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, Era
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 
@@ -21,7 +21,7 @@ SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 def read_object(raw: bytes) -> JsonObject:
     """A raw result or error as an object; an empty one for anything else, and for what is too deep to be parsed."""
     try:
-        value = jsonrpc.parse(raw)
+        value = json_text.parse(raw)
     except MalformedMessage:
         return {}
     return value if isinstance(value, dict) else {}

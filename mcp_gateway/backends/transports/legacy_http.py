@@ -35,7 +35,7 @@ from mcp_gateway.errors import (
     Executed,
     GatewayError,
 )
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import BackendKey, Header, JsonObject
 
@@ -240,7 +240,7 @@ class LegacyHttpLink:
     async def _say_cancelled(self, trail: Trail, reason: str) -> None:
         """Tell the backend to stop, on a control connection, so that a full ``concurrency`` does not matter."""
         params: JsonObject = {"requestId": trail.upstream_id, "reason": reason}
-        message = jsonrpc.render_notification("notifications/cancelled", jsonrpc.dumps(params))
+        message = jsonrpc.render_notification("notifications/cancelled", json_text.dumps(params))
         try:
             self._refuse_if_lost()
             self._check_taken(await self.pool.tell(self._notify, message))

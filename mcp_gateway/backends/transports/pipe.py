@@ -31,7 +31,7 @@ from mcp_gateway.errors import (
     LocalFault,
     RemoteFault,
 )
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, jsonrpc, splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import BackendKey, RequestId
 
@@ -49,7 +49,7 @@ JUNK_LOGGED: Final = 20
 
 _REFUSED: Final = -32603
 _TOO_MANY: Final = "too many requests at once"
-_TOO_LONG: Final = f"a request above {jsonrpc.MAX_PARSED_BYTES} bytes is not relayed"
+_TOO_LONG: Final = f"a request above {json_text.MAX_PARSED_BYTES} bytes is not relayed"
 _ANSWER_HEAD: Final = re.compile(
     rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*([1-9][0-9]{0,17})\s*,\s*"(?:result|error|jsonrpc)"'
 )
@@ -197,7 +197,7 @@ class PipeLink:
             raise
 
     async def _say_cancelled(self, upstream_id: int, reason: str) -> None:
-        params = jsonrpc.dumps({"requestId": upstream_id, "reason": reason})
+        params = json_text.dumps({"requestId": upstream_id, "reason": reason})
         frame = jsonrpc.render_notification("notifications/cancelled", params)
         try:
             await self._pipe.tell(frame)
@@ -288,7 +288,7 @@ class PipeLink:
 
     def _sort_call(self, frame: bytes) -> None:
         try:
-            if len(frame) > jsonrpc.MAX_PARSED_BYTES:
+            if len(frame) > json_text.MAX_PARSED_BYTES:
                 self._refuse_long_call(frame)
                 return
             message = jsonrpc.read(frame)

@@ -15,7 +15,7 @@ from mcp_gateway.backends.transports.base import ClientIdentity, Hello, Inbound,
 from mcp_gateway.backends.transports.era_probe import DISCOVER, EraKind, EraVerdict, discover_params, judge
 from mcp_gateway.backends.transports.pipe import PipeLink
 from mcp_gateway.errors import BackendProtocol, BackendRefused
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import ERAS, NEWEST_LEGACY, NEWEST_MODERN, Era
 from mcp_gateway.values import BackendKey
 
@@ -73,7 +73,7 @@ async def initialize(link: PipeLink, identity: ClientIdentity, offer: str) -> He
         BackendRefused: answered with a JSON-RPC error. BackendProtocol: with a revision that is not ours.
     """
     params = b'{"protocolVersion":%b,"capabilities":%b,"clientInfo":%b}' % (
-        jsonrpc.dumps(identity.version or offer),
+        json_text.dumps(identity.version or offer),
         identity.capabilities,
         identity.info,
     )

@@ -29,7 +29,7 @@ from mcp_gateway.backends.transports.modern_http import ModernHttpLink
 from mcp_gateway.backends.transports.origin import render_headers
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import BackendProtocol
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import ERAS, NEWEST_MODERN, Era
 from mcp_gateway.values import BackendKey, Header
 
@@ -152,7 +152,7 @@ async def _initialize(
 ) -> tuple[bytes, bytes | None]:
     """The raw result of ``initialize`` and the session id, if one was given."""
     params = b'{"protocolVersion":%b,"capabilities":%b,"clientInfo":%b}' % (
-        jsonrpc.dumps(offer),
+        json_text.dumps(offer),
         identity.capabilities,
         identity.info,
     )

@@ -16,7 +16,7 @@ from mcp_gateway.errors import (
     Executed,
     LocalFault,
 )
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import NEWEST_LEGACY, NEWEST_MODERN, V2025_03_26, Era
 from mcp_gateway.values import JsonValue
 from tests.support.pipe_links import LIMITS, Asked, Ear, linked, settled
@@ -199,7 +199,7 @@ async def test_calls_too_long_to_parse_are_refused(autojump_clock: MockClock, er
     pipe, nobody = ScriptedPipe(), Ear()
     async with linked(pipe, era=era, unattributed=nobody) as link:
         member: dict[str, object] = {"id": "long"} if request_too else {}
-        pipe.say(**member, method="sampling/createMessage", params={"x": "y" * jsonrpc.MAX_PARSED_BYTES})
+        pipe.say(**member, method="sampling/createMessage", params={"x": "y" * json_text.MAX_PARSED_BYTES})
         await settled()
         assert nobody.heard == []
         assert link.junk == 1
