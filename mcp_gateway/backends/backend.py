@@ -23,15 +23,7 @@ from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
-from mcp_gateway.backends.transports.base import (
-    GOODBYE_S,
-    Answer,
-    ClientIdentity,
-    Hear,
-    Inbound,
-    Link,
-    Outgoing,
-)
+from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, ClientIdentity, Hear, Inbound, Link, Outgoing
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.upstream_sessions import Bound, UpstreamSessions

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
-from mcp_gateway.protocol.json_text import dumps, parse
+from mcp_gateway.protocol.json_text import MAX_PARSED_BYTES, dumps, parse
 from mcp_gateway.protocol.jsonrpc import (
     RpcNotification,
     RpcRequest,
@@ -18,6 +18,7 @@ from mcp_gateway.protocol.jsonrpc import (
     read_batch,
     readable_id,
 )
+from mcp_gateway.protocol.outline import outline
 from mcp_gateway.values import JsonObject, JsonValue, RequestId
 from tests.support.json_bytes import Dice, dice, objects, spell, values
 
@@ -124,3 +125,12 @@ def test_a_batch_has_its_elements_bytes(messages: list[JsonObject], plan: Dice) 
     texts = [spell(message, plan).strip() for message in whole]
     got = read_batch(b"[%b]" % b" , ".join(texts))
     assert [message.raw for message in got if isinstance(message, RpcNotification)] == texts
+
+
+BLOB = b"A" * MAX_PARSED_BYTES
+
+
+@given(value=values, plan=dice)
+def test_the_outline_of_a_large_text_is_what_it_says_but_for_its_long_strings(value: JsonValue, plan: Dice) -> None:
+    around = [spell(value, plan) for _ in range(2)]
+    assert outline(b'[%b,"%b",%b]' % (around[0], BLOB, around[1])) == [value, "", value]
