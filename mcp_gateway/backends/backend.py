@@ -175,11 +175,6 @@ class Backend:
             cancel()
         self._life.cancel(reason)
 
-    def succeed(self, old: "Backend") -> None:
-        """Take over the open streams of an earlier generation's clients."""
-        if self._sessions is not None and old._sessions is not None:
-            self._sessions.adopt_streams(old._sessions)
-
     async def _run_down(self) -> None:
         with self._patience:
             await self._idle()

@@ -207,7 +207,6 @@ class Fleet:
             seat.coming = await self._start(server)
             await seat.coming.supervisor.vitals.settled.wait()
             old, seat.current, seat.coming, seat.change = seat.current, seat.coming, None, None
-            seat.current.succeed(old)
             self.seated(seat.current)
             self._let_go(seat, old, math.inf)
             self._published(seat.current, seat.current.snapshot)

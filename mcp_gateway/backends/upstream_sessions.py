@@ -154,10 +154,6 @@ class UpstreamSessions:
 
     # --- the standalone stream of a link ---
 
-    def adopt_streams(self, other: "UpstreamSessions") -> None:
-        """The clients' streams are open whatever becomes of the backend's generations."""
-        self._streams.update(other._streams)
-
     def set_stream(self, session: str, hear: Hear | None) -> None:
         """The client opened (or, with None, closed) its stream: so does its link, now or when it is opened."""
         if hear is None:

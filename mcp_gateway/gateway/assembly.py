@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from mcp_gateway import __version__
+from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewaySpec
@@ -132,7 +133,6 @@ def _assemble(
 ) -> Gateway:
     limits = spec.value.limits
     hub = Hub(table=table, fleet=fleet)
-    fleet.seated = hub.seated
     post: Post[jsonrpc.RpcResponse] = Post()
     care = SessionCare(hub=hub, post=post, fleet=fleet)
     sessions = SessionTable(
@@ -165,6 +165,12 @@ def _assemble(
     legacy = LegacyFace(core=core)
     streams = LegacyStream(core=core, face=legacy)
     listening = Listening(core=core)
+
+    def seated(backend: Backend) -> None:
+        hub.seated(backend)
+        streams.seated(backend)
+
+    fleet.seated = seated
     dispatch = Dispatch(
         core=core,
         legacy=legacy,

@@ -149,7 +149,7 @@ class LegacyFace:
             log_level=session.log_level,
             headers=request.headers,
         )
-        self._join_backend(session, decision.target.backend, caller)
+        self._join_backend(session, decision.target.backend)
         try:
             return await self.core.runner.run(errand, call, outlet, session, place.realm)
         except Overload as full:
@@ -159,15 +159,20 @@ class LegacyFace:
         """Whose upstream session the session's requests use."""
         return Caller(session=session.key, principal=session.principal, identity=session.identity)
 
-    def _join_backend(self, session: Session, key: BackendKey, caller: Caller) -> None:
+    def hear_unasked(self, session: Session, backend: Backend) -> None:
+        """Let a backend speak on the session's GET stream, which is open."""
+        fleet = self.core.runner.fleet
+        ear = SessionEar(session=session, fleet=fleet, key=backend.key, caller=self.caller(session))
+        backend.set_stream(session.key, ear.hear)
+
+    def _join_backend(self, session: Session, key: BackendKey) -> None:
         """The first request to a backend: from now on it may speak on the session's GET stream."""
         if key in session.backends:
             return
         session.backends.add(key)
-        fleet = self.core.runner.fleet
-        backend = fleet.get(key)
+        backend = self.core.runner.fleet.get(key)
         if session.listeners and backend is not None:
-            backend.set_stream(session.key, SessionEar(session=session, fleet=fleet, key=key, caller=caller).hear)
+            self.hear_unasked(session, backend)
 
     def _list(self, realm: str, view: View, session: Session, message: jsonrpc.RpcRequest, wanted: ListOf) -> Outcome:
         answer = self.core.own.listed(wanted, session.era, view, realm)
@@ -207,7 +212,7 @@ class LegacyFace:
         if message.method == "resources/unsubscribe":
             hub.unsubscribe(session.mailbox, target)
             return self._result(message, b"{}")
-        self._join_backend(session, key, caller)
+        self._join_backend(session, key)
         try:
             with trio.move_on_after(self.core.runner.timeouts(key).call_s):
                 await hub.subscribe(session.mailbox, caller, target)

@@ -14,6 +14,7 @@ from typing import Final
 import attrs
 import trio
 
+from mcp_gateway.backends.backend import Backend
 from mcp_gateway.gateway.core import Core
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.http_answers import refusal, refuse, turn_away
@@ -22,7 +23,6 @@ from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.outlet import RETRY_MS
 from mcp_gateway.gateway.replay import StreamLog
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.values import BackendKey
 
 OVER: Final = refusal(405, "this stream has ended: nothing follows the event")
@@ -163,12 +163,17 @@ class LegacyStream:
                 return
         await reply.close()
 
+    def seated(self, backend: Backend) -> None:
+        """A server is there: new, again, or as another generation. It may speak on the streams of who has used it."""
+        for session in self.core.sessions:
+            if session.listeners and backend.key in session.backends:
+                self.face.hear_unasked(session, backend)
+
     def _connect(self, session: Session, *, opened: bool) -> None:
         """The session got its first listener or lost its last: backends' own streams follow."""
-        caller = self.face.caller(session)
-        fleet = self.core.runner.fleet
         for key in tuple(session.backends):
-            backend = fleet.get(BackendKey(key))
-            if backend is not None:
-                ear = SessionEar(session=session, fleet=fleet, key=backend.key, caller=caller)
-                backend.set_stream(session.key, ear.hear if opened else None)
+            backend = self.core.runner.fleet.get(BackendKey(key))
+            if backend is not None and opened:
+                self.face.hear_unasked(session, backend)
+            elif backend is not None:
+                backend.set_stream(session.key, None)

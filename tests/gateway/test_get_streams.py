@@ -1,5 +1,6 @@
 """GET streams of 2025 clients: what is lost, doubled or late when streams break and change hands."""
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -158,3 +159,26 @@ async def test_invariant_7_old_events_of_a_quiet_session_leave_room_for_others(a
         assert live.replay.budget.used_bytes > 0
         await trio.sleep(70)
         assert live.replay.budget.used_bytes == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "disabled"])
+async def test_a_server_that_is_there_again_speaks_on_the_streams_that_are_open(
+    autojump_clock: MockClock, how: str
+) -> None:
+    backend = ScriptedBackend()
+    async with scripted_gateway(backend) as where:
+        present = where.spec.value
+        off = tuple(attrs.evolve(server, enabled=False) for server in present.servers) if how == "disabled" else ()
+        session = await where.session()
+        await session.call("read")
+        stream = session.stream()
+        await stream.until(lambda: stream.opened)
+        for spec in (attrs.evolve(present, servers=off), present):
+            where.spec.set(spec)
+            await where.fleet.apply(spec)
+            await trio.sleep(20)
+        await session.call("read")  # opens its session there
+        await backend.shout(notice("notifications/message", level="info", data="back"))
+        await stream.until(
+            lambda: any(one.get("params") == {"level": "info", "data": "back"} for one in stream.messages)
+        )
