@@ -14,7 +14,7 @@ from mcp_gateway import __version__
 from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
 from mcp_gateway.errors import BackendProtocol, BackendTimeout, Limit, MalformedMessage
-from mcp_gateway.protocol import splice
+from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 
@@ -66,8 +66,8 @@ def result_of(answer: Answer, backend: BackendKey) -> bytes:
     try:
         result = splice.value_at(answer.raw, ["result"])
         error = None if result is not None else splice.value_at(answer.raw, ["error"])
-        fault: JsonValue = None if error is None else orjson.loads(error)
-    except (MalformedMessage, orjson.JSONDecodeError) as exc:
+        fault: JsonValue = None if error is None else json_text.parse(error)
+    except MalformedMessage as exc:
         raise BackendProtocol(backend=backend, why="an answer that is not JSON-RPC") from exc
     if result is not None:
         return result
@@ -83,8 +83,8 @@ def read_hello(result: bytes, era: Era, backend: BackendKey) -> Hello:
         BackendProtocol: not a DiscoverResult, or one that no longer offers this revision.
     """
     try:
-        body: JsonValue = orjson.loads(result)
-    except orjson.JSONDecodeError as exc:
+        body = json_text.parse(result)
+    except MalformedMessage as exc:
         raise BackendProtocol(backend=backend, why="server/discover answered no JSON") from exc
     if not isinstance(body, dict):
         raise BackendProtocol(backend=backend, why="server/discover answered no object")

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from mcp_gateway.backends import discovery
 from mcp_gateway.backends.discovery import Catalogue, Discovery
+from mcp_gateway.backends.own_requests import read_hello, result_of
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear
 from mcp_gateway.errors import BackendProtocol, BackendRefused, BackendTimeout
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
@@ -214,3 +215,11 @@ async def test_an_error_without_code_and_message_is_still_a_refusal() -> None:
     with pytest.raises(BackendRefused) as caught:
         await runner.run(ScriptedBackend().hello(), None)
     assert (caught.value.code, caught.value.message) == (0, "")
+
+
+def test_numbers_beyond_a_double_are_json_too() -> None:
+    key = BackendKey("files")
+    hello = read_hello(b'{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{"x":1e400}}}', V2026_07_28, key)
+    assert list(hello.capabilities) == ["tools"]
+    with pytest.raises(BackendRefused, match="no"):
+        result_of(Answer(raw=b'{"jsonrpc":"2.0","id":1,"error":{"code":7,"message":"no","data":1e400}}'), key)
