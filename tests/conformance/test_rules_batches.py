@@ -143,7 +143,7 @@ async def test_s1_4_a_batch_of_answers_answers(autojump_clock: MockClock) -> Non
         await hear(question("roots/list", b"2"))
         while len(link.said) < 2:  # noqa: ASYNC110  # the clock is virtual
             await trio.sleep(0.01)
-        return {"content": [], "said": [orjson.loads(one)["id"] for one in link.said]}
+        return {"content": [], "said": sorted(orjson.loads(one)["id"] for one in link.said)}
 
     async with scripted_gateway(ScriptedBackend(handlers={CALL: ask})) as where:
         session = await where.session("2025-03-26", roots={})

@@ -56,12 +56,12 @@ def require(name: str) -> None:
     """Go on only if this machine has what a test needs.
 
     Args:
-        name: one of ``peers``, ``node``, ``nginx``, ``redis``, ``kube``.
+        name: one of ``peers``, ``node``, ``nginx``, ``browser``, ``redis``, ``kube``.
     Raises:
         pytest.skip.Exception: it is missing.
         pytest.fail.Exception: it is missing, and ``MCP_GATEWAY_REQUIRE`` (a list with commas) says that it must not be.
     """
-    missing = _MISSING[name]()
+    missing = NEEDS[name]()
     if missing is None:
         return
     required = os.environ.get("MCP_GATEWAY_REQUIRE", "").replace(" ", "").split(",")
@@ -88,13 +88,20 @@ def _lacks_program(*names: str) -> Callable[[], str | None]:
     return look
 
 
-_MISSING: Final[Mapping[str, Callable[[], str | None]]] = {
+NEEDS: Final[Mapping[str, Callable[[], str | None]]] = {
     "peers": _lacks_peers,
     "node": _lacks_node,
     "nginx": _lacks_program("nginx"),
+    "browser": lambda: None if find_browser() else "no program chromium or google-chrome on this machine",
     "redis": _lacks_program("redis-server"),
     "kube": _lacks_program("kube-apiserver", "etcd"),
 }
+"""What a test may need, also as a marker: what this machine lacks of it, or None."""
+
+
+def find_browser() -> str | None:
+    """A browser that can run without a window."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def _find_node() -> str | None:

@@ -1,7 +1,6 @@
 """The admin listener of a running program: metrics, status, tasks, the page; and no secret in any of them."""
 
 import os
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import peers
 from tests.support.children import ROOT
 from tests.support.gateway import Process, gateway_process, spec_of
 from tests.support.nasty import Entry
@@ -196,10 +196,10 @@ async def test_pages_of_other_sites_cannot_ask(path: str) -> None:
             assert (await get(process.url.removesuffix("/mcp") + other)).status == 404
 
 
+@pytest.mark.browser
 async def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no browser on this machine")
+    browser = peers.find_browser()
+    assert browser is not None
     async with recorder() as backend, used_gateway(backend) as process:
         with trio.fail_after(15):
             done = await trio.run_process(
