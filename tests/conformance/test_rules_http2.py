@@ -33,9 +33,12 @@ class Client:
     statuses: dict[int, int] = attrs.field(factory=dict)
     bodies: dict[int, bytes] = attrs.field(factory=dict)
     ended: set[int] = attrs.field(factory=set)
+    _turn: trio.Lock = attrs.field(factory=trio.Lock)
+    """Both the test and ``read`` send."""
 
     async def flush(self) -> None:
-        await self.wire.send_all(self.h2.data_to_send())
+        async with self._turn:
+            await self.wire.send_all(self.h2.data_to_send())
 
     async def ask(self, method: str, params: JsonObject, *, request_id: int) -> int:
         headers, body = modern_request(method, params, id=request_id)
