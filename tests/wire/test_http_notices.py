@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mcp_gateway.backends.transports.base import GOODBYE_S
 from mcp_gateway.backends.transports.http_client import CONTROL_PLACES
 from mcp_gateway.backends.transports.legacy_http import LegacyHttpLink
-from mcp_gateway.backends.transports.notices import SILENCE_S
+from mcp_gateway.backends.transports.pipelining import SILENCE_S
 from mcp_gateway.config.spec import TlsSpec
 from tests.support.http_links import (
     ACCEPTED,

@@ -18,8 +18,8 @@ import trio
 from mcp_gateway.backends.transports.dial import Dialler
 from mcp_gateway.backends.transports.http_connection import HttpConnection
 from mcp_gateway.backends.transports.http_response import HttpResponse, refuse_redirect
-from mcp_gateway.backends.transports.notices import Notices
 from mcp_gateway.backends.transports.origin import Origin, read_origin, render_headers
+from mcp_gateway.backends.transports.pipelining import Pipelining
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendGone, Executed
@@ -64,7 +64,7 @@ class HttpPool:
     _calls: Places = attrs.field(init=False)
     _control: Places = attrs.field(init=False)
     _streams: Places = attrs.field(init=False)
-    _notices: Notices = attrs.field(init=False, repr=False)
+    _pipelining: Pipelining = attrs.field(init=False, repr=False)
     _open: set[HttpConnection] = attrs.field(init=False, factory=set, repr=False)
     _idle: deque[HttpConnection] = attrs.field(init=False, factory=deque, repr=False)
     _ending: deque[HttpConnection] = attrs.field(init=False, factory=deque, repr=False)
@@ -76,7 +76,7 @@ class HttpPool:
         self._calls = Places(limit=self.concurrency)
         self._control = Places(limit=CONTROL_PLACES)
         self._streams = Places(limit=self.streams)
-        self._notices = Notices(
+        self._pipelining = Pipelining(
             places=self._control,
             take=lambda fresh: self.take(fresh=fresh),
             put=lambda connection: self.put(connection, ending=False),
@@ -146,7 +146,7 @@ class HttpPool:
         Raises:
             BackendTimeout, BackendGone, BackendProtocol: as ``request``.
         """
-        status = await self._notices.tell(self.render(b"POST", path, headers, body))
+        status = await self._pipelining.tell(self.render(b"POST", path, headers, body))
         refuse_redirect(self.key, status)
         return status
 

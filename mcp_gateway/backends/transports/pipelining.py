@@ -40,7 +40,7 @@ class _Notice(Waiter):
 
 
 @attrs.define(eq=False, kw_only=True)
-class Notices:
+class Pipelining:
     """The notices of one pool."""
 
     places: Places
