@@ -36,7 +36,7 @@ from mcp_gateway.gateway.own_answers import Invalid
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.envelope import Rejection, is_modern
+from mcp_gateway.protocol.envelope import Rejection, is_modern, only_value
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 
@@ -81,7 +81,7 @@ class Dispatch:
         if not (accepts.json or accepts.sse):
             await refuse(reply, refusal(406, "Accept must allow application/json or text/event-stream"))
             return
-        version = _text(request, VERSION_HEADER)
+        version = only_value(request.headers, VERSION_HEADER)
         if jsonrpc.looks_like_batch(request.body):
             await self._batch(request, reply, place, version)
             return
@@ -128,7 +128,7 @@ class Dispatch:
 
     async def session_of(self, request: Request, reply: Reply, place: Place) -> Session | None:
         """The session a request names; None when it was refused (the answer is written)."""
-        text = _text(request, SESSION_HEADER)
+        text = only_value(request.headers, SESSION_HEADER)
         if text is None:
             await refuse(reply, NO_SESSION)
             return None
@@ -144,7 +144,7 @@ class Dispatch:
             return None
         # "If the server receives a request with an invalid or unsupported MCP-Protocol-Version,
         #  it MUST respond with 400 Bad Request." -- 2025-06-18 basic/transports
-        said, version = request.all(VERSION_HEADER), _text(request, VERSION_HEADER)
+        said, version = request.all(VERSION_HEADER), only_value(request.headers, VERSION_HEADER)
         if said and version not in LEGACY_VERSIONS:
             shown = b", ".join(said)[:64].decode("latin-1")
             await refuse(reply, refusal(400, f"unsupported MCP-Protocol-Version {shown!r}"))
@@ -174,8 +174,8 @@ class Dispatch:
 
     async def _of_session(self, request: Request, reply: Reply, place: Place) -> None:
         """GET and DELETE belong to 2025 sessions; a 2026 client has neither (T2)."""
-        modern = _text(request, VERSION_HEADER) in MODERN_VERSIONS
-        if modern or (_text(request, SESSION_HEADER) is None and request.method == "GET"):
+        modern = only_value(request.headers, VERSION_HEADER) in MODERN_VERSIONS
+        if modern or (only_value(request.headers, SESSION_HEADER) is None and request.method == "GET"):
             await reply.whole(405, (*JSON_HEAD, (b"allow", b"POST")), _no_stream_body())
             return
         session = await self.session_of(request, reply, place)
@@ -188,12 +188,6 @@ class Dispatch:
             await refuse(reply, refusal(406, "Accept must allow text/event-stream"))
         else:
             await self.streams.serve(request, reply, session)
-
-
-def _text(request: Request, name: bytes) -> str | None:
-    """The one value of a header; several are none."""
-    values = request.all(name)
-    return values[0].strip(b" \t").decode("latin-1") if len(values) == 1 else None
 
 
 def _no_stream_body() -> bytes:

@@ -68,9 +68,8 @@ class LegacyStream:
             if log is not None:
                 log.taken_by(let_go)
             reply.on_gone(lambda: scope.cancel(reason="client left"))
-            listens = log is None or (
-                log.standalone and not log.ended
-            )  # a resumed call's stream is for that call alone
+            # A resumed call's stream is for that call alone.
+            listens = log is None or (log.standalone and not log.ended)
             if listens:
                 session.listeners += 1
                 if session.listeners == 1:

@@ -117,7 +117,8 @@ def _is_implementation(value: JsonObject) -> bool:
     )
 
 
-def _single(headers: Sequence[Header], name: bytes) -> str | None:
+def only_value(headers: Sequence[Header], name: bytes) -> str | None:
+    """The one value of a header (its name in lower case); several are none."""
     values = [value for key, value in headers if key == name]
     return values[0].strip(b" \t").decode("latin-1") if len(values) == 1 else None
 
@@ -144,7 +145,7 @@ def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall 
     raw = splice.value_at(message.raw, ("params", "_meta", META_CAPABILITIES)) or b"{}"
     if says_too_much(raw):
         return no(400, INVALID_PARAMS, f"{META_CAPABILITIES!r} {TOO_MUCH_CAPABILITY}")
-    claimed = _single(headers, b"mcp-protocol-version")
+    claimed = only_value(headers, b"mcp-protocol-version")
     if claimed != version:
         return no(400, HEADER_MISMATCH, f"MCP-Protocol-Version is {claimed!r} but the body says {version!r}")
     try:
