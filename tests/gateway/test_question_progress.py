@@ -9,25 +9,22 @@ from mcp_gateway.protocol.eras import V2026_07_28
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 from tests.support.raw_client import Message
 from tests.support.scripted_gateway import RecordedReply, Session, scripted_gateway
-from tests.support.scripted_link import ScriptedBackend, ScriptedLink
+from tests.support.scripted_link import ScriptedBackend, ScriptedLink, question
 
 METHOD = "notifications/progress"
 FILES, OTHER = BackendKey("files"), BackendKey("other")
 
 
-def question(request_id: JsonValue, token: JsonValue = None) -> Inbound:
+def sampling(request_id: JsonValue, token: JsonValue = None) -> Inbound:
     params: JsonObject = {"messages": [], "maxTokens": 1}
     if token is not None:
         params["_meta"] = {"progressToken": token, "x": 1}
-    message: JsonObject = {"jsonrpc": "2.0", "id": request_id, "method": "sampling/createMessage", "params": params}
-    return Inbound(
-        method="sampling/createMessage", params=params, raw=orjson.dumps(message), id_raw=orjson.dumps(request_id)
-    )
+    return question("sampling/createMessage", orjson.dumps(request_id), params)
 
 
 def asking(key: BackendKey, token: JsonValue) -> ScriptedBackend:
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
-        await hear(question("q", token))
+        await hear(sampling("q", token))
         while not any(b'"result"' in raw for raw in link.said):  # noqa: ASYNC110  # the clock is virtual
             await trio.sleep(0.1)
         return {"content": []}
@@ -78,7 +75,7 @@ async def test_progress_on_what_was_asked_beside_a_call_finds_its_way_too(autoju
         await stream.until(lambda: stream.opened)
         await session.call("read")
         link = [link for link in backend.open_links if link.stream is not None][-1]
-        await link.say(question("q", "theirs"))
+        await link.say(sampling("q", "theirs"))
         sent = await asked(stream)
         await progress(session, sent["id"], 1)
         assert told(backend) == [{"progressToken": "theirs", "progress": 1}]
@@ -88,7 +85,7 @@ async def test_a_2026_backend_is_told_nothing_so_its_client_is_given_no_token(au
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         if "inputResponses" in params:
             return {"resultType": "complete", "content": []}
-        asks: JsonObject = {"k": {"method": "sampling/createMessage", "params": question("q", "t").params}}
+        asks: JsonObject = {"k": {"method": "sampling/createMessage", "params": sampling("q", "t").params}}
         return {"resultType": "input_required", "inputRequests": asks}
 
     backend = ScriptedBackend(era=V2026_07_28, handlers={"tools/call": handle})

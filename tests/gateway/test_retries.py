@@ -5,21 +5,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcp_gateway.backends.transports.base import Hear, Inbound
+from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, SessionsSpec, Timeouts, VirtualServerSpec
 from mcp_gateway.values import GatewayName, JsonObject, JsonValue
 from tests.support.raw_client import Message
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, modern_request, scripted_gateway
-from tests.support.scripted_link import Handler, ScriptedBackend, ScriptedLink, notice
+from tests.support.scripted_link import Handler, ScriptedBackend, ScriptedLink, notice, question
 
 CALL: Message = {"name": "read", "arguments": {"a": 1}}
 ABLE: JsonObject = {"roots": {}, "elicitation": {}}
 FORM: JsonObject = {"message": "?", "requestedSchema": {"type": "object", "properties": {}}}
-
-
-def question(method: str, request_id: JsonValue, params: JsonObject | None = None) -> Inbound:
-    raw = orjson.dumps({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params or {}})
-    return Inbound(method=method, params=params or {}, raw=raw, id_raw=orjson.dumps(request_id))
 
 
 def said(backend: ScriptedBackend) -> list[Message]:
@@ -37,7 +32,7 @@ def asking(method: str = "roots/list", **more: Handler) -> ScriptedBackend:
 
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         before = len(link.said)
-        await hear(question(method, "q", FORM if method == "elicitation/create" else {}))
+        await hear(question(method, b'"q"', FORM if method == "elicitation/create" else {}))
         await answered(link, before + 1)
         return {"content": [], "got": orjson.loads(link.said[-1])}
 
@@ -102,7 +97,7 @@ async def test_a_retry_wakes_only_its_own_call_when_two_are_parked_on_one_sessio
 
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         mine = params["arguments"]["n"]  # type: ignore[index,call-overload]  # raw JSON
-        await hear(question("roots/list", mine))
+        await hear(question("roots/list", orjson.dumps(mine)))
         while not any(orjson.loads(raw).get("id") == mine for raw in link.said):  # noqa: ASYNC110  # virtual
             await trio.sleep(0.01)
         return {"content": [], "n": mine}
@@ -137,7 +132,7 @@ async def test_progress_and_logs_while_parked_are_dropped_and_later_ones_go_to_t
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         token = params["_meta"]["progressToken"]  # type: ignore[index,call-overload]  # raw JSON
         await hear(notice("notifications/progress", progressToken=token, progress=0))
-        await hear(question("roots/list", "q"))
+        await hear(question("roots/list", b'"q"'))
         await trio.sleep(1)
         for number in range(1, 1000):
             await hear(notice("notifications/progress", progressToken=token, progress=number))
@@ -160,7 +155,7 @@ async def test_progress_and_logs_while_parked_are_dropped_and_later_ones_go_to_t
 
 async def test_a_retry_whose_client_leaves_cancels_the_call(autojump_clock: MockClock) -> None:
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
-        await hear(question("roots/list", "q"))
+        await hear(question("roots/list", b'"q"'))
         await trio.sleep_forever()
 
     backend = ScriptedBackend(handlers={"tools/call": handle})
@@ -178,7 +173,7 @@ async def test_a_retry_whose_client_leaves_cancels_the_call(autojump_clock: Mock
 async def test_the_longest_life_holds_however_often_the_client_comes_back(autojump_clock: MockClock) -> None:
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         for number in range(1000):
-            await hear(question("roots/list", number))
+            await hear(question("roots/list", b"%d" % number))
             await answered(link, number + 1)
         return {}
 
@@ -255,7 +250,7 @@ async def test_a_completion_is_never_interim(autojump_clock: MockClock) -> None:
     backend = asking()
 
     async def complete(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
-        await hear(question("roots/list", "q"))
+        await hear(question("roots/list", b'"q"'))
         await answered(link)
         return {"completion": {"values": []}}
 

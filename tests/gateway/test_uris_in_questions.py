@@ -17,7 +17,7 @@ from mcp_gateway.gateway.relay import url_elicitations
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, Session, scripted_gateway
-from tests.support.scripted_link import ScriptedBackend, ScriptedLink
+from tests.support.scripted_link import ScriptedBackend, ScriptedLink, question
 
 SAMPLING: JsonObject = {"sampling": {}}
 CALL: JsonObject = {"name": "f_read"}
@@ -43,15 +43,13 @@ def answer(uri: str) -> JsonObject:
     return {"role": "assistant", "content": content(uri), "model": "m", "_meta": {"ui": {"resourceUri": uri}}}
 
 
-def question() -> Inbound:
-    params = asked_about(OWN)
-    raw = orjson.dumps({"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": params})
-    return Inbound(method="sampling/createMessage", params=params, raw=raw, id_raw=b'"q"')
+def sampling() -> Inbound:
+    return question("sampling/createMessage", b'"q"', asked_about(OWN))
 
 
 async def ask_2025(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
     begin = len(link.said)
-    await hear(question())
+    await hear(sampling())
     while len(link.said) == begin:  # noqa: ASYNC110  # the clock is virtual
         await trio.sleep(0.01)
     return {"content": [], "structuredContent": {"got": orjson.loads(link.said[-1])["result"]}}
@@ -145,7 +143,7 @@ async def outside_calls() -> AsyncIterator[tuple[Session, RecordedReply, Scripte
 
 async def test_a_question_outside_any_call_is_mapped_too(autojump_clock: MockClock) -> None:
     async with outside_calls() as (session, stream, own):
-        await own.say(question())
+        await own.say(sampling())
         sent = await next_question(stream)
         assert sent["params"] == asked_about(MAPPED)
         await session.respond(sent["id"], result=answer(MAPPED))

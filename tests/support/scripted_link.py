@@ -53,9 +53,10 @@ def notice(method: str, **params: JsonValue) -> Inbound:
     return Inbound(method=method, params=dict(params), raw=raw)
 
 
-def question(method: str, id_raw: bytes = b'"q1"') -> Inbound:
-    raw = b'{"jsonrpc":"2.0","id":%b,"method":"%b"}' % (id_raw, method.encode())
-    return Inbound(method=method, params={}, raw=raw, id_raw=id_raw)
+def question(method: str, id_raw: bytes = b'"q1"', params: JsonObject | None = None) -> Inbound:
+    tail = b"" if params is None else b',"params":%b' % orjson.dumps(params)
+    raw = b'{"jsonrpc":"2.0","id":%b,"method":"%b"%b}' % (id_raw, method.encode(), tail)
+    return Inbound(method=method, params=params or {}, raw=raw, id_raw=id_raw)
 
 
 @attrs.define(eq=False, kw_only=True)
