@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Final
 
 import attrs
@@ -19,7 +18,7 @@ import trio
 
 from mcp_gateway.backends.backend import REMOVAL_GRACE_S, Backend
 from mcp_gateway.backends.connector import ConnectorFactory
-from mcp_gateway.backends.observer import Observer, Silent
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.spec_connector import SpecConnector
 from mcp_gateway.backends.status import disabled_status, status_of
 from mcp_gateway.backends.upstream import Jitter
@@ -255,10 +254,10 @@ async def open_fleet(
         jitter: makes a pause of a pause.
         wall_clock: Unix seconds, for ``status``.
     """
-    watching = observer or Silent()
+    watching = observer or SILENT
 
     def connector(spec: ServerSpec) -> SpecConnector:
-        return SpecConnector(spec=spec, late=partial(watching.late_answer, spec.key))
+        return SpecConnector(spec=spec, observer=watching)
 
     async with trio.open_nursery() as nursery:
         fleet = Fleet(

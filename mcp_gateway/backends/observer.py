@@ -4,7 +4,7 @@ Owns the protocol only; ``telemetry.metrics`` fits it. Deliberately nothing a ca
 waits for. Invariant: every argument that may become a label is from a bounded set.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Observer(Protocol):
@@ -38,3 +38,6 @@ class Silent:
     def reconnected(self, server: str) -> None: ...
 
     def late_answer(self, server: str) -> None: ...
+
+
+SILENT: Final[Observer] = Silent()

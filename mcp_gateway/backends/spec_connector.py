@@ -14,11 +14,12 @@ import attrs
 import trio
 
 from mcp_gateway.backends.connector import Connection, Listen, Verdict
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.era_probe import EraKind
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.legacy_sse import open_legacy_sse
-from mcp_gateway.backends.transports.pipe import PipeLink, nothing
+from mcp_gateway.backends.transports.pipe import PipeLink
 from mcp_gateway.backends.transports.stdio import open_stdio
 from mcp_gateway.backends.transports.streamable_http import (
     LegacyHttpLink,
@@ -42,8 +43,7 @@ class SpecConnector:
     """The ways to reach the backend of one spec (a ``Connector``)."""
 
     spec: ServerSpec
-    late: Callable[[], None] = nothing
-    """Told of each answer to a call that had ended, where such an answer can be seen (pipes)."""
+    observer: Observer = SILENT
     _pool: HttpPool | None = None
     _suspects_sse: bool = False
     """``initialize`` was answered as if nobody took POSTs here."""
@@ -179,7 +179,7 @@ class SpecConnector:
                 unattributed=unattributed,
                 identity=identity,
                 on_exit=ending.tell,
-                on_late=self.late,
+                observer=self.observer,
                 pinned=identity.version,
                 shared=_nobody_is_asked(identity),
             ) as link:
@@ -200,7 +200,7 @@ class SpecConnector:
             limits=self.spec.limits,
             unattributed=unattributed,
             on_exit=ending.tell,
-            on_late=self.late,
+            observer=self.observer,
             identity=identity,
             pinned=self.spec.protocol,
             shared=_nobody_is_asked(identity),

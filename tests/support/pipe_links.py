@@ -4,15 +4,16 @@ Owns the link of a test and the exchanges that it begins. Deliberately judges no
 Invariant: the link's tasks end with the block.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
 import trio.testing
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import Answer, Hello, Inbound, Outgoing
-from mcp_gateway.backends.transports.pipe import PipeLink, nobody_cares, nothing, open_pipe
+from mcp_gateway.backends.transports.pipe import PipeLink, nobody_cares, open_pipe
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
     BackendError,
@@ -57,12 +58,12 @@ async def linked(
     era: Era = NEWEST_LEGACY,
     unattributed: Ear | None = None,
     lost: list[str] | None = None,
-    on_late: Callable[[], None] = nothing,
+    observer: Observer = SILENT,
 ) -> AsyncIterator[PipeLink]:
     on_lost = nobody_cares if lost is None else lost.append
     hear = unattributed or Ear()
     async with open_pipe(
-        pipe, key=KEY, limits=LIMITS, shared=True, unattributed=hear, on_lost=on_lost, on_late=on_late
+        pipe, key=KEY, limits=LIMITS, shared=True, unattributed=hear, on_lost=on_lost, observer=observer
     ) as link:
         link.greeted(Hello(era=era, capabilities={}))
         yield link

@@ -16,11 +16,12 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import attrs
 import trio
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.origin import render_headers
-from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, nothing, open_pipe
+from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, open_pipe
 from mcp_gateway.backends.transports.pipe_greeting import NOBODY, greet
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
@@ -105,7 +106,7 @@ async def open_legacy_sse(
     unattributed: Hear,
     identity: ClientIdentity = NOBODY,
     on_exit: Callable[[str], None] = nobody_cares,
-    on_late: Callable[[], None] = nothing,
+    observer: Observer = SILENT,
     pinned: str | None = None,
     shared: bool = True,
 ) -> AsyncIterator[PipeLink]:
@@ -135,7 +136,7 @@ async def open_legacy_sse(
         )
         failure: BackendError
         async with open_pipe(
-            pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit, on_late=on_late
+            pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit, observer=observer
         ) as link:
             try:
                 link.greeted(await greet(link, identity, pinned=pinned))

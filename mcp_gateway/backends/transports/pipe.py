@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Inbound, Outgoing
 from mcp_gateway.backends.transports.correlate import Correlator
 from mcp_gateway.backends.transports.inbox import Inbox
@@ -101,7 +102,7 @@ class PipeLink:
     _pipe: Pipe = attrs.field(alias="pipe", repr=False)
     _limits: BackendLimits = attrs.field(alias="limits", repr=False)
     _on_lost: Callable[[str], None] = attrs.field(alias="on_lost", repr=False)
-    _on_late: Callable[[], None] = attrs.field(alias="on_late", repr=False)
+    _observer: Observer = attrs.field(alias="observer", repr=False)
     junk: int = attrs.field(default=0, init=False)
     """Frames that are no JSON-RPC message, or one that the era does not have."""
     unanswered: int = attrs.field(default=0, init=False)
@@ -310,7 +311,7 @@ class PipeLink:
         if box is not None:
             box.settle(answer)
         elif self._pending.issued(answered):
-            self._on_late()
+            self._observer.late_answer(self.key)
 
     def _on_notification(self, message: Inbound) -> None:
         box = self._pending.about(message.method, message.params, modern=self._modern)
@@ -399,7 +400,7 @@ def nobody_cares(why: str) -> None:
 
 
 def nothing() -> None:
-    """For frames of which nobody asks whether they left, and links whose late answers nobody counts."""
+    """For frames of which nobody asks whether they left."""
 
 
 def _why_left() -> str:
@@ -421,15 +422,14 @@ async def open_pipe(
     shared: bool,
     unattributed: Hear,
     on_lost: Callable[[str], None],
-    on_late: Callable[[], None] = nothing,
+    observer: Observer = SILENT,
 ) -> AsyncIterator[PipeLink]:
     """Run a link over ``pipe`` for as long as the block lives; the pipe is closed with it.
 
-    ``on_lost`` is called once, with the reason, when the pipe ends by itself after ``greeted``; ``on_late`` for each
-    answer to an exchange that had ended. Neither may wait.
+    ``on_lost`` is called once, with the reason, when the pipe ends by itself after ``greeted``; it must not wait.
     The block's errors leave as a group.
     """
-    link = PipeLink(key=key, shared=shared, pipe=pipe, limits=limits, on_lost=on_lost, on_late=on_late)
+    link = PipeLink(key=key, shared=shared, pipe=pipe, limits=limits, on_lost=on_lost, observer=observer)
     async with trio.open_nursery() as nursery:
         try:
             nursery.start_soon(link.read, name=f"pipe reader:{key}")

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports import child as children
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello
 from mcp_gateway.backends.transports.child import CHUNK_BYTES, Child
@@ -178,7 +179,7 @@ async def open_stdio(
     unattributed: Hear,
     identity: ClientIdentity = NOBODY,
     on_exit: Callable[[str], None] = nobody_cares,
-    on_late: Callable[[], None] = nothing,
+    observer: Observer = SILENT,
     pinned: str | None = None,
     shared: bool = True,
 ) -> AsyncIterator[StdioLink]:
@@ -189,7 +190,6 @@ async def open_stdio(
     Args:
         unattributed: hears what belongs to no exchange, in order; may wait, the reader does not wait for it.
         on_exit: called once with the reason when an opened link ends by itself; must not wait (see ``PipeLink.gone``).
-        on_late: called for each answer to an exchange that had ended; must not wait.
         identity: what ``initialize`` says of the caller.
         pinned: the protocol version to speak; None: probe with ``server/discover``.
         shared: False when one client session owns the child.
@@ -203,7 +203,7 @@ async def open_stdio(
         greetings.insert(0, probe_and_greet)
     while True:
         say_hello = greetings.pop(0)
-        async with _running_child(key, target, limits, shared, unattributed, on_exit, on_late) as link:
+        async with _running_child(key, target, limits, shared, unattributed, on_exit, observer) as link:
             try:
                 link.greeted(await say_hello(link, identity))
             except BackendError as error:
@@ -224,7 +224,7 @@ async def _running_child(
     shared: bool,
     unattributed: Hear,
     on_exit: Callable[[str], None],
-    on_late: Callable[[], None],
+    observer: Observer,
 ) -> AsyncIterator[StdioLink]:
     child = await children.start(key, target)
     pipe = ChildPipe(child, limits)
@@ -234,7 +234,13 @@ async def _running_child(
             nursery.start_soon(pipe.watch, name=f"stdio watcher:{key}")
             nursery.start_soon(child.log_stderr, name=f"stdio stderr:{key}")
             async with open_pipe(
-                pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit, on_late=on_late
+                pipe,
+                key=key,
+                limits=limits,
+                shared=shared,
+                unattributed=unattributed,
+                on_lost=on_exit,
+                observer=observer,
             ) as link:
                 yield link
             nursery.cancel_scope.cancel("child stopped")

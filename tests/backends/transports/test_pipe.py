@@ -19,6 +19,7 @@ from mcp_gateway.errors import (
 )
 from tests.support.pipe_links import LIMITS, Asked, Ear, linked, outgoing, settled
 from tests.support.scripted_pipe import KEY, ScriptedPipe
+from tests.support.tally import Tally
 
 
 async def test_answers_find_their_exchanges_in_any_order(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -89,8 +90,8 @@ async def test_late_unknown_and_repeated_answers_are_counted_and_dropped(
 ) -> None:
     pipe = ScriptedPipe()
     ear = Ear()
-    late: list[str] = []
-    async with linked(pipe, unattributed=ear, on_late=lambda: late.append("late")) as link:
+    tally = Tally()
+    async with linked(pipe, unattributed=ear, observer=tally) as link:
         asked = Asked(nursery, link)
         await pipe.heard(1)
         pipe.say(id=1, result={"first": True})
@@ -103,7 +104,7 @@ async def test_late_unknown_and_repeated_answers_are_counted_and_dropped(
         assert asked.answer is not None
         assert json.loads(asked.answer.raw)["result"] == {"first": True}
         assert link.late == 5
-        assert len(late) == 1  # an id that we never gave is no answer to anything
+        assert tally.late == [KEY]  # an id that we never gave is no answer to anything
         assert ear.heard == []
 
 
