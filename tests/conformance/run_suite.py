@@ -1,4 +1,4 @@
-"""Run the official conformance suite against an address, or against a gateway in front of our fixture server.
+"""Run the official conformance suite against an address, or against a gateway in front of a server of ours.
 
 Owns starting what is measured, running the suite with the pinned Node.js, and counting. Deliberately no judgement of
 its own: a scenario passes when the suite says so. Invariant: nothing is counted before the target has answered, because
@@ -7,7 +7,8 @@ the suite lets some scenarios pass against a dead address.
 Usage::
 
     python -m tests.conformance.run_suite                      # the fixture server alone: the ceiling
-    python -m tests.conformance.run_suite --gateway [--backend-protocol 2025-11-25]
+    python -m tests.conformance.run_suite --server python      # the same names on an SDK's own server
+    python -m tests.conformance.run_suite --gateway [--server typescript] [--backend-protocol 2025-11-25]
     python -m tests.conformance.run_suite --url http://127.0.0.1:8080/mcp [--versions 2025-11-25,2026-07-28]
 
 Exits with 0 if every scored scenario passed, with 1 if one failed, with 2 if there was nothing to measure.
@@ -20,7 +21,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -151,11 +152,20 @@ def read_checks(name: str, text: str) -> Scenario:
     )
 
 
+SERVERS: Final = ("fixture", "python", "typescript")
+"""Our fixture, which asks in its caller's era's way, and two that ask as their SDKs do."""
+
+
 @asynccontextmanager
-async def fixture() -> AsyncIterator[str]:
-    """Our fixture server, alone; gives its address."""
-    command = [sys.executable, "-m", "tests.conformance.fixture_server"]
-    async with peers.start("fixture", command, environment={"PYTHONPATH": str(peers.ROOT)}) as peer:
+async def served(server: str) -> AsyncIterator[str]:
+    """One of ``SERVERS``, alone; gives its address."""
+    commands: Mapping[str, Callable[[], peers.Command]] = {
+        "fixture": lambda: [sys.executable, "-m", "tests.conformance.fixture_server"],
+        "python": lambda: [sys.executable, "-m", "tests.conformance.sdk_python"],
+        "typescript": lambda: [peers.node(), peers.ROOT / "tests" / "conformance" / "sdk_typescript.cjs"],
+    }
+    environment = {"PYTHONPATH": str(peers.ROOT)}
+    async with peers.start(server, commands[server](), environment=environment) as peer:
         yield peer.url
 
 
@@ -262,8 +272,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the official conformance suite.")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--url", help="measure what runs there")
-    target.add_argument("--gateway", action="store_true", help="measure a gateway in front of the fixture server")
-    parser.add_argument("--backend-protocol", default="auto", help="what the gateway speaks to the fixture server")
+    target.add_argument("--gateway", action="store_true", help="measure a gateway in front of the server")
+    parser.add_argument("--server", choices=SERVERS, default="fixture", help="which server, if no address is given")
+    parser.add_argument("--backend-protocol", default="auto", help="what the gateway speaks to the server")
     parser.add_argument("--versions", default=",".join(VERSIONS), help="revisions to measure, with commas")
     parser.add_argument("--scenario", help="only this one; not sorted into scored and unscored")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
@@ -277,7 +288,7 @@ async def main(arguments: Sequence[str] | None = None) -> int:
         if options.url is not None:
             reports = await measure(options.url, versions, scenario=options.scenario)
         else:
-            async with fixture() as url:
+            async with served(options.server) as url:
                 if options.gateway:
                     async with gateway(url, options.backend_protocol) as front:
                         reports = await measure(front, versions, scenario=options.scenario)

@@ -11,7 +11,7 @@ TOTALS = {"2025-03-26": 1, "2025-06-18": 27, "2025-11-25": 30, "2026-07-28": 37}
 
 @pytest.mark.timeout(180)  # 12 s on an idle machine of two cores
 async def test_fixture_passes_every_scored_scenario_of_every_revision() -> None:
-    async with run_suite.fixture() as url:
+    async with run_suite.served("fixture") as url:
         reports = await run_suite.measure(url, run_suite.VERSIONS)
     assert {report.version: report.count(scored=True) for report in reports} == {
         version: (total, total) for version, total in TOTALS.items()

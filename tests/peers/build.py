@@ -2,9 +2,10 @@
 
 Owns the environments that clash with ours (an older SDK, another framework, npm packages, a newer Node.js).
 Deliberately uses the standard library only, so that any Python runs it. Invariant: running it twice does nothing the
-second time; a change of a pinned version rebuilds only the environment it belongs to.
+second time; a change of a pinned version rebuilds only the environment it belongs to; a build that fails leaves the
+npm packages as they were.
 
-Usage: ``python tests/peers/build.py [--lock] [name ...]`` where a name is one of mcp1, fastmcp, npm.
+Usage: ``python tests/peers/build.py [--lock] [name ...]`` where a name is one of mcp1, fastmcp, uv, npm.
 ``--lock`` writes ``package-lock.json`` anew from ``package.json``.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / ".peers"
-PYTHONS = {"mcp1": "requirements-mcp1.txt", "fastmcp": "requirements-fastmcp.txt"}
+PYTHONS = {"mcp1": "requirements-mcp1.txt", "fastmcp": "requirements-fastmcp.txt", "uv": "requirements-uv.txt"}
 NPM = "npm"
 
 
@@ -70,13 +71,20 @@ def build_npm() -> None:
     if npm is None:
         raise SystemExit("npm: not found on this machine; install Node.js with npm, then run this again")
     print("npm: building", flush=True)
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+    # Beside the old ones, which may be in use, and put in their place at once; Python's environments cannot be moved.
+    new, old = PEERS / f"{NPM}.new", PEERS / f"{NPM}.old"
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir()
     for file in files:
-        shutil.copy(file, place)
+        shutil.copy(file, new)
     quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    subprocess.run([npm, "ci", *quiet], cwd=place, check=True)
-    (place / ".stamp").write_text(stamp)
+    subprocess.run([npm, "ci", *quiet], cwd=new, check=True)
+    (new / ".stamp").write_text(stamp)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def lock() -> None:
