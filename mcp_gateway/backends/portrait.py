@@ -15,8 +15,8 @@ from mcp_gateway.backends.connector import Verdict
 from mcp_gateway.backends.discovery import Catalogue
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.transports.base import Hello
-from mcp_gateway.routing.findings import NOTHING, Findings, Lists, overlay
-from mcp_gateway.routing.snapshot import Health, Kind, Problem, Snapshot
+from mcp_gateway.routing.findings import NOTHING, Findings, overlay
+from mcp_gateway.routing.snapshot import Health, Kind, Lists, Problem, Snapshot
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -125,6 +125,7 @@ class Portrait:
         info = hello.server_info if hello is not None else None
         name = info.get("name") if isinstance(info, dict) else None
         caveats = (Problem(kind=None, name="", reason=self.caveat, hidden=False),) if self.caveat else ()
+        lists = self.listings
         snapshot = Snapshot(
             backend=self.backend,
             health=health,
@@ -133,7 +134,7 @@ class Portrait:
             capabilities=hello.capabilities if hello is not None else {},
             server_name=name if isinstance(name, str) else "",
             instructions=hello.instructions if hello is not None else "",
-            listings=self.listings,
+            listings={hello.era.family: lists} if hello is not None and lists is not None else None,
             problems=caveats + self.problems,
         )
         if snapshot == before:

@@ -9,7 +9,7 @@ from typing import Final
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.config.spec import ServerSpec
-from mcp_gateway.routing.snapshot import Kind
+from mcp_gateway.routing.snapshot import Item, Kind, Snapshot
 from mcp_gateway.values import JsonObject, JsonValue
 
 MAX_PROBLEMS: Final = 100
@@ -32,8 +32,8 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
     error: JsonValue = None
     if machine.last_error_at is not None:
         error = {"message": machine.last_error, "at_unix_s": unix_s(machine.last_error_at)}
-    listings = snapshot.listings or {}
-    counts: JsonObject = {kind.name.lower(): len(listings[kind].items) if kind in listings else 0 for kind in Kind}
+    listed = {kind: _listed(snapshot, kind) for kind in Kind}
+    counts: JsonObject = {kind.name.lower(): len(items) for kind, items in listed.items()}
     limits = backend.spec.limits
     return {
         "name": backend.key,
@@ -46,7 +46,7 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
         "server": snapshot.server_name or None,
         "prefix": backend.spec.prefix,
         "counts": counts,
-        "for_some_clients": sum(1 for listing in listings.values() for item in listing.items if item.needs),
+        "for_some_clients": sum(1 for items in listed.values() for item in items.values() if item.needs),
         "listed": snapshot.listings is not None,
         "problems": _problems(backend),
         "last_error": error,
@@ -64,6 +64,12 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
             "processes": limits.processes,
         },
     }
+
+
+def _listed(snapshot: Snapshot, kind: Kind) -> dict[str, Item]:
+    """By name, what clients of any era are shown."""
+    lists = (snapshot.listings or {}).values()
+    return {item.name: item for listings in lists if kind in listings for item in listings[kind].items}
 
 
 def _problems(backend: Backend) -> list[JsonValue]:

@@ -29,7 +29,7 @@ from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import json_text, jsonrpc, splice, translate
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
-from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.protocol.methods import named_by
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import (
@@ -107,7 +107,7 @@ class Relay:
         On -32020 a client "SHOULD refresh tools/list and retry once" (2026-07-28 basic/transports/streamable-http).
         """
         await backend.reread()
-        listing = (backend.snapshot.listings or {}).get(Kind.TOOLS)
+        listing = (backend.snapshot.lists(Family.MODERN) or {}).get(Kind.TOOLS)
         items = listing.items if listing is not None else ()
         fresh = next((item.headers for item in items if item.name == errand.target.upstream), errand.target.headers)
         target = attrs.evolve(errand.target, headers=fresh)

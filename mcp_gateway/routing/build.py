@@ -2,10 +2,10 @@
 
 Owns who owns a name when several servers offer it, what each gateway and virtual
 server shows, and the reuse of finished parts. Deliberately waits for nothing: the
-caller may pause between the steps. Invariant: the table is a function of the
-configuration and of each server's last good list alone, never of the order in
+caller may pause between the steps. Invariants: the table is a function of the
+configuration and of each server's last good lists alone, never of the order in
 which lists arrived; a name's owner keeps it while it is down, as long as it is
-configured and enabled.
+configured and enabled, and owns it for the clients of both eras.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -14,9 +14,10 @@ from typing import Final
 import attrs
 
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ServerSpec, VirtualServerSpec
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.listing_views import Entry, ListingView, Target
-from mcp_gateway.routing.parts import URI_KINDS, BackendPart, marked, part_for, unclashed
+from mcp_gateway.routing.parts import URI_KINDS, Parts, marked, parts_for, unclashed
 from mcp_gateway.routing.snapshot import Kind, Problem, Snapshot
 from mcp_gateway.routing.steps import at_once
 from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, View
@@ -33,9 +34,9 @@ class _Member:
     """One server as one gateway sees it."""
 
     server: ServerSpec
-    part: BackendPart | None
+    parts: Parts
     live: bool
-    """It has a list now; else its part only keeps its names."""
+    """It has a list now; else its parts only keep its names."""
     abilities: frozenset[str] | None
     """None: not heard yet."""
 
@@ -72,7 +73,7 @@ def build_steps(
     for server in spec.servers:
         if server.enabled:
             last = previous.parts.get(server.key) if previous is not None else None
-            members[server.key] = yield from _member(server, snapshots.get(server.key), last)
+            members[server.key] = yield from _member(server, snapshots.get(server.key), last or {})
             yield
     entries = spec.gateways or (_NO_GATEWAY,)
     gateways: dict[GatewayName, GatewayPart] = {}
@@ -86,15 +87,15 @@ def build_steps(
         hosts=Hosts.of(tuple((entry.name, entry.hosts) for entry in entries)),
         collisions=tuple(dict.fromkeys(one for made in gateways.values() for one in made.collisions)),
         problems={server.key: _problems(server.key, snapshots, members, gateways) for server in spec.servers},
-        parts={key: member.part for key, member in members.items() if member.part is not None},
+        parts={key: member.parts for key, member in members.items() if member.parts},
         gateways=gateways,
     )
 
 
-def _member(server: ServerSpec, snapshot: Snapshot | None, last: BackendPart | None) -> Generator[None, None, _Member]:
-    part = yield from part_for(server, None if snapshot is None else snapshot.listings, last)
+def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Generator[None, None, _Member]:
+    parts = yield from parts_for(server, snapshot, last)
     if snapshot is None:
-        return _Member(server=server, part=part, live=False, abilities=None)
+        return _Member(server=server, parts=parts, live=False, abilities=None)
     abilities = None
     if snapshot.era is not None:
         resources = snapshot.capabilities.get("resources")
@@ -109,7 +110,7 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: BackendPart | N
         )
     return _Member(
         server=server,
-        part=part,
+        parts=parts,
         live=snapshot.listings is not None,
         abilities=abilities,
     )
@@ -123,8 +124,8 @@ def _problems(
 ) -> tuple[Problem, ...]:
     found = list(snapshots[key].problems) if key in snapshots else []
     member = members.get(key)
-    if member is not None and member.part is not None and member.live:
-        found += member.part.problems
+    if member is not None and member.live:
+        found += (problem for part in member.parts.values() for problem in part.problems)
     for made in gateways.values():
         found += made.problems.get(key, ())
     return tuple(dict.fromkeys(found))
@@ -148,28 +149,58 @@ def _gateway(
     inputs = (chosen, virtuals, spec.instructions, server_info)
     if known is not None and known.inputs == inputs:
         return known
-    merged = _Merge(markers={uris.marker_for(member.server.key): member.server.key for member in chosen})
-    for member in chosen:
-        merged.add(member)
-    merged.settle()
-    whole = _view(chosen, merged, spec.instructions, server_info)
-    views = {"": whole}
+    merges = _merge(chosen)
+    wholes = {family: _view(chosen, merge, spec.instructions, server_info) for family, merge in merges.items()}
+    views = {"": _of_both(wholes)}
     for virtual in virtuals:
-        views[virtual.name] = _narrowed(whole, virtual, chosen, spec.instructions)
+        narrow = {family: _narrowed(whole, virtual, chosen, spec.instructions) for family, whole in wholes.items()}
+        views[virtual.name] = _of_both(narrow)
+    problems: dict[BackendKey, tuple[Problem, ...]] = {}
+    for merge in merges.values():
+        for key, found in merge.problems.items():
+            problems[key] = tuple(dict.fromkeys((*problems.get(key, ()), *found)))
     return GatewayPart(
         inputs=inputs,
         views=views,
-        collisions=tuple(merged.collisions),
-        problems={key: tuple(problems) for key, problems in merged.problems.items()},
+        collisions=tuple(dict.fromkeys(one for merge in merges.values() for one in merge.collisions)),
+        problems=problems,
     )
+
+
+def _merge(chosen: Sequence[_Member]) -> "dict[Family, _Merge]":
+    """What the clients of each era are shown; of the modern ones alone, where that is no difference.
+
+    A name belongs to the first server that has it for anybody, in order, so it leads to the same one in both eras.
+    """
+    differs = any(len(set(map(id, member.parts.values()))) > 1 for member in chosen)
+    markers = {uris.marker_for(member.server.key): member.server.key for member in chosen}
+    owners: dict[tuple[Kind, str], BackendKey] = {}
+    merges = {
+        family: _Merge(family=family, markers=markers, owners=owners)
+        for family in (Family.MODERN, Family.LEGACY)
+        if differs or family is Family.MODERN
+    }
+    for member in chosen:
+        for merge in merges.values():
+            merge.add(member)
+    for merge in merges.values():
+        merge.settle()
+    return merges
+
+
+def _of_both(views: Mapping[Family, View]) -> View:
+    """One view of what was made for each era."""
+    return attrs.evolve(views[Family.MODERN], legacy=views.get(Family.LEGACY))
 
 
 @attrs.define(kw_only=True)
 class _Merge:
-    """The parts of one gateway's servers, laid over each other in order; lives for one build."""
+    """What a gateway's servers show to the clients of one era, laid over each other in order; lives for one build."""
 
+    family: Family
     markers: Mapping[str, BackendKey]
-    owners: dict[tuple[Kind, str], BackendKey] = attrs.field(factory=dict)
+    owners: dict[tuple[Kind, str], BackendKey]
+    """For both eras."""
     shown: dict[Kind, list[Entry]] = attrs.field(factory=lambda: {kind: [] for kind in Kind})
     withheld: dict[tuple[Kind, str], Target] = attrs.field(factory=dict)
     collisions: list[Collision] = attrs.field(factory=list)
@@ -179,9 +210,8 @@ class _Merge:
 
     def add(self, member: _Member) -> None:
         """Lay one server over those before it: they keep what they own."""
-        if member.part is None:
-            return
-        for kind, entries in member.part.entries.items():
+        part = member.parts.get(self.family)
+        for kind, entries in part.entries.items() if part is not None else ():
             for entry in entries:
                 self._place(kind, entry, member.live)
 
@@ -244,7 +274,7 @@ def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_i
     candidates = [key for key in plain if key in abilities and key not in mute]
     listings: dict[Kind, ListingView] = {}
     for kind in Kind:
-        ttl_ms, private = _hints(chosen, kind)
+        ttl_ms, private = _hints(chosen, merged.family, kind)
         listings[kind] = ListingView(
             kind=kind, entries=tuple(merged.shown[kind]), ttl_ms=ttl_ms, private=private, server_info=server_info
         )
@@ -283,13 +313,10 @@ def _narrowed(whole: View, virtual: VirtualServerSpec, chosen: Sequence[_Member]
     )
 
 
-def _hints(chosen: Sequence[_Member], kind: Kind) -> tuple[int, bool]:
+def _hints(chosen: Sequence[_Member], family: Family, kind: Kind) -> tuple[int, bool]:
     """The shortest ttl and the narrowest scope; a list that a server is missing from may change at any time."""
-    lists = [
-        member.part.listings[kind]
-        for member in chosen
-        if member.live and member.part is not None and kind in member.part.listings
-    ]
+    parts = [member.parts[family] for member in chosen if member.live and member.parts]
+    lists = [part.listings[kind] for part in parts if kind in part.listings]
     whole = all(member.live for member in chosen)
     ttl_ms = min((listing.ttl_ms for listing in lists), default=0) if whole else 0
     return ttl_ms, any(listing.private for listing in lists)

@@ -8,15 +8,13 @@ on when each was read; what the base lists show, everybody is shown, as it stand
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
 from mcp_gateway.routing.listing import MAX_ITEMS
 from mcp_gateway.routing.needs import simplest
-from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
-
-Lists: TypeAlias = Mapping[Kind, Listing]
+from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists, Problem
 
 _EMPTY: Final = Listing()
 

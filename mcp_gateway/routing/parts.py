@@ -1,22 +1,23 @@
 """One backend's contribution to the tables, in federated names.
 
-Owns ``BackendPart``: filtered, prefixed, serialised items of one server, built
-once per list and shared by every gateway. Deliberately looks at no other backend,
-so a collision is not its business. Invariant: a part depends on the server's key,
-prefix, filter and listings alone.
+Owns ``BackendPart``: filtered, prefixed, serialised items of one server as the clients
+of one era see them, built once per list and shared by every gateway. Deliberately looks
+at no other backend, so a collision is not its business. Invariant: a part depends on the
+server's key, prefix, filter and listings alone; equal lists of both eras are one part.
 """
 
 from collections.abc import Generator, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
 from mcp_gateway.config.spec import ItemFilter, ServerSpec
 from mcp_gateway.errors import MalformedMessage
 from mcp_gateway.protocol import content, json_text, splice
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing import names
 from mcp_gateway.routing.listing_views import Entry, Target, digest_of
-from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
+from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists, Problem, Snapshot
 from mcp_gateway.routing.uris import ClashMap, UriMap, marker_for
 from mcp_gateway.values import BackendKey
 
@@ -36,37 +37,44 @@ class BackendPart:
     backend: BackendKey
     prefix: str
     tools: ItemFilter
-    listings: Mapping[Kind, Listing] = attrs.field(repr=False)
+    listings: Lists = attrs.field(repr=False)
     entries: Mapping[Kind, tuple[Entry, ...]] = attrs.field(repr=False)
     """Every kind is there; no federated name twice in one kind."""
     problems: tuple[Problem, ...] = ()
 
-    def fits(self, server: ServerSpec) -> bool:
-        """Whether the part would come out the same for this entry of the configuration."""
-        return self.prefix == server.prefix and self.tools == server.tools
+    def made_from(self, server: ServerSpec, lists: Lists) -> bool:
+        """Whether the part would come out the same for this entry of the configuration and these lists."""
+        if self.prefix != server.prefix or self.tools != server.tools:
+            return False
+        return self.listings is lists or self.listings == lists
 
 
-def part_for(
-    server: ServerSpec, listings: Mapping[Kind, Listing] | None, last: BackendPart | None
-) -> Generator[None, None, BackendPart | None]:
-    """The part of one server; ``last`` itself when nothing has changed. Yields now and then to let others run.
+Parts: TypeAlias = Mapping[Family, BackendPart]
+"""What one server offers to the clients of each era: every family is there, or none while there was never a list."""
+
+
+def parts_for(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Generator[None, None, Parts]:
+    """The parts of one server; those of ``last`` where nothing has changed. Yields now and then to let others run.
 
     Args:
-        listings: what discovery found; None while there is no list: the last good one then stands in.
-        last: the server's part in the previous table.
+        snapshot: without lists, or None: the last good ones stand in.
+        last: the server's parts in the previous table.
     Returns:
-        (as the generator's value) None when there was never a list.
+        (as the generator's value) nothing when there was never a list.
     """
-    if listings is None:
-        if last is None or last.fits(server):
-            return last
-        listings = last.listings
-    if last is not None and last.fits(server) and (last.listings is listings or last.listings == listings):
-        return last
-    return (yield from _make(server, listings))
+    parts: dict[Family, BackendPart] = {}
+    for family in Family:
+        lists = snapshot.lists(family) if snapshot is not None else None
+        if lists is None and family in last:
+            lists = last[family].listings
+        if lists is not None:
+            known = (*parts.values(), *last.values())
+            same = next((part for part in known if part.made_from(server, lists)), None)
+            parts[family] = same if same is not None else (yield from _make(server, lists))
+    return last if parts == last else parts
 
 
-def _make(server: ServerSpec, listings: Mapping[Kind, Listing]) -> Generator[None, None, BackendPart]:
+def _make(server: ServerSpec, listings: Lists) -> Generator[None, None, BackendPart]:
     entries: dict[Kind, tuple[Entry, ...]] = {}
     problems: list[Problem] = []
     for kind in Kind:

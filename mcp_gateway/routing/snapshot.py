@@ -8,10 +8,11 @@ object exactly as the backend sent it.
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import TypeAlias
 
 import attrs
 
-from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.routing.needs import Needs
 from mcp_gateway.values import BackendKey, JsonObject
 
@@ -68,12 +69,17 @@ class Listing:
     """cacheScope "private"; legacy backends give no hint and count as public with ttl 0."""
 
 
+Lists: TypeAlias = Mapping[Kind, Listing]
+"""The lists of one backend as the clients of one era see them; a kind that it does not offer is not in it."""
+
+
 @attrs.frozen(kw_only=True)
 class Snapshot:
     """What is known of one backend at one moment.
 
     ``listings`` is None until a discovery has succeeded, and again once the last
-    good list has outlived ``graceWhenDown``.
+    good list has outlived ``graceWhenDown``. A server that speaks one family has the
+    lists of that one alone; equal lists of both are one object.
     """
 
     backend: BackendKey
@@ -84,5 +90,11 @@ class Snapshot:
     capabilities: JsonObject = attrs.field(factory=dict)
     server_name: str = ""
     instructions: str = ""
-    listings: Mapping[Kind, Listing] | None = None
+    listings: Mapping[Family, Lists] | None = None
     problems: tuple[Problem, ...] = ()
+
+    def lists(self, family: Family) -> Lists | None:
+        """What a client of this family is shown: the lists of its own, or of the only one that the server has."""
+        if self.listings is None:
+            return None
+        return self.listings[family] if family in self.listings else next(iter(self.listings.values()), None)

@@ -17,7 +17,7 @@ from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.listing_views import ListingView, ListPage, Position, Target
 from mcp_gateway.routing.needs import met
-from mcp_gateway.routing.parts import BackendPart
+from mcp_gateway.routing.parts import Parts
 from mcp_gateway.routing.snapshot import Kind, Problem
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject
 
@@ -77,6 +77,8 @@ class View:
     abilities: Mapping[BackendKey, frozenset[str]] = attrs.field(factory=dict)
     """The capabilities that servers have declared, and ``resources.subscribe``; a server not heard yet is not in it."""
     instructions: str = ""
+    legacy: "View | None" = None
+    """What clients of the 2025 era see instead; None: the same."""
     conditions: frozenset[frozenset[str]] = frozenset()
     """Every set of client capabilities that something here needs."""
     _narrower: dict[frozenset[frozenset[str]], "View"] = attrs.field(init=False, factory=dict, repr=False)
@@ -120,7 +122,7 @@ class View:
         )
 
     def only(self, keeps: Callable[[Kind, Target], bool]) -> "View":
-        """The same view with what ``keeps`` says, listed or withheld."""
+        """What ``keeps`` says of this view, listed or withheld, for whoever sees it."""
         return View.of(
             {kind: listing.only(partial(keeps, kind)) for kind, listing in self.listings.items()},
             withheld={place: target for place, target in self.withheld.items() if keeps(place[0], target)},
@@ -132,7 +134,9 @@ class View:
         )
 
     def seen_by(self, granted: frozenset[str]) -> "View":
-        """What a client that can do ``granted`` (``capabilities.granted``) is shown; itself if that is everything."""
+        """What a 2025 client that can do ``granted`` (``capabilities.granted``) is shown; itself if that is all."""
+        if self.legacy is not None:
+            return self.legacy.seen_by(granted)
         if not self.conditions:
             return self
         meets = frozenset(one for one in self.conditions if one <= granted)
@@ -276,8 +280,8 @@ class RouteTable:
     collisions: tuple[Collision, ...] = ()
     problems: Mapping[BackendKey, tuple[Problem, ...]] = attrs.field(factory=dict)
     """Per configured server: what discovery dropped or doubted, and names hidden here."""
-    parts: Mapping[BackendKey, BackendPart] = attrs.field(factory=dict, repr=False)
-    """The last good part of each configured, enabled server: what keeps its names its own while it is down."""
+    parts: Mapping[BackendKey, Parts] = attrs.field(factory=dict, repr=False)
+    """The last good parts of each configured, enabled server: what keeps its names its own while it is down."""
     gateways: Mapping[GatewayName, GatewayPart] = attrs.field(factory=dict, repr=False)
     """What ``routing.build`` reuses when nothing has changed for a gateway."""
 

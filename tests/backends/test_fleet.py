@@ -12,6 +12,7 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.connector import Connector
 from mcp_gateway.backends.fleet import Fleet, full_jitter, open_fleet, same_backend
 from mcp_gateway.config.spec import GatewaySpec, HttpTarget, ItemFilter, ServerSpec, StdioTarget
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.snapshot import Health
 from mcp_gateway.values import BackendKey
 from tests.support.scripted_link import (
@@ -60,9 +61,10 @@ async def fleet_of(world: World, *servers: ServerSpec) -> AsyncIterator[Fleet]:
 
 
 def served(fleet: Fleet) -> dict[str, list[str] | None]:
+    shown = {key: shot.lists(Family.MODERN) for key, shot in fleet.snapshots.value.items()}
     return {
-        key: None if shot.listings is None else [item.name for found in shot.listings.values() for item in found.items]
-        for key, shot in fleet.snapshots.value.items()
+        key: None if lists is None else [item.name for listing in lists.values() for item in listing.items]
+        for key, lists in shown.items()
     }
 
 

@@ -11,7 +11,7 @@ from mcp_gateway.backends.connector import leading
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import HealthSpec, Timeouts
 from mcp_gateway.errors import BackendBusy, BackendGone
-from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28
+from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Family
 from mcp_gateway.routing.snapshot import Health
 from mcp_gateway.values import JsonObject
 from tests.support.scripted_link import (
@@ -209,8 +209,9 @@ async def test_a_list_whose_change_we_may_not_hear_of_is_read_again_at_each_heal
     async with discovered(scripted) as backend:
         scripted.tools = [tool("new")]
         await trio.sleep(31)
-        assert backend.snapshot.listings is not None
-        assert [item.name for listing in backend.snapshot.listings.values() for item in listing.items] == ["new"]
+        lists = backend.snapshot.lists(Family.LEGACY)
+        assert lists is not None
+        assert [item.name for listing in lists.values() for item in listing.items] == ["new"]
 
 
 async def test_an_announcing_process_is_only_pinged(autojump_clock: MockClock) -> None:

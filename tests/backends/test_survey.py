@@ -16,7 +16,7 @@ from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, Timeouts
 from mcp_gateway.errors import BackendGone, BackendProtocol, Executed, GatewayError
 from mcp_gateway.protocol.capabilities import object_of
-from mcp_gateway.protocol.eras import V2026_07_28
+from mcp_gateway.protocol.eras import V2026_07_28, Family
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import JsonObject
 from tests.support.scripted_link import (
@@ -45,7 +45,7 @@ def varying(granted: frozenset[str]) -> list[JsonObject]:
 
 def needs(backend: Backend) -> dict[str, tuple[frozenset[str], ...]]:
     """What each tool that is served needs, in order."""
-    listings = backend.snapshot.listings
+    listings = backend.snapshot.lists(Family.LEGACY)
     return {} if listings is None else {item.name: item.needs for item in listings[Kind.TOOLS].items}
 
 

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import GatewaySpec, VirtualServerSpec
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.scripted_gateway import (
@@ -201,8 +202,9 @@ async def test_an_http_sse_client_is_shown_what_it_declares_later_and_told_nothi
         await trio.sleep(10)
         backend = where.fleet.get(scripted.key)
         assert backend is not None
-        assert backend.snapshot.listings is not None
-        assert len(backend.snapshot.listings[Kind.TOOLS].items) == 4
+        lists = backend.snapshot.lists(Family.LEGACY)
+        assert lists is not None
+        assert len(lists[Kind.TOOLS].items) == 4
         await post(message("tools/list", None, 1))
         await stream.until(lambda: stream.messages[-1].get("id") == 1)
         assert [one.get("method") for one in stream.messages] == [None, None]  # its list is as it was

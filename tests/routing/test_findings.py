@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mcp_gateway.protocol.capabilities import NAMES
 from mcp_gateway.routing import findings as module
-from mcp_gateway.routing.findings import NOTHING, Lists, compare, differ, overlay
-from mcp_gateway.routing.snapshot import Item, Kind, Listing
+from mcp_gateway.routing.findings import NOTHING, compare, differ, overlay
+from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists
 from tests.support.tables import item, lists
 
 SAMPLING = frozenset({"sampling"})

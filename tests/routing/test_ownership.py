@@ -30,15 +30,16 @@ def test_the_later_servers_equal_name_is_hidden_and_both_owners_are_named() -> N
 
 
 def test_a_down_owners_names_are_withheld_not_given_away() -> None:
-    up = snapshot("b", lists(tools=["x"], prompts=["p"], resources=["r://1"], templates=["t://{id}"]))
-    first = table(BOTH, snapshot("a", up.listings), up)
+    everything = lists(tools=["x"], prompts=["p"], resources=["r://1"], templates=["t://{id}"])
+    up = snapshot("b", everything)
+    first = table(BOTH, snapshot("a", everything), up)
     down = table(BOTH, snapshot("a", None), up, previous=first)
     view = whole(down)
     assert view.tools == {}
     assert [one.owner for one in down.collisions if one.kind is Kind.TOOLS] == ["a"]
     owners = [view.find_tool("x"), view.find_prompt("p"), view.resolve_uri("r://1"), view.find_template("t://{id}")]
     assert [owner.backend if owner else None for owner in owners] == ["a"] * 4
-    again = table(BOTH, snapshot("a", up.listings), up, previous=down)
+    again = table(BOTH, snapshot("a", everything), up, previous=down)
     assert whole(again).tools["x"].backend == "a"
 
 

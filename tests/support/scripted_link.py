@@ -22,7 +22,7 @@ from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, H
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, HttpTarget, ServerSpec, StdioTarget, Timeouts
 from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed, GatewayError
 from mcp_gateway.protocol.capabilities import granted
-from mcp_gateway.protocol.eras import V2025_11_25, Era
+from mcp_gateway.protocol.eras import V2025_11_25, Era, Family
 from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 
@@ -437,7 +437,8 @@ class Published:
         """Each change of what is served."""
         lists: list[tuple[str, ...] | None] = []
         for shot in self.shots:
-            names = None if shot.listings is None else tuple(i.name for i in shot.listings[Kind.TOOLS].items)
+            shown = shot.lists(Family.MODERN)
+            names = None if shown is None else tuple(item.name for item in shown[Kind.TOOLS].items)
             if not lists or lists[-1] != names:
                 lists.append(names)
         return lists

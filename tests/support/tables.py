@@ -1,13 +1,13 @@
 """Short ways to write down what routing works on: servers, items, snapshots, tables."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, ServerSpec, StdioTarget, VirtualServerSpec
 from mcp_gateway.protocol import json_text
-from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
+from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era, Family
 from mcp_gateway.routing.build import build
-from mcp_gateway.routing.snapshot import Health, Item, Kind, Listing, Problem, Snapshot
+from mcp_gateway.routing.snapshot import Health, Item, Kind, Listing, Lists, Problem, Snapshot
 from mcp_gateway.routing.table import RouteTable, View
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject, JsonValue
 
@@ -68,19 +68,24 @@ def lists(
 
 def snapshot(
     key: str,
-    listings: Mapping[Kind, Listing] | None,
+    listings: Lists | None,
     *,
+    legacy: Lists | None = None,
     era: Era | None = V2025_11_25,
     capabilities: JsonObject = EVERYTHING,
     problems: tuple[Problem, ...] = (),
 ) -> Snapshot:
-    """What was observed of one backend; no lists: it is down."""
+    """What was observed of one backend; no lists: it is down; ``legacy``: it speaks both eras, and these are 2025's."""
+    both = None
+    if listings is not None:
+        family = Family.MODERN if legacy is not None or era is None else era.family
+        both = {family: listings} if legacy is None else {family: listings, Family.LEGACY: legacy}
     return Snapshot(
         backend=BackendKey(key),
         health=Health.DOWN if listings is None else Health.READY,
         era=era,
         capabilities=capabilities,
-        listings=listings,
+        listings=both,
         problems=problems,
     )
 

@@ -22,6 +22,7 @@ from mcp_gateway.config.spec import (
     TransportKind,
 )
 from mcp_gateway.errors import BackendSessionLost
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.snapshot import Health, Kind
 from mcp_gateway.values import BackendKey, JsonObject
 from tests.support import peers
@@ -63,7 +64,7 @@ async def fleet_of(spec: ServerSpec) -> AsyncIterator[tuple[Fleet, Backend]]:
 
 
 def names(backend: Backend) -> list[str]:
-    listings = backend.snapshot.listings
+    listings = backend.snapshot.lists(Family.MODERN)
     return [] if listings is None else [item.name for item in listings[Kind.TOOLS].items]
 
 
