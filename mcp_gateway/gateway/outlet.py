@@ -26,6 +26,8 @@ HEADERS_AFTER_S: Final = 10.0
 """Everyone else gets headers and a comment, before the usual idle timeouts of proxies."""
 RETRY_MS: Final = 1000
 """The ``retry`` hint of a priming event: how long a client waits before it resumes."""
+MAX_RETRY_MS: Final = 30_000
+"""The longest pause of a backend that is passed on: its answer is here as soon as the gateway has asked for it."""
 
 JSON_HEAD: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"),)
 
@@ -113,6 +115,26 @@ class Outlet:
         async with self._lock:
             await self._close()
 
+    async def rest(self, retry_ms: int | None) -> None:
+        """The backend has ended its stream and will be polled for the answer; so has this client, if it can.
+
+        It comes back with the event's id, as it would to the backend itself, and need not hold a connection until then.
+        "the server MAY close the connection (without terminating the SSE stream) ... The client SHOULD then 'poll' the
+        SSE stream by attempting to reconnect." -- MCP 2025-11-25 basic/transports
+        """
+        if not self._primes or not self.accepts.sse or self.gone or self.phase is Phase.FINISHED:
+            return
+        pause_ms = RETRY_MS if retry_ms is None else min(retry_ms, MAX_RETRY_MS)
+        async with self._lock:
+            fresh = self.phase is Phase.SILENT
+            await self._open(pause_ms)
+            if self.phase is not Phase.STREAMING or self._log is None or self.gone:
+                return
+            if not fresh:
+                await self.reply.event(b"", event_id=self._log.append(b""), retry_ms=pause_ms)
+            self.leave()
+            await self.reply.close()
+
     async def tick(self, now: float) -> None:
         """Show a client that waits that somebody is there: open the stream, or send a comment."""
         self.due_at = now + self.keep_alive_s
@@ -129,7 +151,7 @@ class Outlet:
         if not self.gone:
             await self.reply.whole(status, (*JSON_HEAD, *self.headers), body)
 
-    async def _open(self) -> None:
+    async def _open(self, retry_ms: int = RETRY_MS) -> None:
         if self.phase is not Phase.SILENT:
             return
         self.phase = Phase.STREAMING
@@ -141,7 +163,7 @@ class Outlet:
         if self._primes and self._log is not None:
             event_id = self._log.append(b"")
             if not self.gone:
-                await self.reply.event(b"", event_id=event_id, retry_ms=RETRY_MS)
+                await self.reply.event(b"", event_id=event_id, retry_ms=retry_ms)
 
     async def _event(self, message: bytes) -> bool:
         if self.phase is not Phase.STREAMING:

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.backend import Backend
-from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing
+from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing, Polled, unpolled
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, Executed, RemoteFault
 from mcp_gateway.gateway import input_required
@@ -72,11 +72,17 @@ class Relay:
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(THREADS))
 
     async def fetch(
-        self, errand: Errand, backend: Backend, hear: Hear, clock: CallClock, extra: "Edits | None" = None
+        self,
+        errand: Errand,
+        backend: Backend,
+        hear: Hear,
+        clock: CallClock,
+        extra: "Edits | None" = None,
+        polled: Polled = unpolled,
     ) -> Answer:
         """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer.
 
-        ``clock`` is told how far it gets.
+        ``clock`` is told how far it gets, ``polled`` that the backend wants to be asked again for the answer.
 
         Raises:
             BackendError: also for words of the backend that cannot be passed on.
@@ -88,6 +94,7 @@ class Relay:
             method=errand.method,
             render=Rendering(errand=errand, era=era, extra=extra or {}, begun=clock.begin).render,
             headers=self._headers(errand, backend, era),
+            polled=polled,
         )
         try:
             answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue)
@@ -124,7 +131,7 @@ class Relay:
         pause_s = FIRST_PAUSE_S
         rounds = 0
         while True:
-            answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra)
+            answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra, ear.outlet.rest)
             asked = self._asked(errand, era, answer)
             undeclared = None if asked is None else asked.undeclared(errand.capabilities)
             if undeclared is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -73,6 +74,10 @@ def polling(rounds: list[list[bytes | Callable[[int], bytes]]], first: list[byte
 PRIMING = event(b"", event_id="e-0", retry=10)
 
 
+async def take(inbound: Inbound) -> None:
+    """Whatever it is."""
+
+
 async def test_a_stream_with_event_ids_is_resumed_until_the_answer_comes() -> None:
     heard: list[str] = []
 
@@ -90,6 +95,39 @@ async def test_a_stream_with_event_ids_is_resumed_until_the_answer_comes() -> No
         assert polls[0].headers["accept"] == "text/event-stream"
         assert polls[0].headers["x-id"] == "7"
         assert heard == ["notifications/progress"]
+
+
+async def test_a_stream_that_its_server_ended_is_told_of_once_for_each_end() -> None:
+    told: list[int | None] = []
+
+    async def polled(retry_ms: int | None) -> None:
+        told.append(retry_ms)
+
+    more = event(PROGRESS, event_id="e-1", retry=20)
+    on_call, on_get = polling([[more], [answer_event]], [PRIMING])
+    async with legacy_link(legacy(on_call, on_get=on_get)) as (link, _):
+        await link.exchange(attrs.evolve(call(), polled=polled), take)
+    assert told == [10, 20]
+
+
+async def test_a_stream_that_broke_is_resumed_without_a_word() -> None:
+    async def polled(retry_ms: int | None) -> None:
+        raise AssertionError(retry_ms)
+
+    async def breaks(connection: RawConnection, request: RawRequest) -> None:
+        await connection.begin_events()
+        await connection.send_chunk(PRIMING)
+        await connection.stream.aclose()
+
+    async def on_get(connection: RawConnection, request: RawRequest) -> None:
+        if len([one for one in server.requests if one.method == "GET"]) == 1:
+            await breaks(connection, request)
+            return
+        await connection.begin_events()
+        await connection.send_chunk(answer_event(2))
+
+    async with legacy_link(legacy(breaks, on_get=on_get)) as (link, server):
+        assert (await link.exchange(attrs.evolve(call(), polled=polled), nothing)).raw == result(2, b'{"ok":true}')
 
 
 async def test_a_broken_stream_with_event_ids_is_resumed_too() -> None:

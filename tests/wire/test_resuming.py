@@ -11,7 +11,7 @@ import trio
 from tests.conformance.wire_backend import LEGACY, WireBackend, legacy_backend, modern_backend, tool, wire_backend
 from tests.support.gateway import Running, running_gateway
 from tests.support.raw_client import Client2025, Exchange
-from tests.support.raw_http import RawRequest, response
+from tests.support.raw_http import RawConnection, RawRequest, RawServer, event, response, result, serve_raw
 
 pytestmark = pytest.mark.wire
 
@@ -48,6 +48,59 @@ async def slow_call(era: str) -> AsyncIterator[tuple[Running, WireBackend, Clien
                     yield running, backend, client, slow, call
                 finally:
                     slow.done.set()
+
+
+@asynccontextmanager
+async def polling_backend(retry_ms: int, done: trio.Event) -> AsyncIterator[RawServer]:
+    """A server that ends a call's stream at once, and answers on the stream that is resumed."""
+    asked: list[int] = []
+    hello = {"protocolVersion": LEGACY, "capabilities": {"tools": {}}, "serverInfo": {"name": "p", "version": "1"}}
+    listed = {"tools": [tool("read")]}
+
+    async def script(connection: RawConnection) -> None:
+        while (request := await connection.read_request()) is not None:
+            method = request.json.get("method") if request.method == "POST" else None
+            if request.method == "GET" and "last-event-id" not in request.headers:
+                await connection.send(response(b"", status="405 Method Not Allowed"))
+            elif request.method == "GET":
+                await done.wait()
+                answer = result(asked[0], orjson.dumps({"content": [{"type": "text", "text": "late"}]}))
+                await connection.begin_events()
+                await connection.send_chunk(event(answer, event_id="e-1"))
+                await connection.end_chunks()
+            elif method == "initialize":
+                await connection.send_json(result(request.rpc_id, orjson.dumps(hello)), extra=b"Mcp-Session-Id: s\r\n")
+            elif method == "tools/call":
+                asked.append(request.rpc_id)
+                await connection.begin_events()
+                await connection.send_chunk(event(b"", event_id="e-0", retry=retry_ms))
+                await connection.end_chunks()
+            elif method in ("tools/list", "ping"):
+                found = listed if method == "tools/list" else {}
+                await connection.send_json(result(request.rpc_id, orjson.dumps(found)))
+            else:
+                await connection.send(response(b"", status="202 Accepted"))
+
+    async with serve_raw(script) as server:
+        yield server
+
+
+async def test_a_client_polls_for_what_its_server_lets_it_poll_for() -> None:
+    done = trio.Event()
+    async with polling_backend(20, done) as server:
+        async with running_gateway([{"name": "f", "url": server.url, "protocol": LEGACY}]) as running:
+            async with running.client2025(LEGACY) as client:
+                await client.initialize()
+                call = await client.start(CALL, "mine", name="f_read", arguments={})
+                primed = await call.next_event()
+                assert primed is not None
+                assert (primed["data"], primed["retry"]) == ("", "20")
+                assert await call.next_event() is None  # it holds no connection while its call runs
+                assert len(running.gateway.calls) == 1
+                resumed = await client.stream(primed["id"])
+                done.set()
+                assert (await resumed.response())["result"]["content"][0]["text"] == "late"
+                await quiet(running)
 
 
 async def quiet(running: Running) -> None:

@@ -63,6 +63,15 @@ Hear: TypeAlias = Callable[[Inbound], Awaitable[None]]
 The next message is not read until it returns (no buffering)."""
 
 
+Polled: TypeAlias = Callable[[int | None], Awaitable[None]]
+"""Called when the backend has ended the stream of an exchange that it goes on with when it is asked again; with the
+pause that it wants before, in milliseconds. Spec: MCP 2025-11-25 basic/transports, "the client SHOULD then poll"."""
+
+
+async def unpolled(retry_ms: int | None) -> None:
+    """Nobody is told."""
+
+
 @attrs.frozen(kw_only=True)
 class Outgoing:
     """One request for a backend.
@@ -80,6 +89,7 @@ class Outgoing:
     """False for ``initialize``: leaving sends no notice."""
     control: bool = False
     """True: use the control connections, outside ``concurrency`` (pings, probes, listen streams)."""
+    polled: Polled = unpolled
 
 
 class Link(Protocol):

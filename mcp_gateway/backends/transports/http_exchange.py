@@ -52,6 +52,8 @@ class Trail:
     """The request may have left."""
     over: bool = False
     """The backend is done with it, or cannot be told."""
+    broken: bool = False
+    """Its stream ended without the backend's doing."""
     last_event_id: str | None = None
     retry_ms: int | None = None
     parting: list[HttpConnection] = attrs.field(factory=list)

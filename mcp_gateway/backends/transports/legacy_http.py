@@ -193,7 +193,8 @@ class LegacyHttpLink:
         except BackendGone:
             if trail.last_event_id is None:
                 raise
-            return None  # broken, but the backend can go on from the last event
+            trail.broken = True  # but the backend can go on from the last event
+            return None
 
     async def _resume(self, outgoing: Outgoing, hear: Hear, trail: Trail) -> Answer:
         """Ask for the rest of the stream until the answer comes (2025-11-25, Resumability and Redelivery)."""
@@ -202,9 +203,11 @@ class LegacyHttpLink:
             raise self._reader.ended_without_answer()
         fruitless = 0
         while fruitless < RESUME_TRIES:
+            if not trail.broken:
+                await outgoing.polled(trail.retry_ms)
             # "the client MUST respect the retry field, waiting the given number of milliseconds"
             await trio.sleep(RESUME_PAUSE_S if trail.retry_ms is None else trail.retry_ms / 1000)
-            before = trail.last_event_id
+            before, trail.broken = trail.last_event_id, False
             try:
                 headers = self._get_headers(trail, outgoing.headers)
                 async with self.pool.request(b"GET", headers, control=outgoing.control) as response:
@@ -214,6 +217,7 @@ class LegacyHttpLink:
                 if answer is not None:
                     return answer
             except BackendGone as gone:
+                trail.broken = True
                 logger.debug("resumption failed", extra={"backend": self.pool.key, "why": str(gone)})
             fruitless = 0 if trail.last_event_id != before else fruitless + 1
         raise BackendGone(backend=self.pool.key, why="its event stream ended and could not be resumed")
