@@ -96,6 +96,8 @@ class HttpTarget:
     """Lower-case names that a client may send through."""
     credential: str | None = attrs.field(default=None, repr=False)
     """The whole Authorization value, resolved."""
+    routable_only: bool = False
+    """Connect to no name that leads to this machine or its link: whoever chose the name may not choose those."""
 
 
 @attrs.frozen(kw_only=True)

@@ -13,14 +13,13 @@ from typing import Final
 import attrs
 import trio
 
+from mcp_gateway.backends.transports import tcp
 from mcp_gateway.backends.transports.origin import Origin, Proxy
 from mcp_gateway.backends.transports.wire import Wire
 from mcp_gateway.config.spec import TlsSpec
 from mcp_gateway.errors import BackendGone, BackendTimeout, Executed, Limit
 from mcp_gateway.values import BackendKey
 
-STAGGER_S: Final = 0.25
-"""RFC 8305, 5: "Connection Attempt Delay ... 250 milliseconds"."""
 PROXY_HEAD_BYTES: Final = 16 * 2**10
 
 
@@ -40,13 +39,15 @@ class Dialler:
     origin: Origin
     tls: TlsSpec
     connect_s: float
+    routable_only: bool = False
+    """As ``HttpTarget.routable_only``."""
     _context: ssl.SSLContext | None = None
 
     async def dial(self) -> Dialled:
         """Connect, through the proxy if there is one, and shake hands.
 
-        Names are resolved again for each connection; all addresses are tried, the
-        families mixed, one after the other with ``STAGGER_S`` between.
+        Names are resolved again for each connection, and every address is checked before
+        one of them is connected to.
 
         Raises:
             BackendTimeout: ``connect_s`` passed (limit CONNECT).
@@ -60,7 +61,11 @@ class Dialler:
     async def _connect(self) -> Dialled:
         origin, proxy = self.origin, self.origin.proxy
         host, port = (proxy.host, proxy.port) if proxy is not None else (origin.dial_host, origin.dial_port)
-        wire = Wire.take_over(await trio.open_tcp_stream(host, port, happy_eyeballs_delay=STAGGER_S))
+        addresses = await tcp.resolve(host, port)
+        refusal = tcp.refusal(host, addresses) if self.routable_only else ""
+        if refusal:
+            raise self._gone(refusal)
+        wire = Wire.take_over(await tcp.connect(addresses))
         done = False
         try:
             if proxy is not None and origin.secure:
@@ -128,12 +133,6 @@ def _tls_context(tls: TlsSpec) -> ssl.SSLContext:
 
 
 def _why(exc: OSError) -> str:
-    """The first concrete reason of a failed dial: Trio groups those of all addresses."""
-    cause = exc.__cause__
-    if isinstance(cause, ExceptionGroup):
-        first = cause.exceptions[0]
-        if isinstance(first, OSError):
-            exc = first
     return f"cannot connect: {exc.strerror or exc}".replace("\n", " ")
 
 

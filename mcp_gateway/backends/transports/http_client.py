@@ -72,7 +72,13 @@ class HttpPool:
 
     def __attrs_post_init__(self) -> None:
         self._origin = read_origin(self.target)
-        self._dialler = Dialler(key=self.key, origin=self._origin, tls=self.target.tls, connect_s=self.connect_s)
+        self._dialler = Dialler(
+            key=self.key,
+            origin=self._origin,
+            tls=self.target.tls,
+            connect_s=self.connect_s,
+            routable_only=self.target.routable_only,
+        )
         self._calls = Places(limit=self.concurrency)
         self._control = Places(limit=CONTROL_PLACES)
         self._streams = Places(limit=self.streams)
