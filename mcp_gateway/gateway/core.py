@@ -26,13 +26,16 @@ class Place:
     """Where a request came in: a gateway or one of its virtual servers."""
 
     gateway: GatewayName
+    path: str
+    """The virtual server that the path names; empty: none."""
     virtual: str
+    """The one that is seen: the path's, or the one that a header narrows this request to."""
     view: View
 
     @property
     def realm(self) -> str:
-        """What ids, cursors and states made here are bound to."""
-        return f"{self.gateway}|{self.virtual}"
+        """What ids, cursors and states made here are bound to. Not to a header: it may come and go within a session."""
+        return f"{self.gateway}|{self.path}"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -49,9 +52,9 @@ class Core:
     draining: Callable[[], bool]
     """True once new requests are refused (drain phase 2 and later)."""
 
-    def place(self, host: str, virtual: str) -> Place | None:
-        """Find the view for a Host and a virtual server's name; None when there is no such virtual server."""
+    def place(self, host: str, path: str, narrowed: str = "") -> Place | None:
+        """Find the view for a Host and the virtual server that path or header name; None: there is none such."""
         table = self.table.value
         gateway = table.gateway_for(host)
-        view = table.view(gateway, virtual)
-        return None if view is None else Place(gateway=gateway, virtual=virtual, view=view)
+        view = table.view(gateway, narrowed or path)
+        return None if view is None else Place(gateway=gateway, path=path, virtual=narrowed or path, view=view)

@@ -42,6 +42,8 @@ from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 
 PATH: Final = "/mcp"
 VIRTUAL: Final = "/mcp/vs/"
+VIRTUAL_HEADER: Final = b"x-mcp-virtualserver"
+"""Narrows one request to a virtual server, as the path does for a whole session."""
 NO_SESSION: Final = refusal(400, "missing Mcp-Session-Id: send initialize first")
 UNKNOWN_SESSION: Final = refusal(404, "unknown session: initialize again")
 
@@ -58,10 +60,10 @@ class Dispatch:
 
     async def __call__(self, request: Request, reply: Reply) -> None:
         """Answer one request; never raises but for bugs."""
-        virtual = request.path[len(VIRTUAL) :] if request.path.startswith(VIRTUAL) else None
-        host = (request.header(b"host") or b"").decode("latin-1")
-        place = None if virtual == "" else self.core.place(host, virtual or "")
-        if place is None:
+        place = self._place(request)
+        if isinstance(place, Rejection):
+            await refuse(reply, place)
+        elif place is None:
             await reply.whole(404, JSON_HEAD, b'{"error":"no such virtual server"}')
         elif request.path in ("/sse", "/messages"):
             await self.sse.serve(request, reply, place)
@@ -72,6 +74,19 @@ class Dispatch:
         else:
             allow = (b"allow", b"GET, POST, DELETE, OPTIONS")
             await reply.whole(405, (*JSON_HEAD, allow), b'{"error":"method not allowed"}')
+
+    def _place(self, request: Request) -> Place | Rejection | None:
+        """Where a request wants to be served; None: there is no such place."""
+        path = request.path[len(VIRTUAL) :] if request.path.startswith(VIRTUAL) else None
+        host = (request.header(b"host") or b"").decode("latin-1")
+        narrowed = ""
+        if request.all(VIRTUAL_HEADER):
+            narrowed = only_value(request.headers, VIRTUAL_HEADER) or ""
+            if not narrowed:
+                return refusal(400, "X-MCP-Virtualserver must be sent once, with the name of a virtual server")
+            if path is not None and path != narrowed:
+                return refusal(400, f"X-MCP-Virtualserver and the path /mcp/vs/{path[:64]} must name the same one")
+        return None if path == "" else self.core.place(host, path or "", narrowed)
 
     async def _post(self, request: Request, reply: Reply, place: Place) -> None:
         if not is_json(request):

@@ -1,4 +1,4 @@
-"""Gateways by Host and virtual servers by path: what is served where, and that nothing crosses over."""
+"""Gateways by Host and virtual servers by path or header: what is served where, and that nothing crosses over."""
 
 import pytest
 import trio
@@ -66,6 +66,98 @@ async def test_a_virtual_server_that_is_not_there_is_404(autojump_clock: MockClo
     async with scripted_gateway(*backends(), spec=SPEC) as where:
         headers, body = modern_request("tools/list")
         assert (await where.send("POST", headers={**headers, "Host": host}, body=body, path=path)).status == 404
+
+
+CHOSEN = "X-MCP-Virtualserver"
+
+
+@pytest.mark.parametrize(
+    "path, header, names",
+    [
+        pytest.param("/mcp", "finance", ["send"], id="by header"),
+        pytest.param("/mcp", " team/clock ", [], id="a name with a slash and spaces around it"),
+        pytest.param("/mcp/vs/finance", "finance", ["send"], id="both the same"),
+    ],
+)
+async def test_a_header_narrows_one_request(
+    autojump_clock: MockClock, path: str, header: str, names: list[str]
+) -> None:
+    async with scripted_gateway(*backends(), spec=SPEC) as where:
+        headers, body = modern_request("tools/list")
+        headers = {**headers, "Host": "x.mcp.local", CHOSEN: header}
+        found = (await where.send("POST", headers=headers, body=body, path=path)).result["tools"]
+        assert isinstance(found, list)
+        assert [one["name"] for one in found if isinstance(one, dict)] == names
+        assert await tools(where, "x.mcp.local") == ["now", "send", "read"]
+
+
+@pytest.mark.parametrize(
+    "host, path, header, status",
+    [
+        pytest.param("x.mcp.local", "/mcp", "unknown", 404, id="unknown"),
+        pytest.param("mcp.example.com", "/mcp", "finance", 404, id="of another gateway"),
+        pytest.param("x.mcp.local", "/mcp", "", 400, id="empty"),
+        pytest.param("x.mcp.local", "/mcp/vs/finance", "team/clock", 400, id="another one than the path's"),
+        pytest.param("x.mcp.local", "/mcp/vs/", "finance", 400, id="a path without a name"),
+    ],
+)
+async def test_a_header_that_cannot_be_obeyed_is_refused(
+    autojump_clock: MockClock, host: str, path: str, header: str, status: int
+) -> None:
+    async with scripted_gateway(*backends(), spec=SPEC) as where:
+        headers, body = modern_request("tools/list")
+        headers = {**headers, "Host": host, CHOSEN: header}
+        assert (await where.send("POST", headers=headers, body=body, path=path)).status == status
+
+
+async def test_two_headers_are_refused_even_if_they_agree(autojump_clock: MockClock) -> None:
+    async with scripted_gateway(*backends(), spec=SPEC) as where:
+        headers, body = modern_request("tools/list")
+        once = {**headers, "Host": "x.mcp.local", CHOSEN: "finance"}
+        assert (await where.send("POST", headers=once, body=body)).status == 200
+        again = ((CHOSEN.lower(), "finance"),)
+        assert (await where.send("POST", headers=once, again=again, body=body)).status == 400
+
+
+async def test_a_header_hides_what_it_does_not_select_from_calls_too(autojump_clock: MockClock) -> None:
+    """Invariant 8."""
+    time, mail = backends()
+    async with scripted_gateway(time, mail, spec=SPEC) as where:
+        answers = []
+        for name in ("read", "nosuch"):
+            headers, body = modern_request("tools/call", {"name": name})
+            reply = await where.send("POST", headers={**headers, "Host": "x.mcp.local", CHOSEN: "finance"}, body=body)
+            answers.append((reply.status, str(reply.error).replace(name, "NAME")))
+        assert len(set(answers)) == 1
+        assert mail.asked("tools/call") == 0
+
+
+async def test_a_session_is_not_bound_to_a_header(autojump_clock: MockClock) -> None:
+    """What it sees follows each request, what it is told of follows ``initialize``."""
+    _, mail = two = backends()
+    async with scripted_gateway(*two, spec=SPEC) as where:
+        hello: JsonObject = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
+        chosen = {"Host": "x.mcp.local", CHOSEN: "finance"}
+        opened = await where.send("POST", headers=chosen, body=message("initialize", hello, 0))
+        session = {"Mcp-Session-Id": str(opened.header(b"mcp-session-id")), "Host": "x.mcp.local"}
+
+        async def names(**more: str) -> list[object]:
+            reply = await where.send("POST", headers={**session, **more}, body=message("tools/list", {}, 1))
+            found = reply.result["tools"]
+            assert isinstance(found, list)
+            return [one["name"] for one in found if isinstance(one, dict)]
+
+        assert await names(**{CHOSEN: "finance"}) == ["send"]
+        assert await names() == ["now", "send", "read"]
+        assert await names(**{CHOSEN: "finance"}) == ["send"]
+        stream = where.begin("GET", headers={**session, "Accept": "text/event-stream"})
+        await trio.sleep(1)
+        mail.tools.append(tool("archive"))  # not selected
+        backend = where.fleet.get(MAIL)
+        assert backend is not None
+        backend.supervisor.refresh()
+        await trio.sleep(5)
+        assert stream.messages == []
 
 
 async def test_a_tool_of_another_place_is_unknown_there(autojump_clock: MockClock) -> None:

@@ -164,12 +164,13 @@ class ScriptedGateway:
         method: str,
         *,
         headers: dict[str, str] | None = None,
+        again: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
         path: str = "/mcp",
         query: str = "",
         reply: RecordedReply | None = None,
     ) -> RecordedReply:
-        """One HTTP request; returns when dispatch has ended."""
+        """One HTTP request; returns when dispatch has ended. ``again``: headers beside those of the same name."""
         reply = reply or RecordedReply()
         given = {"host": "127.0.0.1", "content-type": "application/json"} | {
             key.lower(): value for key, value in (headers or {}).items()
@@ -178,7 +179,7 @@ class ScriptedGateway:
             method=method,
             path=path,
             query=query,
-            headers=tuple((key.encode(), value.encode()) for key, value in given.items()),
+            headers=tuple((key.encode(), value.encode()) for key, value in (*given.items(), *again)),
             body=body,
             principal=self.principal,
         )
