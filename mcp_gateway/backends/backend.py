@@ -17,13 +17,14 @@ import trio
 from mcp_gateway.backends.bays import Bays
 from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey, may_be_asked
 from mcp_gateway.backends.connector import Connector
+from mcp_gateway.backends.era_choice import Circumstances, family_for
 from mcp_gateway.backends.notices import NOTICES
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
-from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, ClientIdentity, Hear, Inbound, Link, Outgoing
+from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.upstream_sessions import Bound, UpstreamSessions
@@ -39,6 +40,7 @@ from mcp_gateway.errors import (
     GatewayError,
     Overload,
 )
+from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.routing.snapshot import Snapshot
 from mcp_gateway.values import BackendKey
 
@@ -230,6 +232,35 @@ class Backend:
             del self._calls[token]
             self._maybe_quiet()
 
+    def era_for(self, caller: Caller) -> Era:
+        """The revision in which this caller's requests go up now; see ``era_choice``.
+
+        Raises:
+            BackendDown, BackendProtocol: nothing is known of the backend yet.
+        """
+        return self.hello_for(caller).era
+
+    def hello_for(self, caller: Caller) -> Hello:
+        """What the backend said of itself where this caller's requests go. Errors as ``era_for``."""
+        upstream = self._open_upstream(caller)
+        hello = upstream.connection.hello if upstream is not None else self.supervisor.portrait.hello
+        if hello is None:
+            self.check_open()
+            raise BackendProtocol(backend=self.key, executed=Executed.NO, why="its protocol is not known yet")
+        return hello
+
+    def family_for(self, caller: Caller) -> Family | None:
+        """The family of that revision; None: not known yet."""
+        spoken = self.supervisor.spoken
+        if not spoken:
+            return None
+        case = Circumstances(spoken=spoken, client=caller.family, askable=caller.askable, pipe=self.pipe)
+        return family_for(case)
+
+    def hears_closing(self, caller: Caller) -> bool:
+        """Whether the end of its stream is how it hears that a call of this caller is cancelled (2026 over HTTP)."""
+        return self.family_for(caller) is Family.MODERN and not self.pipe
+
     async def link_for(self, caller: Caller) -> Link:
         """The link that this caller's exchanges use, opened if need be. The caller holds the deadline.
 
@@ -324,6 +355,9 @@ class Backend:
         try:
             if not upstream.usable:  # it was lost while we queued
                 raise BackendSessionLost(backend=self.key)
+            if outgoing.family not in (None, upstream.link.era.family):
+                why = f"it went over to {upstream.link.era.version} while the request waited"
+                raise BackendProtocol(backend=self.key, executed=Executed.NO, why=why)
             answer = await upstream.link.exchange(outgoing, self._overhear(upstream, hear))
         except BackendGone as gone:
             self.supervisor.call_failed(gone, began_at)

@@ -13,6 +13,7 @@ import orjson
 
 from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.protocol.eras import Family
 
 _INPUT: Final = ("sampling", "elicitation", "roots")
 
@@ -50,6 +51,16 @@ class Caller:
     """The caller's own capabilities, info and version, never the gateway's."""
     bay: int = 0
     """Of a modern caller's call that may be asked something (``bays``)."""
+
+    @property
+    def family(self) -> Family:
+        """The client's own: only 2025 clients have sessions."""
+        return Family.MODERN if self.session is None else Family.LEGACY
+
+    @property
+    def askable(self) -> bool:
+        """Whether the client could be asked something."""
+        return may_be_asked(self.identity.capabilities)
 
     @property
     def key(self) -> SessionKey:

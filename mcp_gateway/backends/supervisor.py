@@ -37,6 +37,7 @@ from mcp_gateway.errors import (
     LocalFault,
     RemoteFault,
 )
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.values import BackendKey
 
 REPROBE_GAP_S: Final = 10.0
@@ -103,6 +104,12 @@ class Supervisor:
     def notices(self) -> Notices:
         """What the backend tells this connection unasked."""
         return self.rounds.notices
+
+    @property
+    def spoken(self) -> frozenset[Family]:
+        """The families that the backend is known to speak; none while nothing is known."""
+        hello = self.portrait.hello
+        return frozenset() if hello is None else frozenset({hello.era.family})
 
     # --- what others ask for; plain functions ---
 

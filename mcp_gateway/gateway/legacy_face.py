@@ -29,6 +29,7 @@ from mcp_gateway.gateway.runner import failure
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST, METHOD_NOT_FOUND
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
 from mcp_gateway.routing.table import Target, View
@@ -194,16 +195,17 @@ class LegacyFace:
         return self._result(message, b"{}")
 
     def _legacy_backends(self, session: Session) -> list[Backend]:
-        """Those of the 2025 era that this session has an upstream session with."""
+        """Those that this session has an upstream session of the 2025 era with."""
         found = [self.core.runner.fleet.get(BackendKey(key)) for key in session.backends]
-        eras = [(backend, backend.snapshot.era) for backend in found if backend is not None]
-        return [backend for backend, era in eras if era is not None and not era.modern]
+        caller = self.caller(session)
+        return [backend for backend in found if backend is not None and backend.family_for(caller) is Family.LEGACY]
 
     async def _tell_level(self, backend: Backend, caller: Caller, level: str) -> None:
         """A backend that this session already uses hears of the new level now, others with their first call."""
         try:
             with trio.move_on_after(backend.spec.timeouts.list_s):
-                await self.core.runner.relay.levels.ensure(backend, caller, level)
+                link = await backend.link_for(caller)
+                await self.core.runner.relay.levels.ensure(backend, caller, link, level)
         except GatewayError as gone:
             logger.debug("log level not passed on", extra={"backend": backend.key, "why": str(gone)})
 

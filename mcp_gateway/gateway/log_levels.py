@@ -35,16 +35,10 @@ class LogLevels:
 
     _told: WeakKeyDictionary[Link, str] = attrs.field(factory=WeakKeyDictionary)
 
-    async def ensure(self, backend: Backend, caller: Caller, level: str | None) -> None:
-        """Make the caller's link send what ``level`` asks for; its refusal changes nothing.
-
-        Raises:
-            BackendError: the link cannot be opened.
-        """
-        era = backend.snapshot.era
-        if level is None or era is None or era.modern or "logging" not in backend.snapshot.capabilities:
+    async def ensure(self, backend: Backend, caller: Caller, link: Link, level: str | None) -> None:
+        """Make the caller's link send what ``level`` asks for; its refusal changes nothing."""
+        if level is None or link.era.modern or "logging" not in backend.hello_for(caller).capabilities:
             return
-        link = await backend.link_for(caller)
         told = self._told.get(link)
         shared = link.shared or caller.session is None  # modern callers share one session of each kind
         if told == level or (shared and told is not None and level_at_least(level, told)):

@@ -87,8 +87,7 @@ class ParkedCall:
         try:
             with self.call.scope:
                 self.clock.start()
-                era = self.relay.era(self.backend)
-                answer = await self.relay.fetch(self.errand, self.backend, self.hear, self.clock)
+                answer, era = await self.relay.fetch(self.errand, self.backend, self.hear, self.clock)
                 errand = self.errand  # a retry may bring another while the answer is reshaped
                 self.outcome = await self.relay.outcome(errand, era, answer)
                 self._answered = errand.message.id_raw

@@ -79,34 +79,38 @@ class Relay:
         clock: CallClock,
         extra: "Edits | None" = None,
         polled: Polled = unpolled,
-    ) -> Answer:
+    ) -> tuple[Answer, Era]:
         """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer.
 
         ``clock`` is told how far it gets, ``polled`` that the backend wants to be asked again for the answer.
 
+        Returns:
+            The answer, and the revision that it is in.
         Raises:
             BackendError: also for words of the backend that cannot be passed on.
             MalformedMessage: the client's own request cannot be passed on.
         """
-        era = self.era(backend)
-        await self.levels.ensure(backend, errand.caller, errand.log_level)
+        link = await backend.link_for(errand.caller)
+        era = link.era
+        await self.levels.ensure(backend, errand.caller, link, errand.log_level)
         outgoing = Outgoing(
             method=errand.method,
             render=Rendering(errand=errand, era=era, extra=extra or {}, begun=clock.begin).render,
             headers=self._headers(errand, backend, era),
             polled=polled,
+            family=era.family,
         )
         try:
             answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue)
             if era.modern and errand.method == "tools/call" and mismatches(answer):
                 again = attrs.evolve(outgoing, headers=await self._headers_anew(errand, backend, era))
                 if again.headers != outgoing.headers:
-                    return await backend.exchange(errand.caller, again, hear, clock.queue)
+                    return await backend.exchange(errand.caller, again, hear, clock.queue), era
         except RemoteFault as fault:
             if not clock.sent:
                 raise
             raise broken(errand, Executed.UNKNOWN, fault) from fault
-        return answer
+        return answer, era
 
     async def _headers_anew(self, errand: Errand, backend: Backend, era: Era) -> tuple[Header, ...]:
         """The call's headers by what its tool says now.
@@ -126,12 +130,11 @@ class Relay:
         Raises:
             BackendError: the backend could not do its part.
         """
-        era = self.era(backend)
         extra: Edits = {}
         pause_s = FIRST_PAUSE_S
         rounds = 0
         while True:
-            answer = await self.fetch(errand, backend, ear.hear, ear.clock, extra, ear.outlet.rest)
+            answer, era = await self.fetch(errand, backend, ear.hear, ear.clock, extra, ear.outlet.rest)
             asked = self._asked(errand, era, answer)
             undeclared = None if asked is None else asked.undeclared(errand.capabilities)
             if undeclared is not None:
@@ -238,18 +241,6 @@ class Relay:
         interim: Edits = {"inputRequests": splice.rewrite(b"{}", asked)}
         result = self.stamped(splice.rewrite(b'{"resultType":"input_required"}', interim))
         return Outcome(status=200, body=jsonrpc.render_result(id_raw, result), label="input_required")
-
-    def era(self, backend: Backend) -> Era:
-        """The era in which a backend is spoken to now.
-
-        Raises:
-            BackendDown, BackendProtocol: it is not known.
-        """
-        era = backend.snapshot.era
-        if era is None:
-            backend.check_open()
-            raise BackendProtocol(backend=backend.key, executed=Executed.NO, why="its protocol is not known yet")
-        return era
 
     def _headers(self, errand: Errand, backend: Backend, era: Era) -> tuple[Header, ...]:
         forwarded = forwarded_headers(errand, backend)

@@ -46,12 +46,6 @@ def failure(id_raw: bytes, error: GatewayError, backend: BackendKey | None) -> O
     return Outcome(status=200, body=body, label=wire.reason)
 
 
-def closes_stream(backend: Backend) -> bool:
-    """Whether the end of its stream is how this backend hears of a cancellation (2026-07-28 over HTTP)."""
-    era = backend.snapshot.era
-    return era is not None and era.modern and backend.snapshot.transport == "streamable-http"
-
-
 @attrs.define(eq=False, kw_only=True)
 class Runner:
     """Runs calls; one per process."""
@@ -153,12 +147,11 @@ class Runner:
         """The outcome of a call that was cut short while its own request waited for it."""
         error = why_ended(call, clock, backend.key)
         self.ledger.failed(error, backend.key)
-        self.ledger.cut(call, error, closes=closes_stream(backend))
+        self.ledger.cut(call, error, closes=backend.hears_closing(errand.caller))
         return failure(errand.message.id_raw, error, backend.key)
 
     def _may_be_asked(self, errand: Errand, backend: Backend) -> bool:
-        era = backend.snapshot.era
-        return era is not None and not era.modern and any(name in errand.capabilities for name in ASKABLE)
+        return any(name in errand.capabilities for name in ASKABLE) and not backend.era_for(errand.caller).modern
 
     async def _retried(self, errand: Errand, call: Call, outlet: Outlet, backend: Backend, realm: str) -> Outcome:
         """Go on with a parked call. A state that is not ours is for a 2026 backend to judge; no other may run the
@@ -167,8 +160,7 @@ class Runner:
         parked = self._resumed(errand, outlet, realm)
         if parked is not None:
             return await self._parked(errand, call, outlet, parked.backend, realm, parked)
-        era = backend.snapshot.era
-        if era is None or era.modern:
+        if backend.era_for(errand.caller).modern:
             return await self._direct(errand, call, outlet, None, backend)
         code, text = STATE_REFUSED
         return Outcome(status=200, body=jsonrpc.render_error(errand.message.id_raw, code, text), label="refused")

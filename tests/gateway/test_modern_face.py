@@ -1,6 +1,5 @@
 """The 2026 face: what is refused, and how; what comes along with an answer."""
 
-import attrs
 import orjson
 import pytest
 import trio
@@ -94,17 +93,6 @@ async def test_a_backend_that_just_left_is_named(autojump_clock: MockClock) -> N
         where.fleet._seats.clear()  # what a removal does, before the next table is built
         reply = await where.modern("tools/call", {"name": "read"})
         assert reply.error["data"] == {"server": "files", "reason": "backend_gone", "executed": "no"}
-
-
-async def test_a_backend_that_was_never_reached_is_not_asked(autojump_clock: MockClock) -> None:
-    async with scripted_gateway(ScriptedBackend()) as where:
-        backend = where.fleet.get(FILES)
-        assert backend is not None
-        portrait = backend.supervisor.portrait
-        portrait.snapshot = attrs.evolve(portrait.snapshot, era=None)  # its list is kept, its protocol forgotten
-        reply = await where.modern("tools/call", {"name": "read"})
-        assert reply.error["data"]["reason"] == "backend_protocol"  # type: ignore[index,call-overload]  # raw JSON
-        assert reply.error["data"]["executed"] == "no"  # type: ignore[index,call-overload]  # raw JSON
 
 
 @pytest.mark.parametrize("renamed", [True, False])

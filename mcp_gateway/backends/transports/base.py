@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeAlias
 import attrs
 
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
 GOODBYE_S: Final = 2.0
@@ -87,6 +87,8 @@ class Outgoing:
     """HTTP only: Mcp-Name, Mcp-Param-* and forwarded headers, already encoded. Pipes ignore them."""
     cancellable: bool = True
     """False for ``initialize``: leaving sends no notice."""
+    family: Family | None = None
+    """In whose form it is written; None: it is the same in both."""
     control: bool = False
     """True: use the control connections, outside ``concurrency`` (pings, probes, listen streams)."""
     polled: Polled = unpolled
