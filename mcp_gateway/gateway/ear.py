@@ -30,6 +30,7 @@ from mcp_gateway.gateway.server_requests import (
 )
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import json_text, jsonrpc, splice
+from mcp_gateway.protocol.extensions import is_custom_notification
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 
@@ -83,6 +84,8 @@ class Ear:
             await self._withdrawn(inbound)
         elif inbound.method == URL_DONE and hears_of_urls(self.session):
             await self.tell(inbound.raw)
+        elif self.errand.extensions and is_custom_notification(inbound.method):
+            await self.outlet.send(inbound.raw)
 
     async def _log(self, inbound: Inbound) -> None:
         level = inbound.params.get("level")

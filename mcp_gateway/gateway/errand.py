@@ -7,12 +7,12 @@ Invariant: nothing in it changes on the way.
 import attrs
 
 from mcp_gateway.backends.backend import Caller
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import extensions, jsonrpc
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.splice import Edits
-from mcp_gateway.routing.table import Target
-from mcp_gateway.values import Header, JsonObject
+from mcp_gateway.routing.table import Target, View
+from mcp_gateway.values import BackendKey, Header, JsonObject
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +27,8 @@ class Errand:
     """Of ``params``: the client's names replaced by the backend's own."""
     capabilities: JsonObject
     """What the client declared; decides what it may be asked."""
+    extensions: frozenset[str] = frozenset()
+    """Those that the client and the server both declare."""
     log_level: str | None = None
     headers: tuple[Header, ...] = attrs.field(default=(), repr=False)
     """The client's HTTP headers, names lower case; the backend's allow-list picks from them."""
@@ -61,6 +63,13 @@ class Outcome:
     body: bytes = attrs.field(repr=False)
     label: str = "ok"
     """For the metric: ok, tool_error, error, cancelled, timeout, refused."""
+
+
+def agreed(capabilities: JsonObject, view: View, backend: BackendKey) -> frozenset[str]:
+    """The extensions that a client with these capabilities and a server both declare."""
+    if "extensions" not in capabilities:  # most clients
+        return frozenset()
+    return extensions.declared(capabilities) & view.extensions_of(backend)
 
 
 def error_response(id_raw: bytes, error: bytes) -> bytes:

@@ -21,16 +21,18 @@ from mcp_gateway.errors import BackendRefused, Draining, GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
-from mcp_gateway.gateway.errand import Errand, Outcome
+from mcp_gateway.gateway.errand import Errand, Outcome, agreed
 from mcp_gateway.gateway.http_answers import accepted
 from mcp_gateway.gateway.outlet import JSON_HEAD, Outlet
 from mcp_gateway.gateway.own_answers import Invalid
 from mcp_gateway.gateway.runner import failure
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.session_ear import SessionEar
-from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.eras import Family
+from mcp_gateway.protocol.extensions import declared, is_custom_notification
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_gateway.routing.custom import owner_of
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
 from mcp_gateway.routing.table import Target, View
 from mcp_gateway.telemetry.trace import note_trace
@@ -53,7 +55,7 @@ class LegacyFace:
             case jsonrpc.RpcRequest():
                 await self._request(request, reply, place, session, message)
             case jsonrpc.RpcNotification():
-                await self._notification(session, message)
+                await self._notification(place, session, message)
                 await reply.whole(202, (), b"")
             case jsonrpc.RpcResponse():
                 await self._response(session, message)
@@ -111,7 +113,7 @@ class LegacyFace:
         outlet: Outlet,
     ) -> Outcome:
         view = session.sees(place.view)
-        decision = decide(message.method, message.params, view, session.era)
+        decision = decide(message.method, message.params, view, session.era, session.capabilities)
         match decision:
             case Answer():
                 return self._result(message, decision.result)
@@ -125,7 +127,8 @@ class LegacyFace:
             case Forward() if message.method in ("resources/subscribe", "resources/unsubscribe"):
                 return await self._subscription(session, message, decision.target)
             case Forward():
-                return await self._forward(request, place, session, message, call, outlet, decision)
+                extensions = agreed(session.capabilities, view, decision.target.backend)
+                return await self._forward(request, place, session, message, call, outlet, decision, extensions)
             case _:
                 assert_never(decision)
 
@@ -138,6 +141,7 @@ class LegacyFace:
         call: Call,
         outlet: Outlet,
         decision: Forward,
+        extensions: frozenset[str],
     ) -> Outcome:
         caller = self.caller(session)
         errand = Errand(
@@ -147,6 +151,7 @@ class LegacyFace:
             target=decision.target,
             edits=decision.edits,
             capabilities=session.capabilities,
+            extensions=extensions,
             log_level=session.log_level,
             headers=request.headers,
         )
@@ -229,7 +234,7 @@ class LegacyFace:
         hub.unsubscribe(session.mailbox, target)
         return failure(message.id_raw, self.core.runner.late(key), key)
 
-    async def _notification(self, session: Session, message: jsonrpc.RpcNotification) -> None:
+    async def _notification(self, place: Place, session: Session, message: jsonrpc.RpcNotification) -> None:
         match message.method:
             case "notifications/cancelled":
                 self._cancelled(session, message)
@@ -237,9 +242,18 @@ class LegacyFace:
                 await self._pass_on(session, message)
             case "notifications/progress":
                 await self._progress(session, message)
-            case _:
-                # "notifications/initialized" needs no action; unknown ones are ignored (JSON-RPC).
+            case custom if is_custom_notification(custom):
+                await self._custom(session.sees(place.view), session, message)
+            case _:  # "notifications/initialized" needs no action; those of other revisions are ignored (JSON-RPC)
                 logger.debug("notification", extra={"method": message.method[:64]})
+
+    async def _custom(self, view: View, session: Session, message: jsonrpc.RpcNotification) -> None:
+        """To whom a request like it would go, if it is a server of sessions that this one has a session with."""
+        owned = owner_of(message.params, view, declared(session.capabilities))
+        for backend in self._legacy_backends(session):
+            if owned is not None and backend.key == owned[0].backend:
+                raw = splice.rewrite(message.raw, {"params": owned[1]}) if owned[1] else message.raw
+                await self._pass_to(backend, self.caller(session), raw)
 
     def _cancelled(self, session: Session, message: jsonrpc.RpcNotification) -> None:
         """Cancel one of this session's own calls; an unknown id is ignored (races are normal)."""
@@ -264,12 +278,12 @@ class LegacyFace:
         caller = self.caller(session)
         async with trio.open_nursery() as nursery:
             for backend in self._legacy_backends(session):
-                nursery.start_soon(self._pass_to, backend, caller, message)
+                nursery.start_soon(self._pass_to, backend, caller, message.raw)
 
-    async def _pass_to(self, backend: Backend, caller: Caller, message: jsonrpc.RpcNotification) -> None:
+    async def _pass_to(self, backend: Backend, caller: Caller, message: bytes) -> None:
         try:
             with trio.move_on_after(backend.spec.timeouts.connect_s):
-                await backend.respond(caller, message.raw)
+                await backend.respond(caller, message)
         except GatewayError as gone:
             logger.debug("notification not passed on", extra={"backend": backend.key, "why": str(gone)})
 

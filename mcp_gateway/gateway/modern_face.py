@@ -18,7 +18,7 @@ from mcp_gateway.errors import Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.entrance import Reply, Request
-from mcp_gateway.gateway.errand import Errand, Outcome
+from mcp_gateway.gateway.errand import Errand, Outcome, agreed
 from mcp_gateway.gateway.http_answers import accepted, refusal, refuse, turn_away
 from mcp_gateway.gateway.listen import Listening
 from mcp_gateway.gateway.outlet import Outlet
@@ -91,7 +91,7 @@ class ModernFace:
 
     async def _outcome(self, request: Request, place: Place, modern: ModernCall, call: Call, outlet: Outlet) -> Outcome:
         message = modern.message
-        decision = decide(message.method, message.params, place.view, modern.era)
+        decision = decide(message.method, message.params, place.view, modern.era, modern.capabilities_value)
         match decision:
             case Answer():
                 return self._result(message, self.core.runner.relay.stamped_complete(decision.result))
@@ -137,6 +137,7 @@ class ModernFace:
             target=decision.target,
             edits=decision.edits,
             capabilities=modern.capabilities_value,
+            extensions=agreed(modern.capabilities_value, place.view, decision.target.backend),
             log_level=modern.log_level,
             headers=request.headers,
         )

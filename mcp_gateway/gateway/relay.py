@@ -30,6 +30,7 @@ from mcp_gateway.protocol import json_text, jsonrpc, splice, translate
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era, Family
+from mcp_gateway.protocol.extensions import is_custom
 from mcp_gateway.protocol.methods import named_by
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import (
@@ -205,6 +206,7 @@ class Relay:
                 backend=era,
                 server_info=self.server_info,
                 uri_map=outward(errand),
+                extended=bool(errand.extensions),
             )
         except RemoteFault as fault:
             raise broken(errand, Executed.YES, fault) from fault
@@ -247,8 +249,9 @@ class Relay:
         if not era.modern:
             return forwarded
         own: list[Header] = []
-        if named_by(errand.method):
-            own.append((b"Mcp-Name", mcp_headers.encode_value(errand.target.upstream)))
+        name = name_upstream(errand)
+        if name is not None:
+            own.append((b"Mcp-Name", mcp_headers.encode_value(name)))
         if errand.method == "tools/call":
             own.extend(mcp_headers.mirror(errand.target.headers, errand.message.params.get("arguments")))
         return (*own, *forwarded)
@@ -289,10 +292,24 @@ class Rendering:
                 log_level=self._log_level,
             ),
             uri_back=self.errand.uri_back,
+            custom=is_custom(self.errand.method),
         )
         request = splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
         self.begun()
         return request
+
+
+def name_upstream(errand: Errand) -> str | None:
+    """What ``Mcp-Name`` says to a modern backend: what its own params say."""
+    if named_by(errand.method):
+        return errand.target.upstream
+    if not is_custom(errand.method):
+        return None
+    params = errand.message.params
+    member = mcp_headers.custom_name(params, errand.headers, modern=errand.client.modern)
+    edit = errand.edits.get(member) if member is not None else None
+    value = json_text.parse(edit) if isinstance(edit, bytes) else params.get(member or "")
+    return value if isinstance(value, str) else None
 
 
 def outward(errand: Errand) -> MapUri | None:

@@ -16,6 +16,7 @@ from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
 from mcp_gateway.gateway.server_requests import allowed, answer_for, as_ours, fitted, progress_to
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import json_text, jsonrpc
+from mcp_gateway.protocol.extensions import declared, is_custom_notification
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.routing.parts import uri_map_for
@@ -44,6 +45,15 @@ class SessionEar:
             self.session.mailbox.post(inbound.raw)
         elif inbound.method == CANCELLED:
             self._withdrawn(inbound)
+        elif is_custom_notification(inbound.method) and self._agreed():
+            self.session.mailbox.post(inbound.raw)
+
+    def _agreed(self) -> bool:
+        """Whether client and backend both declare some extension, which may have notifications of its own."""
+        backend = self.fleet.get(self.key)
+        return backend is not None and bool(
+            declared(self.session.capabilities) & declared(backend.snapshot.capabilities)
+        )
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         session = self.session

@@ -19,6 +19,7 @@ import orjson
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.eras import ERAS, MODERN_VERSIONS, Era
+from mcp_gateway.protocol.extensions import is_custom
 from mcp_gateway.protocol.methods import LOG_LEVELS, known, named_by
 from mcp_gateway.protocol.wire_errors import (
     HEADER_MISMATCH,
@@ -150,6 +151,8 @@ def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall 
         return no(400, HEADER_MISMATCH, f"MCP-Protocol-Version is {claimed!r} but the body says {version!r}")
     try:
         mcp_headers.check_standard(message.method, _name_of(message), headers)
+        if is_custom(message.method):
+            mcp_headers.check_custom_name(message.params, headers)
     except mcp_headers.HeaderFault as fault:
         return no(400, HEADER_MISMATCH, str(fault))
     if version not in MODERN_VERSIONS:
@@ -161,7 +164,7 @@ def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall 
             {"supported": supported, "requested": version},
         )
     era = ERAS[version]
-    if not known(message.method, era):
+    if not (known(message.method, era) or is_custom(message.method)):
         return no(404, METHOD_NOT_FOUND, f"method not found: {message.method}")
     level = meta.get(META_LOG_LEVEL)
     if level is not None and level not in LOG_LEVELS:

@@ -25,6 +25,9 @@ from mcp_gateway.values import Header, JsonObject, JsonValue
 MAX_SAFE_INTEGER: Final = (1 << 53) - 1
 """Integers in mirrored headers stay within what JavaScript can hold."""
 
+NAMING: Final = ("name", "uri", "taskId")
+"""Members of ``params`` that say what a request is about."""
+
 Annotations: TypeAlias = "tuple[tuple[str, tuple[str, ...]], ...]"
 """(name as annotated, property path) of each mirrored argument, in the schema's order."""
 
@@ -221,6 +224,35 @@ def check_standard(method: str, name: str | None, headers: Sequence[Header]) -> 
         raise HeaderFault(what="Mcp-Method does not match the body")
     if name is not None and _decoded("Mcp-Name", _single_raw("Mcp-Name", headers)) != name:
         raise HeaderFault(what="Mcp-Name does not match the body")
+
+
+def check_custom_name(params: JsonObject, headers: Sequence[Header]) -> None:
+    """Compare ``Mcp-Name``, if it is there, with the body of a request that only an extension has.
+
+    Which member it mirrors, the extension says: it must be one of those that routing looks at.
+
+    Raises:
+        HeaderFault: repeated, ill-charactered or different.
+    """
+    if any(key.lower() == b"mcp-name" for key, _ in headers):
+        said = _decoded("Mcp-Name", _single_raw("Mcp-Name", headers))
+        if said not in (params.get(member) for member in NAMING):
+            raise HeaderFault(what="Mcp-Name does not match the body")
+
+
+def custom_name(params: JsonObject, headers: Sequence[Header], *, modern: bool) -> str | None:
+    """The member of a custom request's params that ``Mcp-Name`` mirrors towards its backend; None: there is none.
+
+    Args:
+        headers: the client's, checked by ``check_custom_name``.
+        modern: the client's revision has the header: if it sent none, there is none.
+    """
+    raw = next((value for key, value in headers if key.lower() == b"mcp-name"), None) if modern else None
+    if modern and raw is None:
+        return None
+    said = None if raw is None else decode_value(raw)
+    values = ((member, params.get(member)) for member in NAMING)
+    return next((member for member, value in values if isinstance(value, str) and said in (None, value)), None)
 
 
 def _single(label: str, headers: Sequence[Header]) -> str:

@@ -24,7 +24,7 @@ _INVALID: Final = -32600
 # What the gateway acts on. A second one could make the backend do what was never checked here.
 _GUARDED: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _GUARDED_PARAMS: Final = frozenset(
-    {"name", "uri", "cursor", "_meta", "requestState", "arguments", "inputResponses", "ref", "level"}
+    {"name", "uri", "taskId", "cursor", "_meta", "requestState", "arguments", "inputResponses", "ref", "level"}
     | {"protocolVersion", "capabilities", "clientInfo"}  # of initialize
 )
 _GUARDED_META: Final = frozenset(

@@ -21,10 +21,23 @@ _COMMON: Final = frozenset(
         "completion/complete",
     }
 )
+SERVER_REQUESTS: Final = frozenset({"sampling/createMessage", "elicitation/create", "roots/list"})
+"""What servers ask clients, beside ``ping``."""
 _BY_FAMILY: Final = {
     Family.LEGACY: _COMMON | {"initialize", "ping", "resources/subscribe", "resources/unsubscribe", "logging/setLevel"},
     Family.MODERN: _COMMON | {"server/discover", "subscriptions/listen"},
 }
+CORE_REQUESTS: Final = _BY_FAMILY[Family.LEGACY] | _BY_FAMILY[Family.MODERN] | SERVER_REQUESTS
+"""Every request that some revision's core has, in either direction."""
+CORE_NOTIFICATIONS: Final = frozenset(
+    f"notifications/{name}"
+    for name in (
+        *("initialized", "cancelled", "progress", "message", "roots/list_changed", "elicitation/complete"),
+        *("tools/list_changed", "prompts/list_changed", "resources/list_changed", "resources/updated"),
+        *("subscriptions/acknowledged", "tasks", "tasks/status"),
+    )
+)
+"""The same for notifications."""
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424 severities, least severe first (MCP server/utilities/logging)."""
 

@@ -66,6 +66,8 @@ _MODERN_CODES: Final = (HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION
 _HINTS: Final = {"ttlMs": re.compile(rb"[0-9]{1,15}"), "cacheScope": re.compile(rb'"(?:public|private)"')}
 _COMPLETE: Final = b'"complete"'
 _INPUT_REQUIRED: Final = b'"input_required"'
+_OWN_TYPES: Final = frozenset({_INPUT_REQUIRED, b'"task"'})
+"""Which no other extension may use for its own."""
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 # Tasks are never relayed; the other two exist only between modern peers, and the gateway gives its own.
 _ONE_FAMILY_PARAMS: Final = ("task", "inputResponses", "requestState")
@@ -90,6 +92,7 @@ def request_params(
     edits: Edits,
     meta: MetaEdits,
     uri_back: MapUri | None = None,
+    custom: bool = False,
 ) -> bytes:
     """The ``params`` for the backend.
 
@@ -97,6 +100,7 @@ def request_params(
         params_raw: the caller's, None when it sent none.
         edits: of routing and of the gateway (name, uri, ref, requestState, inputResponses); never of ``_meta``.
         uri_back: from URIs that clients use to the backend's own, for the answers to its questions.
+        custom: of a method that is not core: no member but ``_meta`` is known to mean anything.
     Returns:
         An object: the protocol's own ``_meta`` keys made anew for this backend, the progress token replaced or
         removed, every other key as it came.
@@ -109,7 +113,9 @@ def request_params(
     if content.mentions(raw, *_LOOKED_FOR):  # most calls have none of them, and need no scan
         found = splice.members(raw)
         meta_raw = _text(raw, found.find("_meta"))
-        if not (client.modern and backend.modern):
+        if custom:
+            pass
+        elif not (client.modern and backend.modern):
             changes.update({key: REMOVE for key in _ONE_FAMILY_PARAMS if found.find(key) is not None})
         else:
             answered = _answers(_text(raw, found.find("inputResponses")), uri_back)
@@ -153,6 +159,7 @@ def result(
     server_info: bytes,
     hints: Hints | None = None,
     uri_map: MapUri | None = None,
+    extended: bool = False,
 ) -> bytes:
     """A backend's result as the client's era has it; shaping within the family included.
 
@@ -160,6 +167,7 @@ def result(
         server_info: our own, raw; what modern clients find in ``_meta``. Empty: none.
         hints: what a cacheable result says; None: the modern backend's own, else ttl 0 and private.
         uri_map: ``UriMap.out`` of the target.
+        extended: client and backend have agreed on an extension, which may have result types of its own.
     Returns:
         The same bytes when nothing needs to change.
     Raises:
@@ -167,19 +175,26 @@ def result(
     """
     changes = shape.result_changes(method, result, client=client, backend=backend, map_uri=uri_map)
     if client.modern:
-        _to_modern(changes, method, result, backend, server_info, hints)
+        _to_modern(changes, method, result, backend, server_info, hints, extended=extended)
     elif backend.modern:
         _to_legacy(changes, method, result)
     return splice.rewrite(result, changes) if changes else result
 
 
 def _to_modern(
-    changes: Changes, method: str, raw: bytes, backend: Era, server_info: bytes, hints: Hints | None
+    changes: Changes,
+    method: str,
+    raw: bytes,
+    backend: Era,
+    server_info: bytes,
+    hints: Hints | None,
+    *,
+    extended: bool,
 ) -> None:
     found = splice.members(raw)
     kind = found.find("resultType")
     # "Clients MUST treat an absent resultType as "complete"": said for them, and of legacy backends it is always so.
-    complete = not backend.modern or _check_type(method, _text(raw, kind))
+    complete = not backend.modern or _check_type(method, _text(raw, kind), extended=extended)
     if complete:
         changes["resultType"] = _COMPLETE
     if method in CACHED and (complete or _text(raw, kind) == _COMPLETE):
@@ -191,7 +206,7 @@ def _to_modern(
         _merge_meta(changes, meta_edit)
 
 
-def _check_type(method: str, said: bytes | None) -> bool:
+def _check_type(method: str, said: bytes | None, *, extended: bool = False) -> bool:
     """Whether a modern backend left its result's type out.
 
     Raises:
@@ -199,7 +214,8 @@ def _check_type(method: str, said: bytes | None) -> bool:
     """
     if said in (None, b"null"):
         return True
-    if said != _COMPLETE and (said != _INPUT_REQUIRED or method not in INTERIM):
+    allowed = said == _COMPLETE or (said == _INPUT_REQUIRED and method in INTERIM)
+    if not allowed and not (extended and said not in _OWN_TYPES):
         raise RemoteFault(what="a result of a type that this request cannot have")
     return False
 

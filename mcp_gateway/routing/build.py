@@ -13,7 +13,8 @@ from typing import Final
 
 import attrs
 
-from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ServerSpec, VirtualServerSpec
+from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, ServerSpec, VirtualServerSpec
+from mcp_gateway.protocol import extensions
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.listing_views import Entry, ListingView, Target
@@ -106,6 +107,7 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Gener
                 *snapshot.capabilities,
                 *(("resources.subscribe",) if subscribes else ()),
                 *(() if snapshot.era.completions else ("completions",)),
+                *(f"extensions.{one}" for one in extensions.declared(snapshot.capabilities)),
             )
         )
     return _Member(
@@ -270,6 +272,7 @@ def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_i
     """What the whole gateway shows."""
     abilities = {member.server.key: member.abilities for member in chosen if member.abilities is not None}
     mute = {key for key, has in abilities.items() if "resources" not in has}
+    filtered = {member.server.key for member in chosen if member.server.tools != ItemFilter()}
     plain = [member.server.key for member in chosen if not member.server.prefix]
     candidates = [key for key in plain if key in abilities and key not in mute]
     listings: dict[Kind, ListingView] = {}
@@ -284,6 +287,7 @@ def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_i
         markers={marker: key for marker, key in merged.markers.items() if key not in mute},
         fallback=candidates[0] if len(candidates) == 1 else None,
         abilities=abilities,
+        unfiltered=tuple(key for key in abilities if key not in filtered),
         instructions=instructions or _introduction(chosen),
     )
 
@@ -310,6 +314,7 @@ def _narrowed(whole: View, virtual: VirtualServerSpec, chosen: Sequence[_Member]
         narrow,
         instructions=instructions or _introduction([member for member in chosen if member.server.key in shown]),
         open_resources=not virtual.resources,
+        unfiltered=(),  # what is named is all that is shown
     )
 
 

@@ -11,10 +11,11 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from mcp_gateway.protocol import methods, splice
+from mcp_gateway.protocol import extensions, methods, splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND
+from mcp_gateway.routing.custom import owner_of
 from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import View
@@ -30,6 +31,11 @@ _LISTS: Final = MappingProxyType(
         "resources/list": Kind.RESOURCES,
         "resources/templates/list": Kind.TEMPLATES,
     }
+)
+_NOTHING: Final[JsonObject] = {}
+_NO_OWNER: Final = (
+    "its params name no tool, prompt or resource that is shown here, and there is not exactly one server with an "
+    "extension that the client declares, too"
 )
 _NO_COMPLETION: Final = b'{"completion":{"values":[],"total":0,"hasMore":false}}'
 
@@ -77,20 +83,32 @@ class Refuse:
 Decision: TypeAlias = Forward | ListOf | Own | Answer | Refuse
 
 
-def decide(method: str, params: JsonObject, view: View, era: Era) -> Decision:
+def decide(method: str, params: JsonObject, view: View, era: Era, capabilities: JsonObject = _NOTHING) -> Decision:
     """Say what to do with one request.
 
     Args:
         params: as parsed; absent params are ``{}``.
         view: what this caller may see.
         era: the caller's.
+        capabilities: the caller's, as it declared them.
     """
     if not methods.known(method, era):
-        return Refuse(code=METHOD_NOT_FOUND, message=f"method not found: {method[:_SHOWN]}")
+        return _custom(method, params, view, capabilities)
     if method in _LISTS:
         return _list(_LISTS[method], params)
     rule = _RULES.get(method)
     return Own(method=method) if rule is None else rule(params, view, era)
+
+
+def _custom(method: str, params: JsonObject, view: View, capabilities: JsonObject) -> Decision:
+    """A method that is not core: to its owner, if it has one that this caller can see."""
+    tail = ""
+    if extensions.is_custom(method):
+        owned = owner_of(params, view, extensions.declared(capabilities))
+        if owned is not None:
+            return Forward(target=owned[0], edits=owned[1])
+        tail = f": {_NO_OWNER}"
+    return Refuse(code=METHOD_NOT_FOUND, message=f"method not found: {method[:_SHOWN]}{tail}")
 
 
 def _bad(what: str) -> Refuse:

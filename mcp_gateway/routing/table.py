@@ -75,7 +75,10 @@ class View:
     fallback: BackendKey | None = None
     """The only server that has resources and no prefix."""
     abilities: Mapping[BackendKey, frozenset[str]] = attrs.field(factory=dict)
-    """The capabilities that servers have declared, and ``resources.subscribe``; a server not heard yet is not in it."""
+    """The capabilities that servers have declared, ``resources.subscribe`` and each extension as ``extensions.<its
+    id>``; a server not heard yet is not in it."""
+    unfiltered: tuple[BackendKey, ...] = ()
+    """Servers all of whose tools are shown here, which may be sent what names nothing that is shown."""
     instructions: str = ""
     legacy: "View | None" = None
     """What clients of the 2025 era see instead; None: the same."""
@@ -94,6 +97,7 @@ class View:
         fallback: BackendKey | None,
         abilities: Mapping[BackendKey, frozenset[str]],
         instructions: str,
+        unfiltered: tuple[BackendKey, ...] = (),
         open_resources: bool = True,
     ) -> "View":
         """A view with its look-ups made from its lists."""
@@ -117,6 +121,7 @@ class View:
             linked=frozenset(entry.linked for entry in listings[Kind.TOOLS].entries if entry.linked is not None),
             fallback=fallback,
             abilities=abilities,
+            unfiltered=unfiltered,
             instructions=instructions,
             conditions=frozenset(one for target in chain(listed, withheld.values()) for one in target.needs),
         )
@@ -129,6 +134,7 @@ class View:
             markers=self.markers,
             fallback=self.fallback,
             abilities=self.abilities,
+            unfiltered=self.unfiltered,
             instructions=self.instructions,
             open_resources=self.open_resources,
         )
@@ -169,6 +175,12 @@ class View:
         """Whether the backend has said what it can do, and not said this."""
         return backend in self.abilities and capability not in self.abilities[backend]
 
+    def extensions_of(self, backend: BackendKey) -> frozenset[str]:
+        """The ids of the extensions that a server declares, but those of authorization."""
+        begins = "extensions."
+        has = self.abilities.get(backend, ())
+        return frozenset(ability.removeprefix(begins) for ability in has if ability.startswith(begins))
+
     def find_tool(self, name: str) -> Target | None:
         """The target of an exposed name, visible or withheld."""
         return self.tools.get(name) or self.withheld.get((Kind.TOOLS, name))
@@ -176,6 +188,10 @@ class View:
     def find_prompt(self, name: str) -> Target | None:
         """The same for prompts."""
         return self.prompts.get(name) or self.withheld.get((Kind.PROMPTS, name))
+
+    def find_named(self, name: str) -> Target | None:
+        """The target of a tool's name, else of a prompt's."""
+        return self.find_tool(name) or self.find_prompt(name)
 
     def find_template(self, template: str) -> Target | None:
         """The target of a listed template, by its exact text."""
@@ -185,10 +201,14 @@ class View:
     def resolve_uri(self, uri: str) -> Target | None:
         """Who answers for a concrete URI: its lister, else its marker's server, else the first template that
         matches, else the only server with resources and no prefix."""
+        return self.find_uri(uri) or self._by_fallback(uri)
+
+    def find_uri(self, uri: str) -> Target | None:
+        """The same for what is shown here: without a guess."""
         listed = self.resources.get(uri) or self.withheld.get((Kind.RESOURCES, uri))
         if listed is not None:
             return listed
-        return self._by_marker(uri) or self._by_template(uri) or self._by_fallback(uri)
+        return self._by_marker(uri) or self._by_template(uri)
 
     def _by_marker(self, uri: str) -> Target | None:
         if not self.open_resources and uri not in self.linked:

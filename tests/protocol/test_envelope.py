@@ -119,7 +119,15 @@ def test_a_request_that_mismatches_and_is_unsupported_is_told_of_the_mismatch() 
     assert refused(request(meta=meta), headers()) == (400, -32020)
 
 
-@pytest.mark.parametrize("method", ["ping", "initialize", "resources/subscribe", "nonsense"])
+def test_a_method_of_no_core_climbs_too() -> None:
+    """Whether it has an owner, routing says; its name is checked if it is there."""
+    method = "acme/run"
+    assert isinstance(climb(request(method), headers(mcp_method=method, mcp_name=None)), ModernCall)
+    assert isinstance(climb(request(method), headers(mcp_method=method, mcp_name="t")), ModernCall)
+    assert refused(request(method), headers(mcp_method=method, mcp_name="u")) == (400, -32020)
+
+
+@pytest.mark.parametrize("method", ["ping", "initialize", "resources/subscribe", "tasks/result", "notifications/x"])
 def test_t16_unknown_and_removed_methods_are_404(method: str) -> None:
     given = headers(mcp_method=method, mcp_name=None)
     assert refused(request(method), given) == (404, -32601)

@@ -230,6 +230,8 @@ class ScriptedLink:
     closed: bool = False
     dead: str = ""
     asked: list[tuple[str, JsonObject]] = attrs.field(factory=list)
+    headers: list[dict[bytes, bytes]] = attrs.field(factory=list)
+    """What each exchange says beside its body, over HTTP."""
     said: list[bytes] = attrs.field(factory=list)
     """Notifications and responses of the gateway."""
     cancelled: int = 0
@@ -266,6 +268,7 @@ class ScriptedLink:
         message = json.loads(outgoing.render(upstream_id))  # a client may send what orjson refuses
         self._log.append((trio.current_time(), outgoing.method))
         self.asked.append((outgoing.method, message.get("params", {})))
+        self.headers.append(dict(outgoing.headers))
         self.in_flight += 1
         done = False
         try:

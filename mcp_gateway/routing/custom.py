@@ -1,0 +1,53 @@
+"""Who serves what is beyond the core: a request or a notification that only an extension has.
+
+Owns that rule alone. Deliberately knows no method's meaning. Pure. Invariant: what a
+caller cannot see leads nowhere: the owner is found by what is shown to it, else by an
+extension that both sides declare, and there only among servers all of whose tools
+are shown.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import attrs
+
+from mcp_gateway.protocol import splice
+from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.routing.listing_views import Target
+from mcp_gateway.routing.table import View
+from mcp_gateway.values import JsonObject
+
+Owned: TypeAlias = tuple[Target, Edits]
+"""The owner, and the edits of ``params`` that give it its own names."""
+
+_FINDERS: Final[Mapping[str, Callable[[View, str], Target | None]]] = MappingProxyType(
+    {"name": View.find_named, "uri": View.find_uri}
+)
+
+
+def owner_of(params: JsonObject, view: View, extensions: frozenset[str]) -> Owned | None:
+    """Who serves a custom request or notification; None: nobody, as far as this caller is concerned.
+
+    The first of ``params.name`` and ``params.uri`` that is something shown here decides; the other is put into its
+    owner's words, too, if it is the same server's.
+
+    Args:
+        extensions: what the caller declares.
+    """
+    found: dict[str, Target] = {}
+    for member, find in _FINDERS.items():
+        value = params.get(member)
+        target = find(view, value) if isinstance(value, str) else None
+        if target is not None:
+            found[member] = target
+    if found:
+        owner = next(iter(found.values()))
+        edits: Edits = {
+            member: splice.quoted(target.upstream)
+            for member, target in found.items()
+            if target.backend == owner.backend and target.upstream != target.federated
+        }
+        return attrs.evolve(owner, headers=()), edits  # arguments are mirrored of ``tools/call`` alone
+    servers = [key for key in view.unfiltered if view.extensions_of(key) & extensions]
+    return (Target(backend=servers[0], upstream="", federated=""), {}) if len(servers) == 1 else None

@@ -1,0 +1,137 @@
+"""What is beyond the core, and which extensions are agreed on."""
+
+import pytest
+
+from mcp_gateway.errors import RemoteFault
+from mcp_gateway.protocol.eras import ERAS, V2025_11_25, V2026_07_28, Era
+from mcp_gateway.protocol.extensions import declared, is_custom, is_custom_notification
+from mcp_gateway.protocol.headers import HeaderFault, check_custom_name, custom_name
+from mcp_gateway.protocol.methods import CORE_REQUESTS, known
+from mcp_gateway.protocol.splice import Edits
+from mcp_gateway.protocol.translate import MetaEdits, request_params, result
+from mcp_gateway.values import Header, JsonObject
+
+
+@pytest.mark.parametrize("method", ["acme/search", "search", "com.acme/jobs/list", "ui/open", "x" * 128])
+def test_a_method_that_no_core_has_is_custom(method: str) -> None:
+    assert is_custom(method)
+    assert is_custom_notification(method)
+
+
+@pytest.mark.parametrize("method", sorted(CORE_REQUESTS))
+def test_a_method_of_any_revisions_core_is_not(method: str) -> None:
+    assert not is_custom(method)
+
+
+def test_what_any_revision_knows_is_core() -> None:
+    assert all(known(method, era) <= (method in CORE_REQUESTS) for era in ERAS.values() for method in CORE_REQUESTS)
+
+
+@pytest.mark.parametrize(
+    "method", ["", "tasks/anything", "rpc.discover", "notifications/x", "a b", "a\r\nX-Evil: 1", "caf\u00e9", "x" * 129]
+)
+def test_reserved_and_unprintable_methods_are_not(method: str) -> None:
+    assert not is_custom(method)
+
+
+@pytest.mark.parametrize("method", ["notifications/acme/done", "acme/done"])
+def test_notifications_of_extensions_are_custom(method: str) -> None:
+    assert is_custom_notification(method)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["notifications/message", "notifications/tasks", "notifications/tasks/status", "notifications/cancelled", ""],
+)
+def test_notifications_of_the_core_are_not(method: str) -> None:
+    assert not is_custom_notification(method)
+
+
+@pytest.mark.parametrize(
+    "capabilities, ids",
+    [
+        ({}, set()),
+        ({"extensions": None}, set()),
+        ({"extensions": []}, set()),
+        ({"extensions": {"com.acme/jobs": {}, "com.acme/ui": {"x": 1}}}, {"com.acme/jobs", "com.acme/ui"}),
+        ({"extensions": {"io.modelcontextprotocol/oauth-client-credentials": {}}}, set()),
+        ({"extensions": {"io.modelcontextprotocol/enterprise-managed-authorization": {}, "a/b": {}}}, {"a/b"}),
+    ],
+)
+def test_authorization_is_agreed_on_for_each_hop_alone(capabilities: JsonObject, ids: set[str]) -> None:
+    assert declared(capabilities) == ids
+
+
+NAME: Header = (b"mcp-name", b"job")
+
+
+@pytest.mark.parametrize(
+    "params, headers",
+    [
+        ({"name": "job"}, (NAME,)),
+        ({"name": "x", "uri": "job"}, (NAME,)),
+        ({"taskId": "job"}, ((b"Mcp-Name", b"=?base64?am9i?="),)),
+        ({"name": "job"}, ()),
+        ({}, ()),
+    ],
+)
+def test_a_name_that_is_there_says_what_the_body_says(params: JsonObject, headers: tuple[Header, ...]) -> None:
+    check_custom_name(params, headers)
+
+
+@pytest.mark.parametrize(
+    "params, headers",
+    [
+        ({"name": "other"}, (NAME,)),
+        ({}, (NAME,)),
+        ({"name": 1}, (NAME,)),
+        ({"name": "job"}, (NAME, NAME)),
+        ({"name": "job"}, ((b"mcp-name", b"=?base64?!?="),)),
+    ],
+)
+def test_a_name_that_lies_is_refused(params: JsonObject, headers: tuple[Header, ...]) -> None:
+    with pytest.raises(HeaderFault):
+        check_custom_name(params, headers)
+
+
+@pytest.mark.parametrize(
+    "params, headers, modern, member",
+    [
+        ({"name": "job", "uri": "a:b"}, (), True, None),
+        ({"name": "job", "uri": "a:b"}, (NAME,), True, "name"),
+        ({"name": "a:b", "uri": "job"}, (NAME,), True, "uri"),
+        ({"name": "job", "uri": "a:b"}, (), False, "name"),
+        ({"name": 1, "taskId": "t"}, (NAME,), False, "taskId"),
+        ({}, (), False, None),
+    ],
+)
+def test_the_name_upstream_mirrors_what_the_clients_did(
+    params: JsonObject, headers: tuple[Header, ...], modern: bool, member: str | None
+) -> None:
+    assert custom_name(params, headers, modern=modern) == member
+
+
+@pytest.mark.parametrize("client", [V2025_11_25, V2026_07_28])
+@pytest.mark.parametrize("backend", [V2025_11_25, V2026_07_28])
+def test_members_of_custom_params_keep_their_own_meaning(client: Era, backend: Era) -> None:
+    raw = b'{"task":1,"inputResponses":{"uri":"x"},"requestState":null,"name":"a_b"}'
+    edits: Edits = {"name": b'"b"'}
+    sent = request_params(raw, client=client, backend=backend, edits=edits, meta=MetaEdits(), custom=True)
+    assert sent.startswith(b'{"task":1,"inputResponses":{"uri":"x"},"requestState":null,"name":"b"')
+
+
+def shown(raw: bytes, *, extended: bool, method: str = "tools/call") -> bytes:
+    return result(method, raw, client=V2026_07_28, backend=V2026_07_28, server_info=b"", extended=extended)
+
+
+def test_result_types_of_an_agreed_extension_pass() -> None:
+    raw = b'{"resultType":"acme","x":1}'
+    assert shown(raw, extended=True) == raw
+    with pytest.raises(RemoteFault):
+        shown(raw, extended=False)
+
+
+@pytest.mark.parametrize("kind", ["input_required", "task"])
+def test_result_types_of_others_are_not_an_extensions_own(kind: str) -> None:
+    with pytest.raises(RemoteFault):
+        shown(b'{"resultType":"%b"}' % kind.encode(), extended=True, method="acme/search")
