@@ -10,10 +10,11 @@ from mcp_gateway.config.spec import Timeouts
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 from tests.support.scripted_gateway import modern_request, scripted_gateway
-from tests.support.scripted_link import ScriptedBackend, ScriptedLink, notice, tool
+from tests.support.scripted_link import Handler, ScriptedBackend, ScriptedLink, notice, tool
 
 JOBS = "com.acme/jobs"
-DECLARED: JsonObject = {"extensions": {JOBS: {}}}
+SHARED: JsonObject = {JOBS: {}}
+DECLARED: JsonObject = {"extensions": SHARED}
 ERAS = [pytest.param(V2025_11_25, id="2025"), pytest.param(V2026_07_28, id="2026")]
 
 
@@ -28,10 +29,12 @@ async def hang(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject
     return {}
 
 
-def backend_of(era: Era = V2025_11_25, key: str = "files", **handlers: object) -> ScriptedBackend:
-    capabilities: JsonObject = {"tools": {}, "extensions": {JOBS: {}}}
-    made: dict[str, object] = {"acme/run": run, **handlers}
-    return ScriptedBackend(key=BackendKey(key), era=era, capabilities=capabilities, handlers=made)  # type: ignore[arg-type]  # handlers
+def backend_of(
+    era: Era = V2025_11_25, key: str = "files", handlers: dict[str, Handler] | None = None
+) -> ScriptedBackend:
+    capabilities: JsonObject = {"tools": {}, "extensions": SHARED}
+    made: dict[str, Handler] = {"acme/run": run, **(handlers or {})}
+    return ScriptedBackend(key=BackendKey(key), era=era, capabilities=capabilities, handlers=made)
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -51,7 +54,7 @@ async def test_a_custom_method_reaches_the_owner_of_what_it_names(era: Era, auto
 @pytest.mark.parametrize("era", ERAS)
 async def test_else_the_only_server_with_an_extension_of_the_clients(era: Era, autojump_clock: MockClock) -> None:
     async with scripted_gateway(backend_of(era), ScriptedBackend(key=BackendKey("other"), tools=[])) as where:
-        assert (await (await where.session(**DECLARED)).ask("acme/run")).result == {"ran": None, "task": None}
+        assert (await (await where.session(extensions=SHARED)).ask("acme/run")).result == {"ran": None, "task": None}
         assert (await where.modern("acme/run", capabilities=DECLARED)).result["ran"] is None
         old = await (await where.session()).ask("acme/run")
         assert (old.status, old.error["code"]) == (200, -32601)
@@ -68,7 +71,7 @@ async def test_mcp_name_is_checked_and_says_upstream_what_the_body_says(autojump
         await where.modern("acme/run", {"name": "f_read"}, headers={"Mcp-Name": "f_read"})
         await where.modern("acme/run", {"name": "f_read"})
         await (await where.session()).ask("acme/run", {"name": "f_read"})
-        await (await where.session(**DECLARED)).ask("acme/run", {"name": "plan"})
+        await (await where.session(extensions=SHARED)).ask("acme/run", {"name": "plan"})
         sent = [
             given.get(b"Mcp-Name")
             for link in backend.links
@@ -80,7 +83,7 @@ async def test_mcp_name_is_checked_and_says_upstream_what_the_body_says(autojump
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_it_has_the_deadline_of_a_call_and_can_be_cancelled(era: Era, autojump_clock: MockClock) -> None:
-    backend = backend_of(era, **{"acme/run": hang})
+    backend = backend_of(era, handlers={"acme/run": hang})
     async with scripted_gateway(backend, timeouts=Timeouts(call_s=3)) as where:
         session = await where.session()
         began_at = trio.current_time()
@@ -104,34 +107,34 @@ async def test_result_types_of_an_agreed_extension_reach_its_client_alone(autoju
         await trio.lowlevel.checkpoint()
         return {"resultType": "acme", "x": 1}
 
-    async with scripted_gateway(backend_of(V2026_07_28, **{"tools/call": odd})) as where:
+    async with scripted_gateway(backend_of(V2026_07_28, handlers={"tools/call": odd})) as where:
         call: JsonObject = {"name": "read"}
         assert (await where.modern("tools/call", call, capabilities=DECLARED)).result["resultType"] == "acme"
         assert (await where.modern("tools/call", call)).error["code"] == -33520
-        assert (await (await where.session(**DECLARED)).call("read")).error["code"] == -33520
+        assert (await (await where.session(extensions=SHARED)).call("read")).error["code"] == -33520
 
 
-@pytest.mark.parametrize("declared, heard", [(DECLARED, ["acme/step"]), ({}, [])], ids=["agreed", "not agreed"])
+@pytest.mark.parametrize("shared, heard", [(SHARED, ["acme/step"]), ({}, [])], ids=["agreed", "not agreed"])
 async def test_notifications_of_an_agreed_extension_come_along(
-    declared: JsonObject, heard: list[str], autojump_clock: MockClock
+    shared: JsonObject, heard: list[str], autojump_clock: MockClock
 ) -> None:
     async def tells(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         await hear(notice("acme/step", n=1))
         await hear(notice("notifications/tasks/status", taskId="x"))
         return {"content": []}
 
-    async with scripted_gateway(backend_of(**{"tools/call": tells})) as where:
-        session = await where.session(**declared)
+    async with scripted_gateway(backend_of(handlers={"tools/call": tells})) as where:
+        session = await where.session(extensions=shared)
         reply = await session.call("read")
         assert [one["method"] for one in reply.messages if "method" in one] == heard
-        new = await where.modern("tools/call", {"name": "read"}, capabilities=declared)
+        new = await where.modern("tools/call", {"name": "read"}, capabilities={"extensions": shared})
         assert [one["method"] for one in new.messages if "method" in one] == heard
 
 
 async def test_they_are_heard_outside_calls_too(autojump_clock: MockClock) -> None:
     backend = backend_of()
     async with scripted_gateway(backend) as where:
-        session, other = await where.session(**DECLARED), await where.session()
+        session, other = await where.session(extensions=SHARED), await where.session()
         streams = session.stream(), other.stream()
         await trio.sleep(1)
         await session.call("read")
@@ -182,6 +185,6 @@ async def test_a_session_with_an_own_extension_asks_for_nothing_more(autojump_cl
         await trio.lowlevel.checkpoint()
         return {"resultType": "input_required", "requestState": "s"}
 
-    async with scripted_gateway(backend_of(V2026_07_28, **{"acme/run": asks})) as where:
+    async with scripted_gateway(backend_of(V2026_07_28, handlers={"acme/run": asks})) as where:
         refused = await where.modern("acme/run", {"name": "read"}, capabilities={"elicitation": {}, **DECLARED})
         assert refused.error["code"] == -33520
