@@ -33,6 +33,11 @@ class Limit(Enum):
 class GatewayError(Exception):
     """Anything the gateway itself says went wrong."""
 
+    @property
+    def reason(self) -> str:
+        """What went wrong, for those who look after servers."""
+        return str(self)
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class LocalFault(GatewayError):
@@ -71,6 +76,13 @@ class BackendError(GatewayError):
     backend: BackendKey
     executed: Executed = Executed.UNKNOWN
     retry_after_ms: int | None = None
+    request: str = ""
+    """Which of the gateway's own requests has failed: a method of MCP, or GET; empty for a client's call."""
+
+    @property
+    def reason(self) -> str:
+        """See ``GatewayError``; it names the request."""
+        return f"{self.request}: {self}" if self.request else str(self)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -170,7 +182,8 @@ class BackendRefused(BackendError):
     data: object = None
 
     def __str__(self) -> str:
-        return f"server {self.backend!r} answered error {self.code}: {self.message}"
+        http = f" (HTTP {self.status})" if self.status != 200 else ""
+        return f"server {self.backend!r} answered error {self.code}{http}: {self.message}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -47,8 +47,17 @@ class Verdict:
     """What the probe already learnt of a modern backend."""
     offer: str | None = None
     """The revision to offer a legacy backend that said what it supports."""
+    provisional: bool = False
+    """The backend gave no answer that tells; it was taken for a legacy one, and is asked again now and then."""
     caveat: str = ""
     """What of the configuration this transport cannot do, for people."""
+
+    @property
+    def opening(self) -> str:
+        """The request with which a link begins, where it does."""
+        if self.transport == "sse":
+            return "GET"
+        return "" if self.pipe or self.modern else "initialize"
 
     @property
     def pipe(self) -> bool:
@@ -76,6 +85,13 @@ class Connector(Protocol):
 
         Raises:
             BackendGone, BackendAuth, BackendBusy, BackendProtocol.
+        """
+        ...
+
+    async def reconsider(self, verdict: Verdict) -> Verdict:
+        """Ask once more for the era of a backend whose verdict is provisional; bounded, and never fails.
+
+        Returns: a verdict that is not provisional, else ``verdict`` itself.
         """
         ...
 
@@ -114,10 +130,12 @@ def leading(error: BaseException) -> BaseException:
 
 @asynccontextmanager
 async def connect_within(
-    opening: AbstractAsyncContextManager[Connection], backend: BackendKey, connect_s: float
+    opening: AbstractAsyncContextManager[Connection], backend: BackendKey, connect_s: float, request: str = ""
 ) -> AsyncIterator[Connection]:
     """Open a link under a deadline; the body runs without it.
 
+    Args:
+        request: with which it begins, for the error.
     Raises:
         BackendTimeout: not open after ``connect_s``; nothing was executed.
     """
@@ -126,4 +144,4 @@ async def connect_within(
             scope.deadline = math.inf
             yield connection
         return
-    raise BackendTimeout(backend=backend, after_s=connect_s, limit=Limit.CONNECT, executed=Executed.NO)
+    raise BackendTimeout(backend=backend, after_s=connect_s, limit=Limit.CONNECT, executed=Executed.NO, request=request)

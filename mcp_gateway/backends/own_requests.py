@@ -12,6 +12,7 @@ import trio
 
 from mcp_gateway import __version__
 from mcp_gateway.backends.transports import greeting
+from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
 from mcp_gateway.errors import BackendProtocol, BackendTimeout, Limit, MalformedMessage
 from mcp_gateway.protocol import json_text, splice
@@ -50,11 +51,12 @@ async def ask(link: Link, backend: BackendKey, outgoing: Outgoing, hear: Hear, w
         BackendError: what ``Link.exchange`` raises.
     """
     answer: Answer | None = None
-    with trio.move_on_after(within_s):
-        answer = await link.exchange(outgoing, hear)
-    if answer is None:
-        raise BackendTimeout(backend=backend, after_s=within_s, limit=Limit.CALL)
-    return result_of(answer, backend)
+    with asking(outgoing.method):
+        with trio.move_on_after(within_s):
+            answer = await link.exchange(outgoing, hear)
+        if answer is None:
+            raise BackendTimeout(backend=backend, after_s=within_s, limit=Limit.CALL)
+        return result_of(answer, backend)
 
 
 def result_of(answer: Answer, backend: BackendKey) -> bytes:

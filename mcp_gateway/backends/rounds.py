@@ -9,7 +9,7 @@ Invariant: at most one discovery is in flight, whatever the backend shouts.
 import contextlib
 import math
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final
 
 import attrs
 import trio
@@ -118,8 +118,8 @@ class Rounds:
                     await surveyed.wait()
         self._publish(found, hello, began_at, loud=True)
 
-    async def attend(self, upstream: Upstream, verdict: Verdict) -> NoReturn:
-        """Probe and refresh until the connection fails."""
+    async def attend(self, upstream: Upstream, verdict: Verdict) -> Verdict:
+        """Probe and refresh until the connection fails, or a provisional verdict gives way to the one returned."""
         probe_at = trio.current_time() + self.spec.health.interval_s
         while True:
             periodic = await self._next_wake(min(probe_at, self._stale_at()))
@@ -129,6 +129,8 @@ class Rounds:
                     await self._discover(upstream, verdict)
                 else:
                     await self._probe(upstream)
+                    if verdict.provisional and (found := await self.connector.reconsider(verdict)) != verdict:
+                        return found
                     unheard = periodic and not self._hears_of_changes(upstream.connection)
                     if unheard or not self.vitals.machine.listed:
                         await self._discover(upstream, verdict)

@@ -2,11 +2,13 @@
 
 Owns the connection pool of an HTTP backend and the choice between Streamable
 HTTP and HTTP+SSE. Deliberately no retries: a choice that turns out wrong fails
-once, and the supervisor's next attempt gets the other one.
+once, and the supervisor's next attempt gets the other one. A backend that gives no
+verdict is taken for a legacy one, provisionally: only who refuses ``initialize`` refuses.
 Invariant: whatever ``link`` opened is closed when its block is left.
 Spec: reference section 2, "Detecting a backend's era".
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -16,7 +18,7 @@ import trio
 from mcp_gateway.backends.connector import Connection, Listen, Verdict
 from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
-from mcp_gateway.backends.transports.era_probe import EraKind
+from mcp_gateway.backends.transports.era_probe import EraKind, EraVerdict
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.legacy_sse import open_legacy_sse
 from mcp_gateway.backends.transports.pipe import PipeLink
@@ -30,11 +32,14 @@ from mcp_gateway.backends.transports.streamable_http import (
     probe_era,
 )
 from mcp_gateway.config.spec import HttpTarget, ServerSpec, StdioTarget, TransportKind
-from mcp_gateway.errors import BackendError, BackendProtocol, LocalFault
-from mcp_gateway.protocol.eras import LEGACY_VERSIONS, NEWEST_LEGACY
+from mcp_gateway.errors import BackendBusy, BackendError, BackendProtocol, LocalFault
+from mcp_gateway.protocol.eras import LEGACY_VERSIONS, NEWEST_LEGACY, NEWEST_MODERN
+
+logger = logging.getLogger(__name__)
 
 _NO_HEADERS = "forwardHeaders are not sent: it speaks HTTP+SSE, whose one connection is shared by clients"
 _STDIO = Verdict(transport="stdio")
+_PROVISIONAL = Verdict(transport="streamable-http", modern=False, offer=NEWEST_LEGACY.version, provisional=True)
 _NO_POST_HERE = (400, 404, 405)
 
 
@@ -45,8 +50,10 @@ class SpecConnector:
     spec: ServerSpec
     observer: Observer = SILENT
     _pool: HttpPool | None = None
-    _suspects_sse: bool = False
-    """``initialize`` was answered as if nobody took POSTs here."""
+    _no_post: int | None = None
+    """The HTTP status by which ``initialize`` was answered as if nobody took POSTs here: see whether it is HTTP+SSE."""
+    _asked_to_wait: bool = False
+    """The probe was answered with the time to come back, which is not asked about again but followed."""
     _legacy_links: int = 0
     """Open sessions; while there is one, POSTs are taken here, whatever the next ``initialize`` is answered."""
 
@@ -55,22 +62,39 @@ class SpecConnector:
         if isinstance(self.spec.target, StdioTarget):
             await trio.lowlevel.checkpoint()
             return _STDIO
-        if self.spec.transport is TransportKind.SSE or self._suspects_sse:
+        if self.spec.transport is TransportKind.SSE or self._no_post is not None:
             await trio.lowlevel.checkpoint()
             return self._sse()
-        pool, limits = self._http(), self.spec.limits
-        found = await probe_era(pool, limits, self.spec.protocol)
+        if self._asked_to_wait:  # it is over: what begins a legacy session was not refused yet
+            self._asked_to_wait = False
+            await trio.lowlevel.checkpoint()
+            return _PROVISIONAL
+        found = await self._probe()
         match found.kind:
             case EraKind.MODERN:
-                hello = found.hello
-                if hello is None:
-                    hello = await (discover(pool, limits, era=found.era) if found.era else discover(pool, limits))
-                return Verdict(transport="streamable-http", modern=True, hello=hello)
-            case EraKind.SSE if self.spec.transport is TransportKind.AUTO:
+                return await self._modern(found)
+            case EraKind.SSE if self.spec.transport is TransportKind.AUTO and not await self._takes_posts():
                 return self._sse()
-            case _:
+            case EraKind.LEGACY:
                 offer = found.era or NEWEST_LEGACY
                 return Verdict(transport="streamable-http", modern=False, offer=offer.version)
+            case _:
+                return _PROVISIONAL
+
+    async def reconsider(self, verdict: Verdict) -> Verdict:
+        """See ``Connector.reconsider``."""
+        try:
+            found = await probe_era(self._http(), self.spec.limits)
+            match found.kind:
+                case EraKind.MODERN:
+                    return await self._modern(found)
+                case EraKind.LEGACY:
+                    return attrs.evolve(verdict, provisional=False)
+                case _:
+                    return verdict
+        except BackendError as error:
+            logger.debug("no verdict yet", extra={"backend": self.spec.key, "why": error.reason})
+            return verdict
 
     @asynccontextmanager
     async def link(self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
@@ -116,6 +140,40 @@ class SpecConnector:
                 raise BackendProtocol(backend=self.spec.key, why=str(fault)) from fault
         return self._pool
 
+    async def _probe(self) -> EraVerdict:
+        try:
+            return await probe_era(self._http(), self.spec.limits, self.spec.protocol)
+        except BackendBusy as busy:
+            self._asked_to_wait = self.spec.protocol is None and busy.retry_after_ms is not None
+            raise
+
+    async def _modern(self, found: EraVerdict) -> Verdict:
+        """The verdict on a backend that is modern; if it refused the probe it is asked in its own revision."""
+        hello = found.hello or await discover(self._http(), self.spec.limits, era=found.era or NEWEST_MODERN)
+        return Verdict(transport="streamable-http", modern=True, hello=hello)
+
+    async def _takes_posts(self) -> bool:
+        """Whether a backend that answers the probe as if it took no POST here initializes sessions all the same.
+
+        "If it fails with ... 400 Bad Request, 404 Not Found or 405 Method Not Allowed: issue a GET request" -- said of
+        ``initialize``, MCP 2025-11-25 basic/transports, Backwards Compatibility.
+        """
+        try:
+            link = await open_legacy(
+                self._http(),
+                identity=ClientIdentity(),
+                offer=NEWEST_LEGACY.version,
+                limits=self.spec.limits,
+                control=True,
+            )
+        except BackendProtocol as fault:
+            if fault.status not in _NO_POST_HERE:
+                raise
+            self._no_post = fault.status
+            return False
+        await link.aclose()
+        return True
+
     def _sse(self) -> Verdict:
         """HTTP+SSE, where nobody could know before that headers cannot be forwarded."""
         target = self.spec.target
@@ -156,10 +214,9 @@ class SpecConnector:
                 control=True,  # calls that fill all places must not keep others from beginning
             )
         except BackendProtocol as fault:
-            # "If it fails with ... 400 Bad Request, 404 Not Found or 405 Method Not Allowed: issue a GET request"
             unheard_of = not self._legacy_links and fault.status in _NO_POST_HERE
             if self.spec.transport is TransportKind.AUTO and unheard_of:
-                self._suspects_sse = True
+                self._no_post = fault.status
             raise
         self._legacy_links += 1
         try:
@@ -185,9 +242,13 @@ class SpecConnector:
             ) as link:
                 opened = True
                 yield _piped(link, ending)
+        except BackendProtocol as fault:
+            if opened or self._no_post is None:
+                raise
+            raise attrs.evolve(fault, why=f"{fault.why}, and HTTP {self._no_post} for initialize") from fault
         finally:
             if not opened:
-                self._suspects_sse = False  # a GET gives no endpoint either: ask again from the beginning
+                self._no_post = None  # a GET gives no endpoint either: ask again from the beginning
 
     @asynccontextmanager
     async def _open_stdio(self, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:

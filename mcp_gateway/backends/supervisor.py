@@ -223,7 +223,8 @@ class Supervisor:
         cached = self.verdict is not None and not self._doubted
         verdict = await self._detect()
         opening = self.connector.link(verdict, GATEWAY, self._hear)
-        async with connect_within(opening, self.key, self.spec.timeouts.connect_s) as connection:
+        connect_s = self.spec.timeouts.connect_s
+        async with connect_within(opening, self.key, connect_s, verdict.opening) as connection:
             async with trio.open_nursery() as nursery:
                 upstream = Upstream(connection=connection, nursery=nursery, identity=GATEWAY)
                 try:
@@ -232,19 +233,32 @@ class Supervisor:
                     await self.rounds.first_look(
                         upstream, verdict, nursery, began_at, cached=cached, background=background
                     )
-                    await self.rounds.attend(upstream, verdict)
+                    await self._attend(upstream, verdict)
                 finally:
                     self._upstream = None
                     self.rounds.survey.stop()
+                nursery.cancel_scope.cancel("to be spoken to in another era")
+
+    async def _attend(self, upstream: Upstream, verdict: Verdict) -> None:
+        """Look after a connection until it fails, or turns out to be of an era that is not the backend's best."""
+        while not (found := await self.rounds.attend(upstream, verdict)).modern:
+            self.verdict = verdict = found
+        self._doubted = True
 
     async def _detect(self) -> Verdict:
-        if self.verdict is None or self._doubted:
+        if self.verdict is None or self._doubted or self.verdict.provisional:
             connect_s = self.spec.timeouts.connect_s
             verdict: Verdict | None = None
             with trio.move_on_after(connect_s):
                 verdict = await self.connector.detect()
             if verdict is None:
-                raise BackendTimeout(backend=self.key, after_s=connect_s, limit=Limit.CONNECT, executed=Executed.NO)
+                raise BackendTimeout(
+                    backend=self.key,
+                    after_s=connect_s,
+                    limit=Limit.CONNECT,
+                    executed=Executed.NO,
+                    request="server/discover" if self.spec.protocol is not None else "initialize",
+                )
             if self.verdict is not None and self.verdict.transport != verdict.transport:
                 self.era_changed()
             self.verdict, self._doubted = verdict, False
@@ -254,13 +268,15 @@ class Supervisor:
 
     def _connected(self, upstream: Upstream, verdict: Verdict) -> None:
         hello = upstream.connection.hello
-        if self.portrait.hello is not None and self.portrait.hello.era.family is not hello.era.family:
-            self.era_changed()
+        before = self.portrait.hello
         if verdict.pipe and self._connections:
             self.restarts += 1
         if self._connections:
             self.portrait.observer.reconnected(self.key)
         self.portrait.hello = hello
+        if before is not None and before.era.family is not hello.era.family:
+            self.era_changed()
+            self.vitals.announce()  # calls are written in the era that is shown
         self.sessionless = not verdict.pipe and upstream.link.shared
         self._connections += 1
         self._upstream = upstream
@@ -279,6 +295,8 @@ class Supervisor:
         """An attempt or a connection has failed."""
         if isinstance(error, (BackendProtocol, BackendRefused, RemoteFault)):
             self._doubted = True  # perhaps not what we took it for: ask again
+        if isinstance(error, BackendTimeout) and self.verdict is not None and self.verdict.transport == "sse":
+            self._doubted = True  # a GET that says nothing is no HTTP+SSE
         if isinstance(error, BackendError) and error.retry_after_ms is not None:
             self._busy_s = min(error.retry_after_ms / 1000, Backoff().ceiling_s)
         if isinstance(error, BackendSessionLost):

@@ -34,13 +34,13 @@ class Vitals:
 
     def failed(self, error: GatewayError) -> None:
         """One more failure in the row."""
-        opened = self.machine.failed(trio.current_time(), str(error))
+        opened = self.machine.failed(trio.current_time(), error.reason)
         if opened:
-            logger.warning("backend down", extra={"backend": self.portrait.backend, "why": str(error)})
+            logger.warning("backend down", extra={"backend": self.portrait.backend, "why": error.reason})
             self._downfall.set()
             self.settled.set()
         elif not self.machine.open:
-            fields = {"backend": self.portrait.backend, "failures": self.machine.failures, "why": str(error)}
+            fields = {"backend": self.portrait.backend, "failures": self.machine.failures, "why": error.reason}
             logger.info("backend failed", extra=fields)
         self.first_answer.set()
         self.announce()

@@ -15,11 +15,14 @@ from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Family
 from mcp_gateway.routing.snapshot import Health
 from mcp_gateway.values import JsonObject
 from tests.support.scripted_link import (
+    CALL,
     Handler,
     Published,
     Refusal,
     ScriptedBackend,
     ScriptedLink,
+    caller,
+    deaf,
     discovered,
     notice,
     question,
@@ -328,6 +331,32 @@ async def test_the_era_is_cached_until_the_backend_surprises_us(autojump_clock: 
         await ready(backend)
         assert scripted.detections == 2
         assert backend.snapshot.era is V2025_11_25
+
+
+async def test_a_provisional_era_is_asked_for_with_each_health_probe_until_there_is_a_verdict(
+    autojump_clock: MockClock,
+) -> None:
+    scripted, published = ScriptedBackend(tells=False), Published()
+    async with discovered(scripted, published):
+        await trio.sleep(95)
+        assert (scripted.reconsiderations, scripted.asked("ping")) == (3, 3)
+        scripted.tells = True
+        await trio.sleep(95)
+        assert (scripted.reconsiderations, scripted.detections, len(scripted.links)) == (4, 1, 1)
+    assert published.healths() == [Health.READY]
+
+
+async def test_a_provisional_era_that_turns_out_modern_costs_no_failure(autojump_clock: MockClock) -> None:
+    scripted, published = ScriptedBackend(tells=False), Published()
+    async with discovered(scripted, published) as backend:
+        await backend.exchange(caller("a"), CALL, deaf)
+        scripted.tells, scripted.era = True, V2026_07_28
+        await trio.sleep(35)
+        assert backend.snapshot.era is V2026_07_28
+        assert backend.supervisor.machine.last_error == ""
+        await backend.exchange(caller("a"), CALL, deaf)
+        assert [link.closed for link in scripted.links] == [True, True, False, False]
+    assert published.healths() == [Health.READY]
 
 
 async def test_a_legacy_backend_that_became_modern_is_found_out(autojump_clock: MockClock) -> None:

@@ -94,6 +94,9 @@ class ScriptedBackend:
     attempts: list[float] = attrs.field(factory=list)
     """When somebody tried to connect."""
     detections: int = 0
+    reconsiderations: int = 0
+    tells: bool = True
+    """Whether its answer to the probe tells its era."""
     closed: bool = False
     goodbye_s: float = 0.0
 
@@ -119,9 +122,19 @@ class ScriptedBackend:
             await trio.lowlevel.checkpoint()
             return Verdict(transport=self.transport)
         await self._reach()
+        return self._verdict()
+
+    def _verdict(self) -> Verdict:
+        if not self.tells:
+            return Verdict(transport=self.transport, modern=False, provisional=True)
         if self.era.modern:
             return Verdict(transport=self.transport, modern=True, hello=self.hello())
         return Verdict(transport=self.transport, modern=False)
+
+    async def reconsider(self, verdict: Verdict) -> Verdict:
+        self.reconsiderations += 1
+        await trio.lowlevel.checkpoint()
+        return self._verdict() if self.tells else verdict
 
     @asynccontextmanager
     async def link(self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:

@@ -9,23 +9,24 @@ import trio.testing
 
 from mcp_gateway.backends.transports.base import Answer, Hello, Inbound
 from mcp_gateway.backends.transports.era_probe import EraKind
+from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.streamable_http import (
     ModernHttpLink,
     discover,
     probe_era,
 )
+from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import (
-    BackendAuth,
     BackendBusy,
     BackendError,
     BackendGone,
     BackendProtocol,
-    BackendTooLarge,
     Executed,
 )
 from mcp_gateway.protocol.eras import NEWEST_MODERN
 from mcp_gateway.values import JsonObject
 from tests.support.http_links import (
+    KEY,
     LIMITS,
     NOTE,
     PROGRESS,
@@ -191,7 +192,11 @@ async def test_a_modern_backend_is_found(on_call: Handler) -> None:
     "on_call, expected",
     [
         pytest.param(fixed(b"", "405 Method Not Allowed", "text/plain"), EraKind.SSE, id="SSE"),
-        pytest.param(events(NOTE), EraKind.LEGACY, id="a stream without an answer"),
+        pytest.param(events(NOTE), EraKind.UNDECIDED, id="a stream without an answer"),
+        pytest.param(fixed(b"", "401 Unauthorized"), EraKind.UNDECIDED, id="401"),
+        pytest.param(fixed(b"", "503 Busy"), EraKind.UNDECIDED, id="503"),
+        pytest.param(fixed(b"", "502 Bad Gateway"), EraKind.UNDECIDED, id="502"),
+        pytest.param(fixed(b"x" * 5000), EraKind.UNDECIDED, id="too large"),
         pytest.param(
             fixed(b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":""}}', "400 Bad"),
             EraKind.LEGACY,
@@ -203,18 +208,19 @@ async def test_other_backends_are_found_too(on_call: Handler, expected: EraKind)
     assert (await probed(on_call))[0] is expected
 
 
-@pytest.mark.parametrize(
-    "on_call, kind",
-    [
-        pytest.param(fixed(b"", "401 Unauthorized"), BackendAuth, id="401"),
-        pytest.param(fixed(b"", "503 Busy"), BackendBusy, id="503"),
-        pytest.param(fixed(b"", "502 Bad Gateway"), BackendProtocol, id="502"),
-        pytest.param(fixed(b"x" * 5000), BackendTooLarge, id="too large"),
-    ],
-)
-async def test_what_says_nothing_of_the_era_is_an_error(on_call: Handler, kind: type[BackendError]) -> None:
-    with pytest.raises(kind):
-        await probed(on_call)
+async def test_a_backend_that_says_when_to_come_back_leaves_it_open() -> None:
+    with pytest.raises(BackendBusy) as caught:
+        await probed(fixed(b"", "503 Busy", extra=b"Retry-After: 2\r\n"))
+    assert (caught.value.retry_after_ms, caught.value.request) == (2000, "server/discover")
+
+
+@pytest.mark.parametrize("pinned", [None, "2026-07-28"])
+async def test_nobody_there_is_no_verdict(pinned: str | None) -> None:
+    pool = HttpPool(key=KEY, target=HttpTarget(url="http://127.0.0.1:1/mcp"), concurrency=1, connect_s=5)
+    with pytest.raises(BackendGone) as caught:
+        await probe_era(pool, LIMITS, pinned)
+    assert (caught.value.request, caught.value.reason.split(":")[0]) == ("server/discover", "server/discover")
+    await at_rest(pool)
 
 
 async def test_a_pinned_revision_is_believed_or_checked() -> None:

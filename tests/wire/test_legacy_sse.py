@@ -311,7 +311,7 @@ async def test_closing_the_link_closes_its_stream() -> None:
     "far, error",
     [
         pytest.param(SseBackend(status="401 Unauthorized"), BackendAuth, id="401"),
-        pytest.param(SseBackend(status="404 Not Found"), BackendSessionLost, id="404"),
+        pytest.param(SseBackend(status="404 Not Found"), BackendProtocol, id="404"),
         pytest.param(SseBackend(status="204 No Content"), BackendProtocol, id="204"),
         pytest.param(SseBackend(content_type="text/html"), BackendProtocol, id="a page"),
         pytest.param(SseBackend(endpoint="http://evil.example/messages"), BackendProtocol, id="another origin"),

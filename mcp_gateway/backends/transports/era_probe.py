@@ -1,8 +1,8 @@
 """Which era a backend speaks, judged by its answer to ``server/discover``.
 
 Owns the probe's request and the table of answers. Deliberately no I/O: who asks
-is ``modern_http``. Invariant: one answer gives one verdict; an answer that
-says nothing of the era (5xx, 401, 403, 429) is UNDECIDED, never a guess.
+is ``streamable_http`` or ``pipe_greeting``. Invariant: one answer gives one verdict; an
+answer that says nothing of the era (5xx, 401, 403, 429, a page) is UNDECIDED, never a guess.
 Spec: MCP 2026-07-28, basic/versioning and basic/transports/streamable-http,
 "Backward Compatibility"; what real servers answer is a table in the tests.
 """
@@ -20,6 +20,8 @@ from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, NE
 from mcp_gateway.values import JsonValue
 
 DISCOVER: Final = "server/discover"
+PROBE_S: Final = 2.0
+"""Some legacy servers answer nothing before ``initialize``: a timeout means legacy (basic/versioning)."""
 UNSUPPORTED_VERSION: Final = -32022
 MODERN_CODES: Final = frozenset({-32020, -32021, UNSUPPORTED_VERSION})
 """Codes that only a modern server uses (MCP 2026-07-28, basic, Error codes)."""
@@ -33,8 +35,9 @@ class EraKind(Enum):
     LEGACY = "legacy"
     """Initialize it."""
     SSE = "sse"
-    """No Streamable HTTP here: see whether a GET gives an ``endpoint`` event (2024-11-05)."""
+    """No such POST here: if ``initialize`` is refused alike, a GET may give an ``endpoint`` event (2024-11-05)."""
     UNDECIDED = "undecided"
+    """Initialize it, and ask again later."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,13 +64,20 @@ def judge(status: int, content_type: bytes, body: bytes) -> EraVerdict:
         body: the whole body; of an event stream the answer's data, with ``application/json``.
     """
     if status in (401, 403, 408, 425, 429) or status >= 500:
-        return EraVerdict(kind=EraKind.UNDECIDED, why=f"HTTP {status}")
+        return undecided(f"HTTP {status}")
     parts = _parts(body) if content_type == b"application/json" else None
     if parts is not None:
         return _judge_error(parts.result) if parts.is_error else _judge_result(parts.result)
     if status in (404, 405):
         return EraVerdict(kind=EraKind.SSE, why=f"no POST here (HTTP {status})")
+    if status < 300:  # a page of whatever stands before the server, or nothing at all
+        return undecided(f"HTTP {status} without a JSON-RPC answer")
     return _legacy(f"HTTP {status} without a JSON-RPC answer")
+
+
+def undecided(why: str) -> EraVerdict:
+    """There was no answer, or none that tells."""
+    return EraVerdict(kind=EraKind.UNDECIDED, why=why)
 
 
 def pinned_verdict(version: str) -> EraVerdict | None:

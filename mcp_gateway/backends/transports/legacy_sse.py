@@ -9,7 +9,7 @@ Spec: MCP 2024-11-05 basic/transports, HTTP with SSE.
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.observer import SILENT, Observer
+from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_response import HttpResponse
@@ -123,17 +124,14 @@ async def open_legacy_sse(
         BackendRefused: the handshake was refused. Later the block's errors leave as a group.
     """
     key = pool.key
-    async with pool.request(b"GET", _GET_HEADERS, stream=True) as response:
-        _check_stream(key, response)
-        decoder = SseDecoder(limits.event_bytes)
-        first, *rest = await _first_events(key, response, decoder)
-        pipe = SsePipe(
-            pool=pool,
-            path=read_endpoint(key, pool.target.url, first),
-            decoder=decoder,
-            response=response,
-            ready=deque(rest),
-        )
+    async with AsyncExitStack() as stack:
+        with asking("GET"):
+            response = await stack.enter_async_context(pool.request(b"GET", _GET_HEADERS, stream=True))
+            _check_stream(key, response)
+            decoder = SseDecoder(limits.event_bytes)
+            first, *rest = await _first_events(key, response, decoder)
+            path = read_endpoint(key, pool.target.url, first)
+        pipe = SsePipe(pool=pool, path=path, decoder=decoder, response=response, ready=deque(rest))
         failure: BackendError
         async with open_pipe(
             pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit, observer=observer
@@ -180,10 +178,11 @@ def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
 
 
 def _check_stream(key: BackendKey, response: HttpResponse) -> None:
-    if response.status != 200:
+    if response.status in (401, 403, 429, 503):
         raise _refusal(key, response.status)
-    if response.content_type != b"text/event-stream":
-        raise BackendProtocol(backend=key, why="a GET gave no event stream")
+    if response.status != 200 or response.content_type != b"text/event-stream":
+        why = f"HTTP {response.status} without an event stream"
+        raise BackendProtocol(backend=key, executed=Executed.NO, why=why, status=response.status)
 
 
 async def _first_events(key: BackendKey, response: HttpResponse, decoder: SseDecoder) -> list[SseEvent]:

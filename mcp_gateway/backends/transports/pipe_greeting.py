@@ -11,16 +11,14 @@ from typing import Final
 import trio
 
 from mcp_gateway.backends.transports import greeting
+from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import ClientIdentity, Hello, Inbound, Outgoing
-from mcp_gateway.backends.transports.era_probe import DISCOVER, EraKind, EraVerdict, discover_params, judge
+from mcp_gateway.backends.transports.era_probe import DISCOVER, PROBE_S, EraKind, EraVerdict, discover_params, judge
 from mcp_gateway.backends.transports.pipe import PipeLink
 from mcp_gateway.errors import BackendProtocol, BackendRefused
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import ERAS, NEWEST_LEGACY, NEWEST_MODERN, Era
 from mcp_gateway.values import BackendKey
-
-PROBE_S: Final = 2.0
-"""Some legacy servers answer nothing before ``initialize``: a timeout means legacy (basic/versioning)."""
 
 NOBODY: Final = ClientIdentity()
 """A caller with no capabilities."""
@@ -77,12 +75,13 @@ async def initialize(link: PipeLink, identity: ClientIdentity, offer: str) -> He
         identity.capabilities,
         identity.info,
     )
-    raw = await _ask(link, "initialize", params)
-    parts = jsonrpc.answer_parts(raw)
-    body = greeting.read_object(parts.result)
-    if parts.is_error:
-        raise greeting.refused(link.key, body, 200)
-    hello = greeting.initialized(link.key, body)
+    with asking("initialize"):
+        raw = await _ask(link, "initialize", params)
+        parts = jsonrpc.answer_parts(raw)
+        body = greeting.read_object(parts.result)
+        if parts.is_error:
+            raise greeting.refused(link.key, body, 200)
+        hello = greeting.initialized(link.key, body)
     await link.notify(_INITIALIZED)
     return hello
 

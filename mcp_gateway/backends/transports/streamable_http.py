@@ -2,24 +2,28 @@
 
 Owns the probe (``probe_era``), discovery (``discover``) and the handshake
 (``open_legacy``), and is the front of the transport: the links come from here.
-Deliberately holds no deadline; the caller owns the scope. Invariant: a handshake
+Deliberately holds no deadline but the probe's; the caller owns the scope. Invariant: a handshake
 that fails after ``initialize`` leaves no session behind, if the backend can be told.
 Spec: MCP 2026-07-28 basic/versioning; MCP 2025-11-25 basic/lifecycle.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from mcp_gateway.backends.transports import greeting
+from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Hello, Inbound
 from mcp_gateway.backends.transports.era_probe import (
     DISCOVER,
+    PROBE_S,
     EraKind,
     EraVerdict,
     discover_params,
     judge,
     pinned_verdict,
+    undecided,
 )
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_exchange import EVENT_STREAM, JSON, POST_HEADERS, AnswerReader, Trail
@@ -28,7 +32,7 @@ from mcp_gateway.backends.transports.legacy_http import LegacyHttpLink, NoStream
 from mcp_gateway.backends.transports.modern_http import ModernHttpLink
 from mcp_gateway.backends.transports.origin import render_headers
 from mcp_gateway.config.spec import BackendLimits
-from mcp_gateway.errors import BackendProtocol
+from mcp_gateway.errors import BackendBusy, BackendError, BackendGone, BackendProtocol, BackendTimeout, Executed
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import ERAS, NEWEST_MODERN, Era
 from mcp_gateway.values import BackendKey, Header
@@ -55,19 +59,44 @@ async def probe_era(
 
     Args:
         pinned: the configured revision; a legacy one is believed without asking.
-    Returns: MODERN with ``era`` (and ``hello``, unless it refused the probe), LEGACY with the revision to offer, SSE.
+    Returns:
+        MODERN with ``era`` (and ``hello``, unless it refused the probe), LEGACY with the revision to offer, SSE;
+        UNDECIDED also where the answer was broken off or did not come within ``PROBE_S``.
     Raises:
-        BackendAuth, BackendBusy, BackendGone, BackendTimeout, BackendProtocol: no verdict.
+        BackendBusy: it said when to come back.
+        BackendGone, BackendTimeout: it could not be reached.
+        BackendProtocol: it does not speak the configured modern revision. There, others as ``HttpPool.request`` too.
     """
     verdict = pinned_verdict(pinned) if pinned is not None else None
     if verdict is not None:
         return verdict
-    verdict = judge(*await _ask_discover(pool, limits, identity, ERAS[pinned] if pinned else NEWEST_MODERN))
-    if verdict.kind is EraKind.UNDECIDED:
-        raise BackendProtocol(backend=pool.key, why=verdict.why)
-    if pinned is not None and verdict.kind is not EraKind.MODERN:
-        raise BackendProtocol(backend=pool.key, why=f"it does not speak the configured {pinned}: {verdict.why}")
+    if pinned is None:
+        return await _probe(pool, limits, identity)
+    with asking(DISCOVER):
+        verdict = judge(*await _ask_discover(pool, limits, identity, ERAS[pinned]))
+        if verdict.kind is not EraKind.MODERN:
+            raise BackendProtocol(backend=pool.key, why=f"it does not speak the configured {pinned}: {verdict.why}")
     return verdict
+
+
+async def _probe(pool: HttpPool, limits: BackendLimits, identity: ClientIdentity) -> EraVerdict:
+    """Ask, with ``PROBE_S`` for the answer once there is a connection; whatever is no answer leaves it undecided."""
+    with trio.CancelScope() as scope:
+
+        def sent() -> None:
+            scope.deadline = trio.current_time() + PROBE_S
+
+        try:
+            with asking(DISCOVER):
+                return judge(*await _ask_discover(pool, limits, identity, NEWEST_MODERN, sent))
+        except BackendTimeout:
+            raise  # of the dial
+        except BackendError as error:
+            unreached = isinstance(error, BackendGone) and error.executed is Executed.NO
+            if unreached or (isinstance(error, BackendBusy) and error.retry_after_ms is not None):
+                raise
+            return undecided(error.reason)
+    return undecided(f"{DISCOVER} was not answered within {PROBE_S:g} s")
 
 
 async def discover(
@@ -78,17 +107,25 @@ async def discover(
     Raises:
         BackendProtocol: it does not say, or speaks no revision of ours any more. Others as ``probe_era``.
     """
-    verdict = judge(*await _ask_discover(pool, limits, identity, era))
-    if verdict.hello is None:
-        raise BackendProtocol(backend=pool.key, why=f"server/discover gave no result: {verdict.why}")
+    with asking(DISCOVER):
+        verdict = judge(*await _ask_discover(pool, limits, identity, era))
+        if verdict.hello is None:
+            raise BackendProtocol(backend=pool.key, why=f"server/discover gave no result: {verdict.why}")
     return verdict.hello
 
 
 async def _ask_discover(
-    pool: HttpPool, limits: BackendLimits, identity: ClientIdentity, era: Era
+    pool: HttpPool,
+    limits: BackendLimits,
+    identity: ClientIdentity,
+    era: Era,
+    sent: Callable[[], None] = lambda: None,
 ) -> tuple[int, bytes, bytes]:
-    """Status, media type and body of the answer; an event stream is read to the answer."""
-    body = jsonrpc.render_request(b"1", DISCOVER, discover_params(identity, era))
+    """Status, media type and body of the answer; an event stream is read to the answer.
+
+    ``sent``: called when a connection is in hand.
+    """
+    message = jsonrpc.render_request(b"1", DISCOVER, discover_params(identity, era))
     headers = render_headers(
         (
             *POST_HEADERS,
@@ -98,6 +135,11 @@ async def _ask_discover(
     )
     reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True)
     trail = Trail(upstream_id=1)
+
+    def body() -> bytes:
+        sent()
+        return message
+
     async with pool.request(b"POST", headers, body, control=True) as response:
         if response.content_type == EVENT_STREAM and response.status < 300:
             answer = await reader.read_events(response, trail, _ignore)
@@ -128,12 +170,15 @@ async def open_legacy(
         BackendProtocol: no MCP, or a revision that is not ours; ``status`` if the HTTP status was wrong.
         BackendAuth, BackendBusy, BackendGone, BackendTooLarge, BackendTimeout (dial).
     """
-    result, session_id = await _initialize(pool, identity, offer, limits, forward, control)
+    with asking("initialize"):
+        result, session_id = await _initialize(pool, identity, offer, limits, forward, control)
     ready = False
     try:
-        hello = greeting.initialized(pool.key, greeting.read_object(result))
+        with asking("initialize"):
+            hello = greeting.initialized(pool.key, greeting.read_object(result))
         link = LegacyHttpLink(pool=pool, hello=hello, limits=limits, session_id=session_id, forward=forward)
-        await link.notify(_INITIALIZED)
+        with asking("notifications/initialized"):
+            await link.notify(_INITIALIZED)
         ready = True
         return link
     finally:

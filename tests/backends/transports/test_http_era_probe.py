@@ -97,12 +97,12 @@ def error(code: JsonValue, message: str = "", data: JsonValue = None, id: JsonVa
         pytest.param(200, JSON, error(-32601, id=1), EraKind.LEGACY, "2025-11-25", id="method not found with 200"),
         pytest.param(200, JSON, error(-1, id=1), EraKind.LEGACY, "2025-11-25", id="an unknown code"),
         pytest.param(200, JSON, error("x", id=1), EraKind.LEGACY, "2025-11-25", id="a code that is none"),
-        pytest.param(200, b"text/html", b"<html>", EraKind.LEGACY, "2025-11-25", id="a web page"),
-        pytest.param(202, b"", b"", EraKind.LEGACY, "2025-11-25", id="accepted without an answer"),
-        pytest.param(200, JSON, b"{", EraKind.LEGACY, "2025-11-25", id="broken JSON"),
         pytest.param(400, b"text/plain", b"no", EraKind.LEGACY, "2025-11-25", id="a 400 in words"),
         pytest.param(404, JSON, b'{"detail":"Not Found"}', EraKind.SSE, None, id="a 404 of a web framework"),
         # No verdict.
+        pytest.param(200, b"text/html", b"<html>", EraKind.UNDECIDED, None, id="a web page"),
+        pytest.param(202, b"", b"", EraKind.UNDECIDED, None, id="accepted without an answer"),
+        pytest.param(200, JSON, b"{", EraKind.UNDECIDED, None, id="broken JSON"),
         *(
             pytest.param(status, JSON, error(-32601), EraKind.UNDECIDED, None, id=f"{status} says nothing")
             for status in (401, 403, 408, 425, 429, 500, 502, 503, 504)

@@ -9,9 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from mcp_gateway.backends.transports.base import ClientIdentity, Hello, Inbound
+from mcp_gateway.backends.transports.era_probe import PROBE_S
 from mcp_gateway.backends.transports.greeting import MESSAGE_CHARS
 from mcp_gateway.backends.transports.pipe import PipeLink, nobody_cares, open_pipe
-from mcp_gateway.backends.transports.pipe_greeting import PROBE_S, greet, probe_and_greet
+from mcp_gateway.backends.transports.pipe_greeting import greet, probe_and_greet
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import BackendGone, BackendProtocol, BackendRefused
 from mcp_gateway.protocol.eras import ERAS, NEWEST_LEGACY, NEWEST_MODERN
