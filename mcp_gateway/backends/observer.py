@@ -25,6 +25,9 @@ class Observer(Protocol):
     def late_answer(self, server: str) -> None:
         """An answer came for a call that had ended."""
 
+    def kept_connection_lost(self, server: str) -> None:
+        """A request was sent on a connection that was kept, and the backend closed that without a word."""
+
 
 class Silent:
     """An observer that does not look."""
@@ -38,6 +41,8 @@ class Silent:
     def reconnected(self, server: str) -> None: ...
 
     def late_answer(self, server: str) -> None: ...
+
+    def kept_connection_lost(self, server: str) -> None: ...
 
 
 SILENT: Final[Observer] = Silent()

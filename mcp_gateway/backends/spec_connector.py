@@ -135,6 +135,7 @@ class SpecConnector:
                     connect_s=self.spec.timeouts.connect_s,
                     # and the gateway's own: one, two while it is replaced, and that of a survey's session
                     streams=limits.upstream_sessions + 3,
+                    observer=self.observer,
                 )
             except LocalFault as fault:
                 raise BackendProtocol(backend=self.spec.key, why=str(fault)) from fault

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 import trio
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.config.spec import HttpTarget, TlsSpec
 from mcp_gateway.values import BackendKey
@@ -46,9 +47,10 @@ def pool_for(
     tls: TlsSpec = PLAIN,
     headers: tuple[tuple[str, str], ...] = (),
     credential: str | None = None,
+    observer: Observer = SILENT,
 ) -> HttpPool:
     target = HttpTarget(url=url, connect=connect, proxy=proxy, tls=tls, headers=headers, credential=credential)
-    POOLS.append(HttpPool(key=KEY, target=target, concurrency=concurrency, connect_s=connect_s))
+    POOLS.append(HttpPool(key=KEY, target=target, concurrency=concurrency, connect_s=connect_s, observer=observer))
     return POOLS[-1]
 
 
@@ -98,5 +100,5 @@ AUTHORITY = Authority()
 TLS_NAME = "backend.test"
 
 
-def tls_pool(server: RawServer, tls: TlsSpec, *, host: str = TLS_NAME) -> HttpPool:
-    return pool_for(f"https://{host}:{server.port}/mcp", connect="127.0.0.1", tls=tls)
+def tls_pool(server: RawServer, tls: TlsSpec, *, host: str = TLS_NAME, observer: Observer = SILENT) -> HttpPool:
+    return pool_for(f"https://{host}:{server.port}/mcp", connect="127.0.0.1", tls=tls, observer=observer)

@@ -14,6 +14,10 @@ class Tally(Silent):
     """Lists of the servers that it was told of."""
 
     late: list[str] = attrs.field(factory=list)
+    lost: list[str] = attrs.field(factory=list)
 
     def late_answer(self, server: str) -> None:
         self.late.append(server)
+
+    def kept_connection_lost(self, server: str) -> None:
+        self.lost.append(server)

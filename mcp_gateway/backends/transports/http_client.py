@@ -4,7 +4,8 @@ Owns the connections and the places for calls, control messages and streams.
 Deliberately knows no MCP, no retry of requests and no deadline but the dial's:
 the caller owns the scope.
 Invariant: whatever way a request ends, its place is free and its connection is
-either idle (answer complete, kept alive) or closed, without waiting.
+either kept (answer complete, or an event stream about to end) or closed, without
+waiting; a kept one is used again only as ``take`` has looked at its socket.
 """
 
 from collections import deque
@@ -15,6 +16,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.dial import Dialler
 from mcp_gateway.backends.transports.http_connection import HttpConnection
 from mcp_gateway.backends.transports.http_response import HttpResponse, refuse_redirect
@@ -32,9 +34,8 @@ STREAM_PLACES: Final = 1000
 IDLE_S: Final = 4.0
 """Node and uvicorn close an idle connection after 5 s (design section 7)."""
 KEEP_ALIVE_MARGIN_S: Final = 1.0
-ENDING_S: Final = 1.0
-"""How long an event stream whose answer was read may take to end and keep its connection."""
 ENDING_MAX: Final = 8
+"""Connections kept whose event stream's answer was read, but not yet its end."""
 SWEEP_MAX: Final = 2
 """Expired connections closed per request; ``sweep`` closes all."""
 
@@ -57,6 +58,7 @@ class HttpPool:
     concurrency: int
     connect_s: float
     streams: int = STREAM_PLACES
+    observer: Observer = SILENT
     dials: int = attrs.field(init=False, default=0)
     _origin: Origin = attrs.field(init=False, repr=False)
     _dialler: Dialler = attrs.field(init=False, repr=False)
@@ -167,11 +169,11 @@ class HttpPool:
         Called from time to time by whoever owns the pool, so that a quiet backend keeps no dead sockets.
         """
         now = trio.current_time()
-        for connection in tuple(self._idle):
-            if connection.idle_until <= now or not connection.quiet():
-                self._idle.remove(connection)
-                self._drop(connection)
-        self._sweep_some(now)
+        for kept in (self._idle, self._ending):
+            for connection in tuple(kept):
+                if connection.idle_until <= now or (kept is self._idle and not connection.quiet()):
+                    kept.remove(connection)
+                    self._drop(connection)
 
     async def aclose(self) -> None:
         """Close every connection, those in use too; requests that wait or come later get BackendGone. Idempotent."""
@@ -201,16 +203,16 @@ class HttpPool:
         return start
 
     async def take(self, *, fresh: bool) -> HttpConnection:
-        """The newest idle connection, or a new one. The caller holds a place and gives it back by ``put``."""
+        """The newest kept connection that is fit, or a new one. The caller holds a place, and gives both back."""
         self._refuse_if_closed()
         if not fresh:
-            connection = self._take_idle() or await self._take_ending()
+            connection = await self._take_kept()
             if connection is not None:
                 connection.reused = True
                 return connection
         self.dials += 1
         dialled = await self._dialler.dial()
-        connection = HttpConnection(key=self.key, dialled=dialled)
+        connection = HttpConnection(key=self.key, dialled=dialled, lost_in_reuse=self._lost_in_reuse)
         self._open.add(connection)
         self._refuse_if_closed(connection)
         return connection
@@ -218,13 +220,13 @@ class HttpPool:
     def put(self, connection: HttpConnection, *, ending: bool) -> None:
         """Take a connection back: keep it if it can be used again, else close it. Never waits."""
         now = trio.current_time()
+        # The peer's time begins when its answer has ended, which is now or later.
+        connection.idle_until = now + _idle_s(connection.parser.headers.get(b"keep-alive"))
         if self._closed or connection.closed:
             self._drop(connection)
         elif connection.reusable:
-            connection.idle_until = now + _idle_s(connection.parser.headers.get(b"keep-alive"))
             self._idle.append(connection)
         elif ending and connection.parser.may_be_reused:
-            connection.idle_until = now + ENDING_S
             self._ending.append(connection)
             if len(self._ending) > ENDING_MAX:
                 self._drop(self._ending.popleft())
@@ -238,34 +240,35 @@ class HttpPool:
                 self._drop(dialled)
             raise BackendGone(backend=self.key, executed=Executed.NO, why="the gateway has closed its connections")
 
-    def _take_idle(self) -> HttpConnection | None:
-        if not self._idle:
-            return None
-        now = trio.current_time()
+    async def _take_kept(self) -> HttpConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.idle_until > now and connection.quiet():
+            if await self._fit(connection):
                 return connection
-            self._drop(connection)
-        return None
-
-    async def _take_ending(self) -> HttpConnection | None:
-        """A connection whose event stream has ended since its answer was read."""
         for _ in range(len(self._ending)):
             if not self._ending:  # another task was quicker, or the pool was closed
                 break
-            connection = self._ending.popleft()
-            ended: bool | None = False
-            try:
-                ended = await connection.settle()
-            finally:
-                if ended is False:
-                    self._drop(connection)
-            if ended:
+            connection = self._ending.pop()
+            fit = await self._fit(connection)
+            if fit:
                 return connection
-            if ended is None:  # still open; the sweep ends it when its time is over
-                self._ending.append(connection)
+            if fit is None:
+                self._ending.appendleft(connection)
         return None
+
+    async def _fit(self, connection: HttpConnection) -> bool | None:
+        """The one gate before a connection is used again: as ``HttpConnection.fit``, and closed if it never will be."""
+        fit: bool | None = False
+        try:
+            if connection.idle_until > trio.current_time():
+                fit = await connection.fit()
+        finally:
+            if fit is False:
+                self._drop(connection)
+        return fit
+
+    def _lost_in_reuse(self) -> None:
+        self.observer.kept_connection_lost(self.key)
 
     def _sweep_some(self, now: float) -> None:
         for kept in (self._idle, self._ending):

@@ -5,6 +5,7 @@ several at once. Deliberately knows no pool and no MCP. Invariant: at most one `
 way; after any failure, or an answer not read to its end, ``reusable`` is False.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -22,6 +23,10 @@ TLS_RECORD_BYTES: Final = 16 * 2**10
 """RFC 8446, 5.1. A request of this size fits every send buffer."""
 
 
+def nothing() -> None:
+    """For connections whose losses nobody counts."""
+
+
 @attrs.define(kw_only=True, eq=False)
 class HttpConnection:
     """A connection and the response that is under way on it."""
@@ -30,6 +35,9 @@ class HttpConnection:
     dialled: Dialled
     idle_until: float = 0.0
     reused: bool = False
+    lost_in_reuse: Callable[[], None] = nothing
+    """Told when the peer has closed after a request was sent on the connection that it had kept, and before it said
+    anything to that."""
     parser: ResponseParser = attrs.field(init=False, factory=ResponseParser)
     closed: bool = False
     _wire: Wire = attrs.field(init=False)
@@ -52,7 +60,7 @@ class HttpConnection:
         return self._wire.sent == self._base
 
     def quiet(self) -> bool:
-        """False when an idle connection has something to say: it is dead, or out of step."""
+        """False when an idle connection's socket has something to say. For sweeping: what it is, ``fit`` tells."""
         return self._wire.quiet()
 
     def close(self) -> None:
@@ -74,13 +82,11 @@ class HttpConnection:
         self.parser.begin(answers)
         self._base = self._wire.sent
         try:
-            rest = await self._send_first(request)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise self._gone("the connection was closed before the request") from exc
-        if rest:
-            await self._send_watching(rest)
-        while not self.parser.statuses:
-            await self._read_more()
+            await self._ask(request)
+        except BackendGone:
+            if self.reused and not self.nothing_left:
+                self.lost_in_reuse()
+            raise
 
     async def receive_some(self) -> bytes:
         """The next bytes of the body; ``b""`` once it is complete. Errors as ``ask``."""
@@ -95,26 +101,40 @@ class HttpConnection:
         self.parser.take()
         await self._read_more()
 
-    async def settle(self) -> bool | None:
-        """See whether an answer that was left near its end has ended by now, without waiting for it.
+    async def fit(self) -> bool | None:
+        """See, without waiting for the peer, whether another request may follow now: reads all that has come.
 
-        Returns: True: ended, the connection may be used again. None: not yet. False: it never will.
+        Returns: True: the answer is complete, and neither bytes nor an end are behind it. None: the answer may still
+            end. False: never.
         """
         try:
-            if self._stream is self._wire:
-                data: bytes | bytearray | None = self._wire.receive_now()
-            else:
-                data = None
-                with trio.move_on_after(0.001):  # a record may lie decrypted or not in the TLS layer: only it knows
-                    data = await self._stream.receive_some(RECEIVE_BYTES)
-            if data is None:
-                return None
-            self._take_in(data)
+            while (data := await self._receive_now()) is not None:
+                self._take_in(data)
+                if self.parser.take() or (self.parser.complete and not self.reusable):
+                    return False
         except (BackendGone, BackendProtocol, trio.BrokenResourceError, trio.ClosedResourceError):
             return False
-        if self.parser.take():
-            return False
         return self.reusable if self.parser.complete else None
+
+    async def _receive_now(self) -> bytes | bytearray | None:
+        """What has come, ``b""`` at the end (TLS: the peer's close_notify too), None when nothing has."""
+        if self._stream is self._wire:
+            return self._wire.receive_now()
+        with self._wire.without_waiting():
+            try:
+                return await self._stream.receive_some(RECEIVE_BYTES)
+            except trio.WouldBlock:
+                return None
+
+    async def _ask(self, request: bytes) -> None:
+        try:
+            rest = await self._send_first(request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise self._gone("the connection was closed before the request") from exc
+        if rest:
+            await self._send_watching(rest)
+        while not self.parser.statuses:
+            await self._read_more()
 
     async def _send_first(self, request: bytes) -> bytes | memoryview:
         """Send what goes out at once, which is nearly always all; return the rest."""

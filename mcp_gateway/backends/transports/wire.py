@@ -9,7 +9,8 @@ per exchange (reference measurements: 11 us against 19.5 us for send and receive
 """
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 import trio
@@ -22,10 +23,11 @@ _Wait: TypeAlias = Callable[[socket.socket], Awaitable[None]]
 class Wire(trio.abc.Stream):
     """One connected, non-blocking socket."""
 
-    __slots__ = ("_sock", "sent")
+    __slots__ = ("_patient", "_sock", "sent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._patient = True
         self.sent = 0
         sock.setblocking(False)
 
@@ -65,11 +67,13 @@ class Wire(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes; ``b""`` when the peer has closed its side."""
         while True:
-            await self._wait(trio.lowlevel.wait_readable)
+            if self._patient:
+                await self._wait(trio.lowlevel.wait_readable)
             try:
                 return self._sock.recv(max_bytes or RECEIVE_BYTES)
             except BlockingIOError:
-                continue
+                if not self._patient:
+                    raise trio.WouldBlock from None
             except OSError as exc:
                 raise self._broken(exc) from exc
 
@@ -81,6 +85,18 @@ class Wire(trio.abc.Stream):
             return None
         except OSError:
             return b""
+
+    @contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """Inside, ``receive_some`` raises ``trio.WouldBlock`` instead of waiting.
+
+        So a TLS layer can be asked what it has: only it knows whether a record lies decrypted in it.
+        """
+        self._patient = False
+        try:
+            yield
+        finally:
+            self._patient = True
 
     def quiet(self) -> bool:
         """True while nothing waits to be read: neither bytes nor the end nor an error."""
