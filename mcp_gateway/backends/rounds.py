@@ -24,7 +24,7 @@ from mcp_gateway.backends.transports.base import Hear, Hello, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.vitals import Vitals
 from mcp_gateway.config.spec import ServerSpec
-from mcp_gateway.errors import BackendRefused, BackendTimeout
+from mcp_gateway.errors import BackendRefused, BackendSessionLost, BackendTimeout
 
 REFRESH_GAP_S: Final = 1.0
 """The least time between two discoveries caused by notices: a storm costs one per second."""
@@ -34,6 +34,8 @@ STREAM_WAIT_S: Final = 0.2
 """How long the first discovery waits for the stream of notices, so that no change falls between the two."""
 CHECK_GAP_S: Final = 0.5
 """The least time between two probes that failed calls or lost streams cause."""
+UNREAD_FIRST_S: Final = 1.0
+"""The first pause before a list that could not be read is asked for again; it doubles up to ``health.interval``."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -53,6 +55,10 @@ class Rounds:
     _discovered_at: float = -math.inf
     _probed_at: float = -math.inf
     _list_wanted: bool = False
+    _unread_in_row: int = 0
+    """Discoveries one after the other that left a list unread."""
+    _unread_pause_s: float = math.inf
+    """How long after the last discovery what it left unread is asked for again."""
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _read: trio.Event = attrs.field(factory=trio.Event)
     """The lists have been read once more."""
@@ -152,9 +158,12 @@ class Rounds:
         return periodic
 
     def _stale_at(self) -> float:
+        """When the lists are to be read again, whatever the backend tells us until then."""
         catalogue = self.vitals.portrait.catalogue
-        ttl_s = catalogue.ttl_s if catalogue is not None else None
-        return math.inf if ttl_s is None else self._discovered_at + max(ttl_s, MIN_TTL_S)
+        if catalogue is None:
+            return math.inf
+        fresh_s = math.inf if catalogue.ttl_s is None else max(catalogue.ttl_s, MIN_TTL_S)
+        return self._discovered_at + min(fresh_s, self._unread_pause_s)
 
     def _hears_of_changes(self, connection: Connection) -> bool:
         """Whether every list would be announced to us if it changed; otherwise it has to be read again.
@@ -206,12 +215,29 @@ class Rounds:
     async def _discover(self, upstream: Upstream, verdict: Verdict) -> None:
         began_at = trio.current_time()
         found, hello = await self._read_lists(upstream, verdict)
+        catalogue, era = self.vitals.portrait.catalogue, upstream.connection.hello.era
+        newly = catalogue is not None and found.mute and not catalogue.mute
+        if newly and not verdict.pipe and not era.modern:
+            # Perhaps another server has taken its place: one with another era would refuse the ping in the same words.
+            raise BackendSessionLost(backend=self.spec.key)
         self._publish(found, hello, began_at, loud=False)
 
     def _publish(self, found: Catalogue, hello: Hello, began_at: float, *, loud: bool) -> None:
         self.vitals.discovered(found, hello, began_at, loud=loud)
+        if found.dropped:
+            self.check()
         read, self._read = self._read, trio.Event()
         read.set()
+
+    def _plan_rereading(self, found: Catalogue, took_s: float) -> None:
+        """A list that could not be read is asked for again, with growing pauses, the longer the more it costs."""
+        if not found.unread:
+            self._unread_in_row, self._unread_pause_s = 0, math.inf
+            return
+        pauses = Backoff(first_s=max(UNREAD_FIRST_S, 3 * took_s), ceiling_s=self.spec.health.interval_s)
+        pause_s = self.jitter(pauses.delay_s(self._unread_in_row))
+        self._unread_in_row += 1
+        self._unread_pause_s = max(pause_s, found.retry_after_s, MIN_TTL_S)
 
     async def _read_lists(self, upstream: Upstream, verdict: Verdict) -> tuple[Catalogue, Hello]:
         """What a client that declares nothing is shown, and what the backend says of itself."""
@@ -227,7 +253,8 @@ class Rounds:
             hear=self._hear_on(upstream.link),
         )
         found = await discovery.run(hello, portrait.catalogue)
-        self._discovered_at = trio.current_time()
+        began_at, self._discovered_at = self._discovered_at, trio.current_time()
+        self._plan_rereading(found, self._discovered_at - began_at)
         self.survey.discovered(found, noticed=noticed)
         return found, hello
 

@@ -31,7 +31,7 @@ from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import BackendTimeout, Limit, Overload
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.capabilities import NAMES, object_of
-from mcp_gateway.routing.findings import NOTHING, Findings, compare, differ
+from mcp_gateway.routing.findings import NOTHING, Findings, compare, differ, keep
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -143,15 +143,18 @@ class Survey:
         raise BackendTimeout(backend=self.spec.key, after_s=WHOLE_S, limit=Limit.CALL)
 
     async def _findings(self, verdict: Verdict, base: Catalogue) -> Findings:
-        everything = await self._shown_to(EVERYTHING, verdict)
+        before = self.vitals.portrait.findings
+        everything = await self._shown_to(EVERYTHING, verdict, base)
         if not differ(base.listings, everything.listings):
-            return NOTHING
-        seen = [(one, (await self._shown_to(one, verdict)).listings) for one in SINGLE]
-        found = compare(base.listings, [*seen, (EVERYTHING, everything.listings)])
+            return keep(NOTHING, before, everything.unread)
+        looks = [(one, await self._shown_to(one, verdict, base)) for one in SINGLE]
+        looks.append((EVERYTHING, everything))
+        found = compare(base.listings, [(granted, look.listings) for granted, look in looks])
         more = tuple(problem for problem in everything.problems if problem not in base.problems)
-        return attrs.evolve(found, problems=(*found.problems, *more))
+        unread = frozenset(kind for _, look in looks for kind in look.unread)
+        return keep(attrs.evolve(found, problems=(*found.problems, *more)), before, unread)
 
-    async def _shown_to(self, granted: frozenset[str], verdict: Verdict) -> Catalogue:
+    async def _shown_to(self, granted: frozenset[str], verdict: Verdict, base: Catalogue) -> Catalogue:
         """The lists of a session that declares these capabilities."""
         if verdict.pipe and not self.room():
             raise Overload(bound="limits.processes", limit=self.spec.limits.processes)
@@ -165,9 +168,9 @@ class Survey:
         opening = self.connector.link(verdict, identity, hear)
         async with connect_within(opening, self.spec.key, self.spec.timeouts.connect_s) as connection:
             opened.append(connection.link)
-            return await self._listed(connection, verdict, hear)
+            return await self._listed(connection, verdict, base, hear)
 
-    async def _listed(self, connection: Connection, verdict: Verdict, hear: Hear) -> Catalogue:
+    async def _listed(self, connection: Connection, verdict: Verdict, base: Catalogue, hear: Hear) -> Catalogue:
         discovery = Discovery(
             link=connection.link,
             backend=self.spec.key,
@@ -180,8 +183,10 @@ class Survey:
             nursery.start_soon(self._listen, connection, hear, heard)
             with trio.move_on_after(STREAM_WAIT_S):
                 await heard.wait()
-            found = await discovery.run(connection.hello, None)
+            found = await discovery.run(connection.hello, base)
             nursery.cancel_scope.cancel("surveyed")
+        if found.mute:
+            raise found.faults[0]
         return found
 
     async def _listen(self, connection: Connection, hear: Hear, heard: trio.Event) -> None:

@@ -68,6 +68,16 @@ def compare(base: Lists, seen: Sequence[tuple[frozenset[str], Lists]]) -> Findin
     return Findings(extras=extras, order=order, problems=tuple(problems))
 
 
+def keep(found: Findings, before: Findings, unread: frozenset[Kind]) -> Findings:
+    """``found``, but of the lists that could not be read this time what ``before`` has of them."""
+    if not unread:
+        return found
+    extras = {kind: items for kind, items in found.extras.items() if kind not in unread}
+    extras.update((kind, before.extras[kind]) for kind in before.extras if kind in unread)
+    order = {kind: (before if kind in unread else found).order[kind] for kind in extras}
+    return attrs.evolve(found, extras=extras, order=order)
+
+
 def overlay(base: Lists, findings: Findings) -> Lists:
     """The lists of everything, ``base`` itself where nothing is added.
 

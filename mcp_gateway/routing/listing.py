@@ -57,6 +57,8 @@ class Page:
     items: tuple[Item, ...] = ()
     problems: tuple[Problem, ...] = ()
     next_cursor: str | None = None
+    bad_cursor: str = ""
+    """Why there is no ``next_cursor`` although there should be one: the list has more than can be read."""
     ttl_ms: int = 0
     private: bool = False
 
@@ -78,7 +80,7 @@ def page_steps(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -
         ``Problem`` for each other one (``hidden``) and each one with an unusual name
         (not ``hidden``), at most ``MAX_PROBLEMS``. After ``MAX_ITEMS`` elements none is looked at.
     Raises:
-        RemoteFault: not an object, without the array, or with a cursor that is no string or too long.
+        RemoteFault: not an object, without the array, or with too much beside it.
     Spec: MCP 2026-07-28 server/utilities/pagination and caching; x-mcp-header: basic/transports/streamable-http.
     """
     found = splice.members(result)
@@ -100,10 +102,12 @@ def page_steps(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -
     if next(seen, None) is not None:
         reason = f"more than {MAX_ITEMS} items in one page: the rest was not read"
         problems.insert(0, Problem(kind=kind, name="", reason=reason, hidden=True))
+    next_cursor, bad_cursor = _cursor(result, found)
     return Page(
         items=tuple(items.values()),
         problems=tuple(problems),
-        next_cursor=_cursor(_value(result, found, "nextCursor")),
+        next_cursor=next_cursor,
+        bad_cursor=bad_cursor,
         ttl_ms=_ttl_ms(_value(result, found, "ttlMs")) if era.caching_hints else 0,
         private=era.caching_hints and _value(result, found, "cacheScope") != "public",
     )
@@ -153,11 +157,14 @@ def _value(result: bytes, found: splice.Members, key: str) -> JsonValue:
     return json_text.parse(result[member.value_start : member.value_end])
 
 
-def _cursor(value: JsonValue) -> str | None:
+def _cursor(result: bytes, found: splice.Members) -> tuple[str | None, str]:
+    """The cursor, and why it is of no use."""
+    try:
+        value = _value(result, found, "nextCursor")
+    except RemoteFault as fault:
+        return None, str(fault)
     # null is what careless servers send for "no more".
-    if value is None or isinstance(value, str):
-        return value
-    raise RemoteFault(what="nextCursor is not a string")
+    return (value, "") if value is None or isinstance(value, str) else (None, "nextCursor is not a string")
 
 
 def _ttl_ms(value: JsonValue) -> int:

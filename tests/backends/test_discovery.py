@@ -11,7 +11,18 @@ from mcp_gateway.backends import discovery
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.own_requests import read_hello, result_of
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear
-from mcp_gateway.errors import BackendProtocol, BackendRefused, BackendTimeout
+from mcp_gateway.errors import (
+    BackendAuth,
+    BackendBusy,
+    BackendError,
+    BackendGone,
+    BackendProtocol,
+    BackendRefused,
+    BackendSessionLost,
+    BackendTimeout,
+    BackendTooLarge,
+    Executed,
+)
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.routing import listing
 from mcp_gateway.routing.snapshot import Kind
@@ -81,6 +92,7 @@ async def test_a_list_without_end_is_cut_at_its_bound(
     found = await discover(ScriptedBackend(handlers={"tools/list": pages(make)}))
     assert word in found.problems[0].reason
     assert 1 <= len(names(found)) <= 5
+    assert bool(found.unread) is (bound == "MAX_PAGES")  # pages without end are no list, and are asked for again
 
 
 async def test_too_many_items_are_cut_and_reported(autojump_clock: MockClock) -> None:
@@ -141,7 +153,7 @@ async def test_one_bad_item_costs_no_other(autojump_clock: MockClock) -> None:
     assert [problem.name for problem in found.problems] == ["bad"]
 
 
-async def test_a_result_that_is_no_list_is_a_broken_protocol(autojump_clock: MockClock) -> None:
+async def test_nothing_but_what_is_no_list_is_a_broken_protocol(autojump_clock: MockClock) -> None:
     with pytest.raises(BackendProtocol):
         await discover(ScriptedBackend(handlers={"tools/list": pages(lambda _: {"nothing": 1})}))
 
@@ -153,16 +165,266 @@ async def test_each_page_has_its_own_limit(autojump_clock: MockClock) -> None:
     assert trio.current_time() == pytest.approx(3.0)
 
 
-async def test_all_lists_together_have_a_limit(autojump_clock: MockClock) -> None:
+async def test_all_lists_together_have_a_limit_of_which_each_has_its_share(autojump_clock: MockClock) -> None:
     count = iter(range(10_000))
 
     async def slow(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         await trio.sleep(4)
-        return {"tools": [], "nextCursor": str(next(count))}
+        number = next(count)
+        return {"tools": [tool(f"t{number}")], "prompts": [], "nextCursor": str(number)}
 
-    with pytest.raises(BackendTimeout) as caught:
-        await discover(ScriptedBackend(handlers={"tools/list": slow}))
-    assert caught.value.after_s == discovery.OVERALL_S
+    scripted = ScriptedBackend(capabilities=EVERYTHING, handlers={"tools/list": slow, "prompts/list": slow})
+    scripted.handlers["resources/list"] = pages(lambda _: {"resources": [{"uri": "file:///a", "name": "a"}]})
+    found = await discover(scripted)
+    assert names(found) == ["t0", "t1", "t2"]  # a quarter of the time
+    assert names(found, Kind.RESOURCES) == ["file:///a"]
+    assert found.partial == {Kind.TOOLS, Kind.PROMPTS}
+    assert "limit of 15 s reached: 3 items could be read" in found.problems[0].reason
+    assert trio.current_time() <= discovery.OVERALL_S
+
+
+async def test_a_page_may_take_timeouts_list_however_many_lists_there_are(autojump_clock: MockClock) -> None:
+    async def slow(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.sleep(40)
+        return {"tools": [tool("slow")]}
+
+    scripted = ScriptedBackend(capabilities=EVERYTHING, handlers={"tools/list": slow})
+    assert names(await discover(scripted, list_s=45.0)) == ["slow"]
+
+
+# --- one list that cannot be read costs that list only ---
+
+KINDS: dict[Kind, tuple[str, JsonObject]] = {
+    Kind.TOOLS: ("tools/list", tool("t")),
+    Kind.PROMPTS: ("prompts/list", {"name": "p"}),
+    Kind.RESOURCES: ("resources/list", {"uri": "file:///a", "name": "a"}),
+    Kind.TEMPLATES: ("resources/templates/list", {"uriTemplate": "file:///{x}", "name": "t"}),
+}
+
+
+def whole() -> ScriptedBackend:
+    """It has one item of each kind."""
+
+    def one(kind: Kind, item: JsonObject) -> Handler:
+        return pages(lambda _: {kind.value: [item]})
+
+    return ScriptedBackend(
+        capabilities=EVERYTHING, handlers={method: one(kind, item) for kind, (method, item) in KINDS.items()}
+    )
+
+
+def raising(error: Callable[[ScriptedBackend], BackendError]) -> Handler:
+    async def handler(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        raise error(link.backend)
+
+    return handler
+
+
+async def silence(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+def answering(result: JsonValue) -> Handler:
+    async def handler(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        return result  # type: ignore[return-value]  # what no server may answer is what this is about
+
+    return handler
+
+
+def of(value: JsonValue) -> Callable[[Kind], Handler]:
+    return lambda kind: answering({kind.value: value})
+
+
+FAULTS = [
+    pytest.param(of(None), "not an array", id="null"),
+    pytest.param(of({}), "not an array", id="an object"),
+    pytest.param(of("none"), "not an array", id="a text"),
+    pytest.param(of(0), "not an array", id="a number"),
+    pytest.param(lambda kind: answering({}), "a list result without", id="no such member"),
+    pytest.param(lambda kind: answering([]), "not an object", id="a bare array"),
+    pytest.param(lambda kind: answering("none"), "not an object", id="a bare text"),
+    pytest.param(lambda kind: answering(None), "not an object", id="no result"),
+    pytest.param(lambda kind: refusing(-32603), "not today", id="an error"),
+    pytest.param(lambda kind: silence, "limit of 5 s reached", id="no answer"),
+    pytest.param(
+        lambda kind: raising(lambda on: BackendGone(backend=on.key, why="reset")), "reset", id="a dropped connection"
+    ),
+    pytest.param(lambda kind: raising(lambda on: BackendAuth(backend=on.key, status=403)), "HTTP 403", id="403"),
+    pytest.param(lambda kind: raising(lambda on: BackendBusy(backend=on.key, status=429)), "HTTP 429", id="429"),
+    pytest.param(
+        lambda kind: raising(lambda on: BackendProtocol(backend=on.key, why="HTTP 500", status=500)),
+        "HTTP 500",
+        id="500",
+    ),
+    pytest.param(
+        lambda kind: raising(lambda on: BackendTooLarge(backend=on.key, limit="limits.responseBytes", bound=9)),
+        "limits.responseBytes",
+        id="too large",
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: str(kind.value))
+@pytest.mark.parametrize("fault, why", FAULTS)
+async def test_a_list_that_cannot_be_read_costs_no_other(
+    autojump_clock: MockClock, kind: Kind, fault: Callable[[Kind], Handler], why: str
+) -> None:
+    scripted, method = whole(), KINDS[kind][0]
+    good = await discover(scripted)
+    scripted.handlers[method] = fault(kind)
+    first, later = await discover(scripted), await discover(scripted, good)
+    for other in Kind:
+        assert len(names(first, other)) == (other is not kind)
+        assert later.listings[other] is good.listings[other]
+    for found, outcome in (first, "0 items could be read"), (later, "what was listed before stands"):
+        (problem,) = found.problems
+        assert (problem.kind, problem.hidden) == (kind, True)
+        assert problem.reason.startswith(f"{method}: ")
+        assert why in problem.reason
+        assert problem.reason.endswith(outcome)
+        assert found.unread == {kind}
+        assert not found.mute
+    assert first.partial == {kind}
+    assert not later.partial
+
+
+CURSORS = [
+    pytest.param(lambda number: 7, "nextCursor is not a string", 1, id="a number"),
+    pytest.param(lambda number: {"page": 2}, "nextCursor is not a string", 1, id="an object"),
+    pytest.param(lambda number: False, "nextCursor is not a string", 1, id="false"),
+    pytest.param(lambda number: "x" * 70_000, "nextCursor is over 65536 bytes", 1, id="too long"),
+    pytest.param(lambda number: "again", "the same cursor twice", 2, id="the same one"),
+    pytest.param(lambda number: str(number % 3), "the same cursor twice", 4, id="in a circle"),
+    pytest.param(str, "more than 1000 pages", 1000, id="without end"),
+]
+
+
+@pytest.mark.parametrize("cursor, why, pages_read", CURSORS)
+async def test_a_cursor_that_leads_nowhere_ends_its_list_and_the_last_good_one_stands(
+    autojump_clock: MockClock, cursor: Callable[[int], JsonValue], why: str, pages_read: int
+) -> None:
+    good = await discover(whole())
+    scripted, asked = whole(), iter(range(10_000))
+
+    def make(_: str | None) -> JsonObject:
+        number = next(asked)
+        return {"tools": [tool(f"t{number}")], "nextCursor": cursor(number)}
+
+    scripted.handlers["tools/list"] = pages(make)
+    first = await discover(scripted)
+    assert len(names(first)) == pages_read  # better than none
+    assert [names(first, kind) for kind in Kind][1:] == [names(good, kind) for kind in Kind][1:]
+    assert why in first.problems[0].reason
+    asked = iter(range(10_000))
+    assert names(await discover(scripted, good)) == ["t"]
+    asked = iter(range(500, 10_000))
+    assert "t500" in names(await discover(scripted, first))  # what was never whole is replaced by what can be read now
+
+
+async def test_a_page_of_five_that_fails_leaves_those_before_it_or_the_last_good_list(
+    autojump_clock: MockClock,
+) -> None:
+    scripted, broken = whole(), ""
+
+    async def five(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        number = int(str(params.get("cursor", 1)))
+        if str(number) == broken:
+            return {"tools": None}
+        return {"tools": [tool(f"t{number}")], **({"nextCursor": str(number + 1)} if number < 5 else {})}
+
+    scripted.handlers["tools/list"] = five
+    good = await discover(scripted)
+    assert len(names(good)) == 5
+    broken = "4"
+    assert names(await discover(scripted)) == ["t1", "t2", "t3"]
+    broken = "1"
+    kept = await discover(scripted, good)
+    assert len(names(kept)) == 5
+    partial = await discover(scripted)
+    assert names(partial) == []
+    broken = "3"
+    assert len(names(await discover(scripted, kept))) == 5  # kept twice in a row
+    assert names(await discover(scripted, partial)) == ["t1", "t2"]
+    broken = ""
+    assert (await discover(scripted, partial)).unread == frozenset()
+
+
+async def test_where_a_list_was_never_whole_what_is_known_of_it_stands_when_nothing_can_be_read(
+    autojump_clock: MockClock,
+) -> None:
+    scripted = whole()
+    scripted.handlers["tools/list"] = answering({"tools": [tool("t")], "nextCursor": 1})
+    partial = await discover(scripted)
+    scripted.handlers["tools/list"] = answering({"tools": None})
+    again = await discover(scripted, partial)
+    assert names(again) == ["t"]
+    assert again.partial == {Kind.TOOLS}
+
+
+async def test_nothing_but_odd_answers_leaves_a_known_backend_as_it_was(autojump_clock: MockClock) -> None:
+    scripted = whole()
+    good = await discover(scripted)
+    for kind, (method, _) in KINDS.items():
+        scripted.handlers[method] = refusing(-32601) if kind is Kind.PROMPTS else answering({kind.value: None})
+    found = await discover(scripted, good)
+    assert found.mute
+    assert found.listings == good.listings
+    assert len(found.problems) == 4
+    with pytest.raises(BackendProtocol):  # nothing is known of it
+        await discover(scripted)
+
+
+@pytest.mark.parametrize(
+    "fault, error",
+    [
+        pytest.param(silence, BackendTimeout, id="silent"),
+        pytest.param(raising(lambda on: BackendGone(backend=on.key, why="reset")), BackendGone, id="gone"),
+        pytest.param(raising(lambda on: BackendAuth(backend=on.key, status=401)), BackendAuth, id="401"),
+        pytest.param(
+            raising(lambda on: BackendProtocol(backend=on.key, why="HTTP 502", status=502)), BackendProtocol, id="502"
+        ),
+    ],
+)
+async def test_a_known_backend_that_answers_nothing_has_failed(
+    autojump_clock: MockClock, fault: Handler, error: type[BackendError]
+) -> None:
+    scripted = whole()
+    good = await discover(scripted)
+    scripted.handlers = {method: fault for method, _ in KINDS.values()}
+    with pytest.raises(error):
+        await discover(scripted, good)
+
+
+async def test_a_lost_session_or_pipe_is_no_fault_of_a_list(autojump_clock: MockClock) -> None:
+    scripted = whole()
+    good = await discover(scripted)
+    scripted.handlers["prompts/list"] = raising(lambda on: BackendSessionLost(backend=on.key))
+    with pytest.raises(BackendSessionLost):
+        await discover(scripted, good)
+
+    async def exits(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        link.die("exit 1")
+        raise BackendGone(backend=link.backend.key, why="exit 1", executed=Executed.UNKNOWN)
+
+    scripted.handlers["prompts/list"] = exits
+    with pytest.raises(BackendGone):
+        await discover(scripted, good)
+
+
+async def test_what_a_fault_means_for_the_next_look_is_kept(autojump_clock: MockClock) -> None:
+    scripted = whole()
+    assert not (await discover(scripted)).dropped
+    scripted.handlers["prompts/list"] = raising(lambda on: BackendGone(backend=on.key, why="reset"))
+    scripted.handlers["resources/list"] = raising(
+        lambda on: BackendBusy(backend=on.key, status=429, retry_after_ms=7000)
+    )
+    found = await discover(scripted)
+    assert found.dropped
+    assert found.retry_after_s == 7.0
 
 
 async def test_the_same_list_is_the_same_object(autojump_clock: MockClock) -> None:

@@ -1,6 +1,8 @@
 """The discovery loop on a virtual clock: every promise of design section 7."""
 
 import logging
+from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import trio
@@ -12,8 +14,8 @@ from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import HealthSpec, Timeouts
 from mcp_gateway.errors import BackendBusy, BackendGone
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Family
-from mcp_gateway.routing.snapshot import Health
-from mcp_gateway.values import JsonObject
+from mcp_gateway.routing.snapshot import Health, Kind
+from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.scripted_link import (
     CALL,
     Handler,
@@ -376,6 +378,149 @@ async def test_changed_capabilities_of_a_modern_backend_are_noticed_by_the_probe
         await trio.sleep(35)
         assert backend.snapshot.capabilities == {"tools": {}}
         assert scripted.asked("tools/list") == 1
+
+
+# --- a list that cannot be read ---
+
+
+def prompts(answer: Callable[[], JsonValue]) -> Handler:
+    async def handler(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        return {"prompts": answer()}
+
+    return handler
+
+
+async def test_a_server_that_was_ready_stays_ready_whatever_one_list_becomes(autojump_clock: MockClock) -> None:
+    said: list[JsonValue] = [[{"name": "p"}]]
+    scripted = ScriptedBackend(capabilities={"tools": {}, "prompts": {}})
+    scripted.handlers["prompts/list"] = prompts(lambda: said[0])
+    published = Published()
+    async with discovered(scripted, published) as backend:
+        said[0], scripted.tools = None, [tool("new")]
+        await trio.sleep(40)
+        lists = backend.snapshot.lists(Family.LEGACY)
+        assert lists is not None
+        assert [item.name for item in lists[Kind.TOOLS].items] == ["new"]
+        assert [item.name for item in lists[Kind.PROMPTS].items] == ["p"]
+        assert [problem.kind for problem in backend.snapshot.problems] == [Kind.PROMPTS]
+        assert backend.supervisor.machine.last_error == ""
+        said[0] = []
+        await trio.sleep(40)
+        assert backend.snapshot.problems == ()
+        assert len(scripted.links) == 1
+    assert published.healths() == [Health.READY]
+
+
+async def test_a_list_that_could_not_be_read_is_asked_for_again_with_growing_pauses(autojump_clock: MockClock) -> None:
+    broken = True
+    scripted = ScriptedBackend(transport="stdio", capabilities={"tools": {"listChanged": True}, "prompts": {}})
+    scripted.handlers["prompts/list"] = prompts(lambda: None if broken else [])
+    scripted.capabilities = {"tools": {"listChanged": True}, "prompts": {"listChanged": True}}
+    async with discovered(scripted) as backend:
+        await trio.sleep(100)
+        times = scripted.times("prompts/list")
+        assert [round(later - earlier) for earlier, later in pairwise(times)] == [1, 2, 4, 8, 16, 30, 30]
+        broken = False
+        await trio.sleep(30)
+        asked = scripted.asked("prompts/list")
+        await trio.sleep(600)
+        assert scripted.asked("prompts/list") == asked  # it is whole, and its changes are announced
+        broken = True
+        await scripted.shout(notice("notifications/prompts/list_changed"))
+        await trio.sleep(2.5)
+        assert scripted.asked("prompts/list") == asked + 2  # from the first pause on
+        assert len(scripted.links) == 1
+        assert backend.snapshot.health is Health.READY
+
+
+async def test_a_list_that_hangs_is_asked_for_more_rarely(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend(capabilities={"tools": {}, "prompts": {}})
+
+    async def hang(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    scripted.handlers["prompts/list"] = hang
+    async with discovered(scripted) as backend:
+        await trio.sleep(120)
+        times = scripted.times("prompts/list")
+        assert [round(later - earlier) for earlier, later in pairwise(times)] == [
+            20,
+            35,
+            35,
+            35,
+        ]  # 5 s of them it hangs
+        assert backend.snapshot.health is Health.READY
+
+
+async def test_a_busy_backend_is_asked_again_for_one_list_when_it_said(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend(capabilities={"tools": {}, "prompts": {}})
+
+    async def busy(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        raise BackendBusy(backend=scripted.key, status=429, retry_after_ms=20_000)
+
+    scripted.handlers["prompts/list"] = busy
+    async with discovered(scripted):
+        await trio.sleep(25)
+    (first, second) = scripted.times("prompts/list")
+    assert second - first == pytest.approx(20, abs=0.5)
+
+
+async def test_a_backend_that_went_while_its_lists_were_read_is_noticed_at_once(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend(streams=False, capabilities={"tools": {}, "prompts": {}})
+    scripted.handlers["prompts/list"] = prompts(list)
+
+    async def last_words(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        scripted.up = False
+        raise BackendGone(backend=scripted.key, why="reset")
+
+    async with discovered(scripted) as backend:
+        scripted.handlers["prompts/list"] = last_words
+        backend.supervisor.refresh()
+        await trio.sleep(3)
+        assert backend.snapshot.health is not Health.READY
+
+
+async def test_nothing_but_odd_answers_makes_us_doubt_what_we_speak_to_and_is_no_failure(
+    autojump_clock: MockClock,
+) -> None:
+    odd = False
+    scripted = ScriptedBackend()
+
+    async def tools(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        return {"tools": None if odd else [tool("read")]}
+
+    scripted.handlers["tools/list"] = tools
+    published = Published()
+    async with discovered(scripted, published) as backend:
+        odd = True
+        backend.supervisor.refresh()
+        await trio.sleep(100)
+        assert scripted.detections == 2
+        assert len(scripted.links) == 2
+        assert backend.supervisor.machine.last_error == ""
+        assert backend.snapshot.problems[0].reason == "tools/list: not an array: what was listed before stands"
+    assert published.healths() == [Health.READY]
+    assert published.lists() == [("read",)]
+
+
+async def test_odd_answers_of_a_process_end_no_process(autojump_clock: MockClock) -> None:
+    odd = False
+    scripted = ScriptedBackend(transport="stdio")
+
+    async def tools(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        return {"tools": None if odd else [tool("read")]}
+
+    scripted.handlers["tools/list"] = tools
+    async with discovered(scripted) as backend:
+        odd = True
+        backend.supervisor.refresh()
+        await trio.sleep(100)
+        assert len(scripted.links) == 1
+        assert backend.snapshot.health is Health.READY
 
 
 async def test_a_busy_backend_is_given_the_time_it_asks_for(autojump_clock: MockClock) -> None:

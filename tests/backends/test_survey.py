@@ -18,7 +18,7 @@ from mcp_gateway.errors import BackendGone, BackendProtocol, Executed, GatewayEr
 from mcp_gateway.protocol.capabilities import object_of
 from mcp_gateway.protocol.eras import V2026_07_28, Family
 from mcp_gateway.routing.snapshot import Kind
-from mcp_gateway.values import JsonObject
+from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.scripted_link import (
     ASKABLE,
     Published,
@@ -47,6 +47,11 @@ def needs(backend: Backend) -> dict[str, tuple[frozenset[str], ...]]:
     """What each tool that is served needs, in order."""
     listings = backend.snapshot.lists(Family.LEGACY)
     return {} if listings is None else {item.name: item.needs for item in listings[Kind.TOOLS].items}
+
+
+def prompts_of(backend: Backend) -> list[str]:
+    listings = backend.snapshot.lists(Family.LEGACY)
+    return [] if listings is None else [item.name for item in listings[Kind.PROMPTS].items]
 
 
 def declared(links: Iterable[ScriptedLink]) -> list[JsonObject]:
@@ -174,6 +179,47 @@ async def test_what_was_found_stands_while_later_surveys_fail(autojump_clock: Mo
         await trio.sleep(10)
         assert len(reasons(backend)) == 1
         assert needs(backend) == VARYING
+
+
+async def test_a_list_that_a_survey_cannot_read_costs_the_findings_of_no_other(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend(shown=varying, capabilities={"tools": {}, "prompts": {}})
+    broken: list[str] = ["prompts"]
+
+    async def prompts(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        capable = link.identity.capabilities != b"{}"
+        some: list[JsonValue] = [{"name": name} for name in ("p", "q")[: 1 + capable]]
+        return {"prompts": None if capable and "prompts" in broken else some}
+
+    scripted.handlers["prompts/list"] = prompts
+    async with running(scripted) as backend:
+        await ready(backend)
+        assert needs(backend) == VARYING
+        assert any(reason.startswith("prompts/list: not an array") for reason in reasons(backend))
+        assert prompts_of(backend) == ["p"]
+        broken.clear()
+        backend.supervisor.refresh()
+        await trio.sleep(10)
+        broken.append("prompts")
+        backend.supervisor.refresh()
+        await trio.sleep(60)
+        assert prompts_of(backend) == ["p", "q"]  # what was found before stands
+        assert needs(backend) == VARYING
+
+
+async def test_a_survey_that_reads_no_list_at_all_has_failed(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend()
+
+    async def tools(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        return {"tools": None if link in scripted.surveys else [tool("read")]}
+
+    scripted.handlers["tools/list"] = tools
+    async with running(scripted) as backend:
+        await ready(backend)
+        (reason,) = reasons(backend)
+        assert "was not found out" in reason
+        assert "not an array" in reason
 
 
 async def test_a_whole_survey_has_a_deadline(autojump_clock: MockClock) -> None:

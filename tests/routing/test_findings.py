@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mcp_gateway.protocol.capabilities import NAMES
 from mcp_gateway.routing import findings as module
-from mcp_gateway.routing.findings import NOTHING, compare, differ, overlay
+from mcp_gateway.routing.findings import NOTHING, compare, differ, keep, overlay
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists
 from tests.support.tables import item, lists
 
@@ -112,3 +112,14 @@ def test_every_name_is_there_once_and_the_order_is_that_of_the_most_capable(
         assert [name for name in names if name in everything] == everything
     shown: dict[str, Item] = {found.name: found for found in laid[Kind.TOOLS].items}
     assert all(not shown[name].needs for name in base)
+
+
+def test_what_could_not_be_read_this_time_is_as_it_was_found_before() -> None:
+    base = lists(tools=["a"], prompts=["p"])
+    before = compare(base, [(ALL, lists(tools=["a", "old"], prompts=["p", "q"]))])
+    now = compare(base, [(ALL, lists(tools=["a", "new"]))])
+    assert keep(now, before, frozenset()) is now
+    kept = overlay(base, keep(now, before, frozenset({Kind.PROMPTS})))
+    assert tools(kept) == ["a", "new"]
+    assert [one.name for one in kept[Kind.PROMPTS].items] == ["p", "q"]
+    assert tools(overlay(base, keep(now, NOTHING, frozenset({Kind.TOOLS})))) == ["a"]

@@ -180,14 +180,30 @@ def test_an_empty_cursor_is_a_cursor(more: str, cursor: str | None) -> None:
         b"[]",
         b"{}",
         b'{"tools":{}}',
-        b'{"tools":[],"nextCursor":1}',
-        b'{"tools":[],"nextCursor":"%b"}' % (b"x" * listing.MAX_HINT_BYTES),
+        b'{"tools":null}',
         b'{"tools":[],"tools":[]}',
     ],
 )
 def test_what_is_no_list_raises(raw: bytes) -> None:
     with pytest.raises(RemoteFault):
         read_page(Kind.TOOLS, raw, V2025_11_25)
+
+
+@pytest.mark.parametrize(
+    "cursor, why",
+    [
+        pytest.param(b'"nextCursor":1', "not a string", id="a number"),
+        pytest.param(b'"nextCursor":"%b"' % (b"x" * listing.MAX_HINT_BYTES), "over 65536 bytes", id="too long"),
+        pytest.param(b'"nextCursor":"a","nextCursor":"b"', "duplicate", id="twice"),
+        pytest.param(b'"nextCursor":[1 2]', "JSON", id="no JSON"),
+    ],
+)
+def test_a_cursor_of_no_use_costs_no_item(cursor: bytes, why: str) -> None:
+    raw = b'{"tools":[{"name":"a","inputSchema":{"type":"object"}}],%b}' % cursor
+    read = read_page(Kind.TOOLS, raw, V2025_11_25)
+    assert [one.name for one in read.items] == ["a"]
+    assert read.next_cursor is None
+    assert why in read.bad_cursor
 
 
 @given(

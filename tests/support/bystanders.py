@@ -41,10 +41,11 @@ async def among_nine(
     names: Sequence[str] = ("old", "new"),
     failures: int = 3,
     tools: Sequence[Tool] = (),
+    able: Sequence[str] = (),
     **more: object,
 ) -> AsyncIterator[Running]:
     """A gateway with nasty servers, whose misdeed is this one, among nine good ones."""
-    async with villains(misdeed, when=when, names=names, tools=tools) as bad:
+    async with villains(misdeed, when=when, names=names, tools=tools, able=able) as bad:
         for entry in bad.entries:
             entry |= {"health": {"interval": "1s", "failures": failures}, **more}
         async with nine_and(bad.entries) as running:

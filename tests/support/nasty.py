@@ -44,14 +44,21 @@ def tool(name: str, **more: object) -> Tool:
 
 
 def good_answer(
-    request: RawRequest, name: str, tools: Sequence[Tool], *, modern: bool, announces: bool = False
+    request: RawRequest,
+    name: str,
+    tools: Sequence[Tool],
+    *,
+    modern: bool,
+    announces: bool = False,
+    able: Sequence[str] = (),
 ) -> bytes:
     """The whole HTTP response of an honest server; its tools answer ``<name>:<argument x>``.
 
     Args:
         announces: it says that it tells of changed lists.
+        able: what it declares beside tools.
     """
-    able = {"tools": {"listChanged": True} if announces else {}}
+    declared: Entry = {"tools": {"listChanged": True} if announces else {}, **{one: {} for one in able}}
     if request.method != "POST":
         return response(b"", status="405 Method Not Allowed" if request.method == "GET" else "200 OK")
     message = request.json
@@ -61,10 +68,10 @@ def good_answer(
     assert isinstance(params, dict)
     match message["method"]:
         case "server/discover" if modern:
-            found: Entry = {"supportedVersions": ["2026-07-28"], "capabilities": able, "ttlMs": 0}
+            found: Entry = {"supportedVersions": ["2026-07-28"], "capabilities": declared, "ttlMs": 0}
             found |= {"_meta": {META + "serverInfo": {"name": name, "version": "1"}}, "cacheScope": "public"}
         case "initialize" if not modern:
-            found = {"protocolVersion": "2025-11-25", "capabilities": able}
+            found = {"protocolVersion": "2025-11-25", "capabilities": declared}
             found |= {"serverInfo": {"name": name, "version": "1"}}
         case "tools/list":
             found = {"tools": list(tools), **({"ttlMs": 0, "cacheScope": "public"} if modern else {})}
@@ -119,12 +126,18 @@ class Villain:
 
 @asynccontextmanager
 async def villains(
-    misdeed: Misdeed, *, when: Callable[[RawRequest], bool], tools: Sequence[Tool] = (), names: Sequence[str] = ()
+    misdeed: Misdeed,
+    *,
+    when: Callable[[RawRequest], bool],
+    tools: Sequence[Tool] = (),
+    able: Sequence[str] = (),
+    names: Sequence[str] = (),
 ) -> AsyncIterator[Villain]:
     """Servers that are honest but for the requests that ``when`` chooses.
 
     Args:
         tools: what they list, besides ``echo``.
+        able: what they declare, besides tools.
         names: of the servers; those that begin with ``new`` are modern.
     """
 
@@ -135,7 +148,7 @@ async def villains(
             else:
                 name = named(request)
                 modern = name.startswith("new")
-                await connection.send(good_answer(request, name, [tool("echo"), *tools], modern=modern))
+                await connection.send(good_answer(request, name, [tool("echo"), *tools], modern=modern, able=able))
 
     async with serve_raw(script) as server:
         entries = [{"name": name, "url": url_of(server, name), **QUICK} for name in names or ("old", "new")]

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tests.support import nasty, restless
-from tests.support.bystanders import among_nine, initialized, nine_and, nobody_notices, said, status_of
+from tests.support.bystanders import among_nine, initialized, nine_and, nobody_notices, said, status_of, until_state
 from tests.support.nasty import Tool, lists, never, tool
 from tests.support.raw_http import RawConnection, RawRequest, serve_raw
 
@@ -84,7 +84,7 @@ async def test_ten_thousand_pages_are_cut_and_reported() -> None:
     misdeed = nasty.pages(lambda number: [tool(f"t{number}")], lambda number: number + 1 if number < 10_000 else None)
     async with among_nine(misdeed, lists, names=["new"], health={"interval": "30s"}) as running:
         told = await status_of(running, "new")
-        assert told["problems"][0]["reason"] == "more than 1000 pages: the rest was not read"
+        assert told["problems"][0]["reason"] == "tools/list: more than 1000 pages: 1000 items could be read"
         assert told["counts"]["tools"] == 1000
         await nobody_notices(running, {f"new_t{number}" for number in range(1000)})
 
@@ -94,7 +94,7 @@ async def test_the_same_cursor_for_ever_ends_the_list_and_is_reported() -> None:
     async with among_nine(misdeed, lists) as running:
         for name in ("old", "new"):
             told = await status_of(running, name)
-            assert told["problems"][0]["reason"] == "the same cursor twice: the list was ended there"
+            assert told["problems"][0]["reason"] == "tools/list: the same cursor twice: 2 items could be read"
             assert told["counts"]["tools"] == 2
         await nobody_notices(running, {"old_t0", "old_t1", "new_t0", "new_t1"})
 
@@ -144,5 +144,32 @@ async def test_what_is_said_beside_a_list_is_bounded(refusal: bytes) -> None:
         await connection.send_json(body)
 
     async with among_nine(misdeed, lists, names=["new"], failures=1) as running:
-        assert "over 65536 bytes" in said(await status_of(running, "new"))
+        told = await status_of(running, "new")
+        told_of = told["problems"][0]["reason"] if refusal == b"cursor" else said(told)  # only the other costs its page
+        assert "over 65536 bytes" in told_of
         await nobody_notices(running, set())
+
+
+ODD: Final = [
+    pytest.param(b'{"prompts":null}', "not an array", id="null"),
+    pytest.param(b'{"prompts":{}}', "not an array", id="an object"),
+    pytest.param(b"[]", "not an object", id="a bare array"),
+    pytest.param(b'{"prompts":[],"nextCursor":7}', "nextCursor is not a string", id="a cursor that is no text"),
+]
+
+
+@pytest.mark.parametrize("odd, why", ODD)
+async def test_one_odd_list_costs_that_list_only_and_is_told(odd: bytes, why: str) -> None:
+    async def misdeed(connection: RawConnection, request: RawRequest) -> None:
+        await connection.send_json(b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (request.rpc_id, odd))
+
+    def is_odd(request: RawRequest) -> bool:
+        return b'"prompts/list"' in request.body
+
+    async with among_nine(misdeed, is_odd, able=["prompts"]) as running:
+        await nobody_notices(running, {"old_echo", "new_echo"})
+        for name in ("old", "new"):
+            await until_state(running, name, "ready")
+            told = await status_of(running, name)
+            assert [(problem["kind"], problem["hidden"]) for problem in told["problems"]] == [("prompts", True)]
+            assert told["problems"][0]["reason"].startswith(f"prompts/list: {why}")
