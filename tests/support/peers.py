@@ -22,6 +22,8 @@ import attrs
 import pytest
 import trio
 
+from tests.support.kube import assets as kube_assets
+
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PEERS: Final = ROOT / ".peers"
 SERVERS: Final = ROOT / "tests" / "peers" / "servers"
@@ -94,7 +96,7 @@ NEEDS: Final[Mapping[str, Callable[[], str | None]]] = {
     "nginx": _lacks_program("nginx"),
     "browser": lambda: None if find_browser() else "no program chromium or google-chrome on this machine",
     "redis": _lacks_program("redis-server"),
-    "kube": _lacks_program("kube-apiserver", "etcd"),
+    "kube": kube_assets.missing,
 }
 """What a test may need, also as a marker: what this machine lacks of it, or None."""
 
