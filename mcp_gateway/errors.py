@@ -164,12 +164,14 @@ class BackendTooLarge(BackendError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class BackendSessionLost(BackendError):
-    """The backend no longer knows the upstream session (HTTP 404); nothing was executed."""
+    """The backend no longer knows the upstream session; nothing was executed. ``status``: by which it said so."""
 
     executed: Executed = Executed.NO
+    status: int | None = None
 
     def __str__(self) -> str:
-        return f"server {self.backend!r} lost the session"
+        http = f" (HTTP {self.status})" if self.status is not None else ""
+        return f"server {self.backend!r} lost the session{http}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -21,6 +21,7 @@ from mcp_gateway.errors import (
     BackendAuth,
     BackendBusy,
     BackendError,
+    BackendGone,
     BackendProtocol,
     BackendTooLarge,
     RemoteFault,
@@ -38,6 +39,10 @@ POST_HEADERS: Final[tuple[Header, ...]] = (
 )
 ERROR_BYTES: Final = 1 << 20
 """Bound of an error body that is read."""
+WORDS_BYTES: Final = 1 << 14
+"""The same where it is no JSON, and only its words could tell something."""
+WORDS_S: Final = 1.0
+"""How long such a body may take to come."""
 REASON_CHARS: Final = 200
 EVENT_ID_CHARS: Final = 4096
 """A longer event id fits no request head; such a stream is not resumed."""
@@ -52,6 +57,8 @@ class Trail:
     """The request may have left."""
     over: bool = False
     """The backend is done with it, or cannot be told."""
+    heard: bool = False
+    """The backend has said something before its answer: it had begun."""
     broken: bool = False
     """Its stream ended without the backend's doing."""
     last_event_id: str | None = None
@@ -68,6 +75,13 @@ class Trail:
             return raw
 
         return render
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class StrayAnswer(BackendProtocol):
+    """A response came as the answer that does not carry the request's id."""
+
+    raw: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +141,7 @@ class AnswerReader:
         if not _is_answer(raw, trail.upstream_id):
             message = self._read_message(raw)
             if not isinstance(message, RpcResponse):
+                trail.heard = True
                 await hear(self.inbound(message))
                 return None
         return self._checked(Answer(raw=raw, status=response.status), trail.upstream_id)
@@ -175,12 +190,15 @@ class AnswerReader:
             raise self._protocol(f"an answer that is not JSON-RPC: {exc.what}") from exc
         # An id of another type is another id: "3" is not 3.
         if type(parts.id) is not int or parts.id != upstream_id:
-            raise self._protocol("an answer without an id" if parts.id is None else "an answer with another id")
+            why = "an answer without an id" if parts.id is None else "an answer with another id"
+            raise StrayAnswer(backend=self.key, why=why, raw=answer.raw)
         return answer
 
-    async def refused(self, response: HttpResponse, trail: Trail) -> Answer:
+    async def refused(self, response: HttpResponse, trail: Trail, body: bytes | None = None) -> Answer:
         """What a status of 400 or more means: the backend's own JSON-RPC error with our id, or a typed error.
 
+        Args:
+            body: what ``error_body`` gave, if it was asked.
         Raises:
             BackendAuth: 401, 403. BackendBusy: 429, 503. BackendProtocol: any other without a JSON-RPC error.
         """
@@ -189,7 +207,7 @@ class AnswerReader:
             raise BackendAuth(backend=self.key, status=response.status)
         if response.status in (429, 503):
             raise BackendBusy(backend=self.key, status=response.status, retry_after_ms=retry_after_ms(response))
-        error = await self.error_of(response)
+        error = await self.error_of(response, body)
         if error is None:
             raise self._protocol(f"HTTP {response.status} without a JSON-RPC answer", response.status)
         return self.own_error(error, response, trail)
@@ -201,15 +219,29 @@ class AnswerReader:
         raw = b'{"jsonrpc":"2.0","id":%d,"error":%b}' % (trail.upstream_id, error.result)
         return Answer(raw=raw, status=response.status)
 
-    async def error_of(self, response: HttpResponse) -> jsonrpc.AnswerParts | None:
-        """The JSON-RPC error that a response carries, if it does."""
+    async def error_of(self, response: HttpResponse, body: bytes | None = None) -> jsonrpc.AnswerParts | None:
+        """The JSON-RPC error that a response carries, if it does; ``body`` as for ``refused``."""
         if response.content_type != JSON:
             return None
         try:
-            parts = jsonrpc.answer_parts(await response.read(min(ERROR_BYTES, self.limits.response_bytes)))
-        except (RemoteFault, BackendTooLarge):
+            parts = jsonrpc.answer_parts(await self.error_body(response) if body is None else body)
+        except RemoteFault:
             return None
         return parts if parts.is_error else None
+
+    async def error_body(self, response: HttpResponse) -> bytes:
+        """The body of a refusal; empty if it is too large, or is no JSON and does not come at once."""
+        if response.content_type == JSON:
+            try:
+                return await response.read(min(ERROR_BYTES, self.limits.response_bytes))
+            except BackendTooLarge:
+                return b""
+        with trio.move_on_after(WORDS_S):
+            try:
+                return await response.read(WORDS_BYTES)
+            except (BackendTooLarge, BackendGone):
+                pass
+        return b""
 
     def _protocol(self, why: str, status: int | None = None) -> BackendProtocol:
         return BackendProtocol(backend=self.key, why=why, status=status)

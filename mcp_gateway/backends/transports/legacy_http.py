@@ -2,6 +2,7 @@
 
 Owns the session id, the listen stream's place and the notices of cancellation.
 Deliberately keeps no connection (``http_client``) and shakes no hands (``streamable_http``).
+What an answer says of the session is judged by ``session_sign`` and kept in ``doubts``.
 Invariant: the session id goes into request heads and nowhere else; a call that is
 left early is cancelled by name.
 Spec: MCP 2025-11-25, basic/transports and basic/lifecycle.
@@ -16,16 +17,20 @@ import attrs
 import trio
 
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Outgoing
+from mcp_gateway.backends.transports.doubts import Doubts
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_exchange import (
     EVENT_STREAM,
+    JSON,
     POST_HEADERS,
     AnswerReader,
+    StrayAnswer,
     Trail,
     leaving_reason,
 )
 from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.origin import render_headers
+from mcp_gateway.backends.transports.session_sign import REFUSING, Sign, judge
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
     BackendError,
@@ -45,7 +50,8 @@ RESUME_TRIES: Final = 5
 """Resumptions in a row that bring no new event; a backend that polls (2025-11-25) brings one each time."""
 RESUME_PAUSE_S: Final = 1.0
 """Before a resumption, unless the backend said how long (``retry``)."""
-METHOD_NOT_FOUND: Final = -32601
+_UNREAD: Final = (401, 403, 429, 503)
+"""Refusals whose bodies say nothing that matters."""
 _GET: Final = ((b"Accept", b"text/event-stream"),)
 
 
@@ -74,6 +80,8 @@ class LegacyHttpLink:
     goodbyes_failed: int = 0
     unasked: int = 0
     """Responses on the listen stream that nobody waits for."""
+    doubts: Doubts | None = attrs.field(init=False, default=None)
+    """Whether the session stands; None where there is none."""
     _ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(2), repr=False)  # 1 was initialize
     _lost: bool = False
     _closed: bool = False
@@ -93,6 +101,7 @@ class LegacyHttpLink:
             lines.append((b"MCP-Protocol-Version", self.era.version.encode("ascii")))
         if self.session_id is not None:
             lines.append((b"Mcp-Session-Id", self.session_id))
+            self.doubts = Doubts()
         self._session = render_headers(lines)
         self._post = render_headers(POST_HEADERS) + self._session
         self._notify = self._post + render_headers(self.forward)
@@ -120,9 +129,16 @@ class LegacyHttpLink:
             answer = await self._ask(outgoing, hear, trail)
             if answer is None:
                 answer = await self._resume(outgoing, hear, trail)
+            self._note_answer(answer, trail)
             return answer
-        except (BackendGone, BackendSessionLost):
+        except (BackendGone, BackendSessionLost) as error:
             trail.over = True  # nobody there to tell
+            if isinstance(error, BackendGone) and error.executed is not Executed.NO:
+                self._note(Sign.FAILED)
+            raise
+        except BackendProtocol as fault:
+            if fault.status is None:  # else noted where it was refused
+                self._note(Sign.FAILED)
             raise
         finally:
             try:
@@ -138,12 +154,16 @@ class LegacyHttpLink:
         """See ``base.Link.notify``. Any answer but a lost session counts as taken: there is no way to do better."""
         self._refuse_if_lost()
         async with self.pool.request(b"POST", self._notify, message, control=True) as response:
-            self._check_taken(response.status)
+            body = await self._reader.error_body(response) if response.status in REFUSING else b""
+            self._check_taken(response.status, response.content_type, body)
 
-    def _check_taken(self, status: int) -> None:
+    def _check_taken(self, status: int, media_type: bytes = b"", body: bytes = b"") -> None:
         """What the answer to a notification says."""
-        if status == 404 and self.session_id is not None:
-            raise self._session_lost(Executed.NO)
+        sign = judge(status, media_type, body, None)
+        if sign is Sign.LOST and self.session_id is not None:
+            raise self._session_lost(Executed.NO, status)
+        if sign is Sign.SUSPICIOUS:
+            self._note(sign)
         if status != 202:
             logger.debug("notification answered unexpectedly", extra={"backend": self.pool.key, "status": status})
 
@@ -190,6 +210,11 @@ class LegacyHttpLink:
                 if response.status >= 400:
                     return await self._refused(response, trail)
                 return await self._reader.read(response, trail, hear)
+        except StrayAnswer as stray:
+            sign = judge(200, JSON, stray.raw, trail.upstream_id)
+            if sign is Sign.LOST and not trail.heard and self.session_id is not None:
+                raise self._session_lost(Executed.NO, 200) from stray
+            raise
         except BackendGone:
             if trail.last_event_id is None:
                 raise
@@ -224,7 +249,7 @@ class LegacyHttpLink:
 
     def _resume_refused(self, response: HttpResponse) -> BackendError:
         if response.status == 404 and self.session_id is not None:
-            return self._session_lost(Executed.UNKNOWN)
+            return self._session_lost(Executed.UNKNOWN, 404)
         return BackendProtocol(
             backend=self.pool.key,
             why=f"its event stream ended without the answer and was not resumed (HTTP {response.status})",
@@ -232,14 +257,24 @@ class LegacyHttpLink:
         )
 
     async def _refused(self, response: HttpResponse, trail: Trail) -> Answer:
-        if response.status != 404 or self.session_id is None:
+        if self.session_id is None:
             return await self._reader.refused(response, trail)
-        # "the server MUST respond to requests containing that session ID with HTTP 404" -- unless it names our
-        # request and says "no such method", which fronts of stdio servers send with 404.
-        error = await self._reader.error_of(response)
-        if error is not None and error.id == trail.upstream_id and b"%d" % METHOD_NOT_FOUND in error.result:
-            return self._reader.own_error(error, response, trail)
-        raise self._session_lost(Executed.NO)
+        body = b"" if response.status in _UNREAD else await self._reader.error_body(response)
+        sign = judge(response.status, response.content_type, body, trail.upstream_id)
+        if sign is Sign.LOST:
+            raise self._session_lost(Executed.NO, response.status)
+        self._note(sign)
+        return await self._reader.refused(response, trail, body)
+
+    def _note_answer(self, answer: Answer, trail: Trail) -> None:
+        """What an answer by our id says of the session; one with a status of 400 or more was judged with its head."""
+        if answer.status < 400:
+            is_error = answer.parts.is_error
+            self._note(judge(answer.status, JSON, answer.raw, trail.upstream_id) if is_error else Sign.ANSWERED)
+
+    def _note(self, sign: Sign) -> None:
+        if self.doubts is not None:
+            self.doubts.note(sign)
 
     async def _say_cancelled(self, trail: Trail, reason: str) -> None:
         """Tell the backend to stop, on a control connection, so that a full ``concurrency`` does not matter."""
@@ -257,15 +292,21 @@ class LegacyHttpLink:
             return
         if trail.last_event_id is not None:
             trail.last_event_id = None  # it may have refused the resumption only: the next stream begins anew
-        if response.status == 404 and self.session_id is not None and await self._reader.error_of(response):
-            raise self._session_lost(Executed.NO)
-        if response.status in (404, 405, 501):  # 404: a route for POST alone; a lost session shows at the next call
-            raise NoStream(backend=self.pool.key)
         if response.status >= 400:
-            await self._reader.refused(response, trail)
+            await self._refuse_stream(response, trail)
         raise BackendProtocol(
             backend=self.pool.key, why=f"a GET was answered by HTTP {response.status} without an event stream"
         )
+
+    async def _refuse_stream(self, response: HttpResponse, trail: Trail) -> None:
+        body = b"" if response.status in _UNREAD else await self._reader.error_body(response)
+        if judge(response.status, response.content_type, body, None) in (Sign.LOST, Sign.SUSPICIOUS):
+            if response.status == 404 and self.session_id is not None and await self._reader.error_of(response, body):
+                raise self._session_lost(Executed.NO, 404)
+            self._note(Sign.SUSPICIOUS)  # 404 may be a route for POST alone, and a refusal that of the GET
+        if response.status in (404, 405, 501):
+            raise NoStream(backend=self.pool.key)
+        await self._reader.refused(response, trail, body)
 
     async def _hear_stream(self, response: HttpResponse, trail: Trail, hear: Hear) -> None:
         events = self._reader.events(response, trail)
@@ -287,9 +328,9 @@ class LegacyHttpLink:
         if self.lost:
             raise BackendSessionLost(backend=self.pool.key)
 
-    def _session_lost(self, executed: Executed) -> BackendSessionLost:
+    def _session_lost(self, executed: Executed, status: int) -> BackendSessionLost:
         self._lost = True
-        return BackendSessionLost(backend=self.pool.key, executed=executed)
+        return BackendSessionLost(backend=self.pool.key, executed=executed, status=status)
 
 
 async def end_session(pool: HttpPool, headers: bytes) -> bool:

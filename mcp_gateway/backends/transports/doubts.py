@@ -1,0 +1,72 @@
+"""Whether one upstream session still stands, as far as its answers tell.
+
+Owns the counting of signs (``session_sign``), the moment at which the session has to be
+asked, and the pause between two askings. Deliberately asks nothing (``upstream_sessions``).
+Invariant: who waits for the outcome is let go when it is known, or nobody asks any more.
+"""
+
+import math
+from typing import Final
+
+import attrs
+import trio
+
+from mcp_gateway.backends.transports.session_sign import Sign
+
+ROW: Final = 3
+"""So many requests in a row that failed at the HTTP level are as suspicious as one that says so."""
+
+
+@attrs.define(eq=False)
+class Doubts:
+    """The doubts about one session."""
+
+    answered: bool = False
+    """It has answered something since it was initialized."""
+    _failed: int = 0
+    """In a row."""
+    _next_use: bool = False
+    _quiet_until: float = -math.inf
+    _raised: trio.Event = attrs.field(factory=trio.Event)
+    _outcome: trio.Event | None = None
+    """Of the asking that begins now or has begun; None: nothing is about to be found out."""
+
+    def note(self, sign: Sign) -> None:
+        """One more answer has come."""
+        if sign is Sign.ANSWERED:
+            self.answered, self._failed = True, 0
+            return
+        self._failed += sign is Sign.FAILED
+        if sign is Sign.SUSPICIOUS or self._failed >= ROW:
+            self._raise()
+
+    def before_next_use(self) -> None:
+        """Another session of the same server was lost without a word: ask this one before it is used again."""
+        self._next_use = True
+
+    async def settled(self) -> None:
+        """Wait while it is being found out whether the session stands. Returns without a checkpoint where it is not."""
+        if self._next_use:
+            self._raise()
+        while self._outcome is not None:
+            await self._outcome.wait()
+
+    async def due(self) -> None:
+        """Wait until the session has to be asked. To be followed by ``settle``."""
+        await self._raised.wait()
+        await trio.sleep_until(self._quiet_until)
+
+    def settle(self, pause_s: float) -> None:
+        """It stands or was replaced, or nobody asks any more; it is asked again after ``pause_s`` at the earliest."""
+        self._failed, self._next_use = 0, False
+        self._quiet_until = trio.current_time() + pause_s
+        self._raised = trio.Event()
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            outcome.set()
+
+    def _raise(self) -> None:
+        self._next_use = False
+        self._raised.set()
+        if self._outcome is None and trio.current_time() >= self._quiet_until:
+            self._outcome = trio.Event()
