@@ -15,7 +15,8 @@ from typing import Final
 import attrs
 
 from mcp_gateway.config.addresses import allowed_host, allowed_origin, host_pattern, public_url
-from mcp_gateway.config.document import Unparsable, parse
+from mcp_gateway.config.document import Unparsable
+from mcp_gateway.config.language import parse
 from mcp_gateway.config.schema import (
     Context,
     Fields,
@@ -134,8 +135,8 @@ def read_spec(text: str, source: str, environ: Mapping[str, str], read_file: Rea
     """Turn a configuration text into a spec.
 
     Args:
-        text: YAML or JSON, at most 1 MiB.
-        source: what to call it in messages.
+        text: YAML, JSON or JSONC, at most 1 MiB.
+        source: the name of the file, which may say that it is JSON.
         environ: where ``{env: NAME}`` looks.
         read_file: gives the bytes of a ``{file: PATH}``; raises OSError.
     Raises:
@@ -145,7 +146,7 @@ def read_spec(text: str, source: str, environ: Mapping[str, str], read_file: Rea
     context = Context(environ=environ, read_file=read_file)
     spec = GatewaySpec()
     try:
-        root, mistakes = parse(text)
+        root, mistakes = parse(text, source)
     except Unparsable as unparsable:
         context.mistakes.append(unparsable.mistake)
     else:
