@@ -194,15 +194,41 @@ def _servers(fields: Fields) -> tuple[tuple[str, ServerSpec], ...]:
     for key in _DESKTOP_TOP_LEVEL:
         fields.at(key)
     fields.refuse("servers", "servers and mcpServers are two ways to say the same; keep one of them")
-    return fields.take("mcpServers", _desktop_servers, ())
+    chosen = fields.take("mcp", _selection, _Selection())
+    servers = fields.take("mcpServers", _desktop_servers, ())
+    return tuple((at, spec if chosen.has(spec.key) else attrs.evolve(spec, enabled=False)) for at, spec in servers)
+
+
+@attrs.frozen(kw_only=True)
+class _Selection:
+    """Gemini's ``mcp: {allowed: [...], excluded: [...]}``: which entries of ``mcpServers`` are used, by their names."""
+
+    allowed: tuple[str, ...] | None = None
+    """None: all."""
+    excluded: tuple[str, ...] = ()
+
+    def has(self, name: str) -> bool:
+        """Whether a server is used."""
+        return (self.allowed is None or name in self.allowed) and name not in self.excluded
+
+
+def _selection(item: Item) -> _Selection:
+    fields = fields_of(item)
+    names = list_of(lambda name: _name_of(filled_text(name)))
+    spec = _Selection(allowed=fields.take("allowed", names, None), excluded=fields.take("excluded", names, ()))
+    fields.finish()
+    return spec
+
+
+def _name_of(given: str) -> str:
+    """Desktop clients allow any name: ``GitHub (work)`` becomes ``github-work``."""
+    return _NOT_A_NAME.sub("-", given.lower()).strip("-")[:63]
 
 
 def _desktop_servers(item: Item) -> tuple[tuple[str, ServerSpec], ...]:
     found: list[tuple[str, ServerSpec]] = []
     for entry, _ in fields_of(item).unknown():
-        given = entry.path[len(item.path) + 1 :]
-        # desktop clients allow any name: "GitHub (work)" becomes github-work
-        name = _NOT_A_NAME.sub("-", given.lower()).strip("-")[:63]
+        name = _name_of(entry.path[len(item.path) + 1 :])
         if not name:
             entry.wrong("its name needs a letter or a digit")
             continue

@@ -35,13 +35,13 @@ from mcp_gateway.config.spec import (
     BackendLimits,
     HealthSpec,
     HttpTarget,
-    ItemFilter,
     ServerSpec,
     StdioTarget,
     Timeouts,
     TlsSpec,
     TransportKind,
 )
+from mcp_gateway.config.tool_filters import desktop_filter, is_filter, own_filter
 from mcp_gateway.protocol.eras import ERAS
 from mcp_gateway.values import BackendKey
 
@@ -51,6 +51,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(?:/[a-z0-9][a-z0-9-]{0,62})?
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _VARIABLE: Final = re.compile(r"[^=\x00]{1,256}")
 _REFERENCE: Final = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TRANSPORTS: Final = {kind.value: kind for kind in TransportKind}
 _PROTOCOLS: Final[Mapping[str, str | None]] = {"auto": None} | {version: version for version in ERAS}
 _STATES: Final = {"enabled": True, "disabled": False}
@@ -96,10 +97,12 @@ def desktop_server(item: Item, name: str) -> ServerSpec:
     enabled = fields.take("state", one_of(_STATES), True)
     enabled = not fields.take("disabled", boolean, not enabled)
     spec = _server(fields, name, kind, enabled=enabled, desktop=True)
-    for key in ("timeout", "autoApprove", "alwaysAllow", "description", "trust", "icon", "name"):
+    for key in ("timeout", "description", "icon", "name"):
         fields.at(key)
     for unknown, near in fields.unknown():
-        if near:
+        if is_filter(unknown.path[len(fields.item.path) + 1 :]):
+            unknown.wrong("a filter of tools that is not understood; write tools: {include: [...], exclude: [...]}")
+        elif near:
             unknown.wrong(f"unknown key; did you mean {near}?")
     return spec
 
@@ -121,7 +124,7 @@ def _server(fields: Fields, name: str, kind: TransportKind, *, enabled: bool, de
         protocol=fields.take("protocol", one_of(_PROTOCOLS), None),
         prefix=_prefix(fields, name),
         enabled=enabled,
-        tools=fields.take("tools", _filter, ItemFilter()),
+        tools=desktop_filter(fields) if desktop else own_filter(fields),
         timeouts=fields.take("timeouts", _timeouts, Timeouts()),
         limits=fields.take("limits", _limits, BackendLimits()),
         health=fields.take("health", _health, HealthSpec()),
@@ -235,7 +238,7 @@ def _stdio_target(fields: Fields, desktop: bool) -> StdioTarget:
     return StdioTarget(
         command=(*program, *args),
         env=fields.take("env", map_of(_variable_name, value), ()),
-        cwd=fields.take("cwd", filled_text, None),
+        cwd=fields.take("cwd", _path, None),
     )
 
 
@@ -247,13 +250,26 @@ def _command(item: Item) -> tuple[str, ...]:
     words = list_of(_argument)(item)
     if words and not words[0].strip():
         raise Unfit("must name a program")
-    return words
+    return (_without_controls(words[0]), *words[1:]) if words else ()
 
 
 def _program(item: Item) -> tuple[str, ...]:
     if isinstance(item.node, document.Sequence):
         return _command(item)
-    return (_no_nul(filled_text(item)),)
+    return (_path(item),)
+
+
+def _path(item: Item) -> str:
+    return _without_controls(filled_text(item))
+
+
+def _without_controls(value: str) -> str:
+    """Nobody means one in a path: it is what became of a back-slash, as in ``"C:\temp"``."""
+    if _CONTROL.search(value):
+        raise Unfit(
+            "must not contain a control character; in double quotes, a back-slash that is meant is written \\\\"
+        )
+    return value
 
 
 def _argument(item: Item) -> str:
@@ -319,14 +335,6 @@ def _prefix_text(item: Item) -> str:
     if not _PREFIX.fullmatch(value):
         raise Unfit("must be at most 64 letters, digits and _ . -")
     return value
-
-
-def _filter(item: Item) -> ItemFilter:
-    fields = fields_of(item)
-    globs = list_of(filled_text)
-    spec = ItemFilter(include=fields.take("include", globs, ()), exclude=fields.take("exclude", globs, ()))
-    fields.finish()
-    return spec
 
 
 def _timeouts(item: Item) -> Timeouts:
