@@ -166,19 +166,18 @@ def test_json_is_read_as_json_reads_it(value: JsonValue, ascii_only: bool, inden
 
 def tokens(value: JsonValue, *, trailing: bool) -> Iterator[str]:
     """A value as the tokens of JSON; ``trailing``: with a comma behind every last member."""
-    if isinstance(value, dict | list):
-        yield "{" if isinstance(value, dict) else "["
-        left = len(value)
-        for member in value:
-            left -= 1
-            if isinstance(value, dict):
-                yield from (json.dumps(member), ":")
-            yield from tokens(value[member] if isinstance(value, dict) else member, trailing=trailing)
-            if left or trailing:
-                yield ","
-        yield "}" if isinstance(value, dict) else "]"
-    else:
+    if not isinstance(value, dict | list):
         yield json.dumps(value)
+        return
+    yield "{" if isinstance(value, dict) else "["
+    members = value.items() if isinstance(value, dict) else (("", member) for member in value)
+    for number, (key, member) in enumerate(members, 1):
+        if isinstance(value, dict):
+            yield from (json.dumps(key), ":")
+        yield from tokens(member, trailing=trailing)
+        if trailing or number < len(value):
+            yield ","
+    yield "}" if isinstance(value, dict) else "]"
 
 
 def lines_of(node: Node) -> Iterator[int]:

@@ -16,7 +16,7 @@ def read(settings: JsonObject) -> GatewaySpec:
 
 
 def filter_of(entry: JsonObject) -> ItemFilter:
-    return read({"mcpServers": {"a": {"command": "x"} | entry}}).servers[0].tools
+    return read({"mcpServers": {"a": {"command": "x", **entry}}}).servers[0].tools
 
 
 def shown(entry: JsonObject) -> list[str]:
