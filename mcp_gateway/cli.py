@@ -22,8 +22,7 @@ import trio
 
 from mcp_gateway import __version__
 from mcp_gateway.config.durations import duration_s
-from mcp_gateway.config.file import load
-from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.config.file import Loaded, load_with_sources
 from mcp_gateway.errors import ConfigError
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
@@ -178,8 +177,11 @@ def serve(config: Path, bind: str, admin_bind: str, log_format: str, log_level: 
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
     """Check a configuration FILE and print every mistake at once."""
-    spec = _load(file)
+    loaded = _load(file)
+    spec = loaded.spec
     _print(optional("screen").spec_table(spec))
+    for note in loaded.notes:
+        click.echo(f"{file}: {note}")
     count = len(spec.servers)
     click.echo(f"{file}: OK, {count} server{'' if count == 1 else 's'}")
 
@@ -297,11 +299,12 @@ def status(admin_url: str, headers: tuple[Header, ...], timeout: float, output: 
 # --- how they share ------------------------------------------------------------------------------------------------
 
 
-def _load(path: Path) -> GatewaySpec:
-    try:
-        return load(path, os.environ)
-    except ConfigError as error:
-        raise BadConfiguration(str(error)) from None
+def _load(path: Path) -> Loaded:
+    """A reading without mistakes."""
+    loaded = load_with_sources(path, os.environ)
+    if isinstance(loaded.outcome, ConfigError):
+        raise BadConfiguration(str(loaded.outcome))
+    return loaded
 
 
 def _json_arguments(text: str | None) -> JsonObject:

@@ -24,6 +24,7 @@ class Limit(Enum):
     """Which limit of a call fired (design section 8)."""
 
     CONNECT = "connect"
+    START = "start"
     QUEUE = "queue"
     CALL = "call"
     INPUT = "input"

@@ -20,6 +20,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 _STATE_STYLES: Final = {
     "ready": "green",
     "connecting": "yellow",
+    "starting": "yellow",
     "degraded": "yellow",
     "down": "red",
     "disabled": "dim",
@@ -97,7 +98,7 @@ def status_table(status: JsonObject) -> Table:
             continue
         state, counts = plain(entry.get("state")), entry.get("counts")
         numbers = counts if isinstance(counts, dict) else {}
-        error = entry.get("last_error")
+        error = entry.get("last_error") or (entry.get("stderr") if state == "starting" else None)
         table.add_row(
             Text(plain(entry.get("name")), style="cyan"),
             Text(state, style=_STATE_STYLES.get(state, "")),
@@ -118,6 +119,8 @@ def status_notes(status: JsonObject) -> list[str]:
         waiting = configuration.get("restart_needed")
         if isinstance(waiting, list) and waiting:
             notes.append(f"waiting for a restart: {', '.join(plain(setting) for setting in waiting)}")
+        ignored = configuration.get("notes")
+        notes.extend(plain(note) for note in (ignored if isinstance(ignored, list) else ()))
     return notes
 
 

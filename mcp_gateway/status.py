@@ -87,6 +87,7 @@ class Status:
             "applied_unix_s": state.loaded_at_unix_s,
             "error": state.error,
             "restart_needed": list(state.restart_needed),
+            "notes": list(state.notes),
         }
 
     def _totals(self) -> JsonObject:

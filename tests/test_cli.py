@@ -109,6 +109,16 @@ def test_check_shows_the_servers_of_a_good_file(tmp_path: Path) -> None:
     assert summary == f"{file}: OK, 2 servers"
 
 
+def test_check_says_what_it_ignores(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text('{"mcpServers": {"a": {"command": "x",\n"timeout": 60}}}')
+    result = run("check", str(file))
+    assert result.exit_code == 0
+    *_, note, summary = result.stdout.splitlines()
+    assert note.startswith(f"{file}: line 2: mcpServers.a.timeout: is ignored: nothing says whether it means seconds")
+    assert summary == f"{file}: OK, 1 server"
+
+
 def test_check_prints_every_mistake_at_once(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text("servers:\n  - {name: a}\n  - {name: b, url: 'ftp://b'}\nauth: {}\n")

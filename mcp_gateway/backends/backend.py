@@ -8,7 +8,7 @@ because its backend was removed; never because discovery failed.
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Final
 
 import attrs
@@ -16,12 +16,13 @@ import trio
 
 from mcp_gateway.backends.bays import Bays
 from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey, may_be_asked
-from mcp_gateway.backends.connector import Connector
+from mcp_gateway.backends.connector import Connection, Connector
 from mcp_gateway.backends.era_choice import Circumstances, family_for
 from mcp_gateway.backends.notices import NOTICES
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
+from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
@@ -436,13 +437,15 @@ class Backend:
     def _make_sessions(self, nursery: trio.Nursery) -> UpstreamSessions:
         return UpstreamSessions(
             backend=self.key,
-            open_link=lambda identity, hear: self._connector.link(self.supervisor.known_now(), identity, hear),
-            connect_s=self.spec.timeouts.connect_s,
+            open_link=self._open_link,
             heard=self.subscriptions.heard,
             failed=self._open_failed,
             jitter=self._jitter,
             nursery=nursery,
         )
+
+    def _open_link(self, identity: ClientIdentity, hear: Hear) -> AbstractAsyncContextManager[Connection]:
+        return Start.of(self.spec).link(self._connector, self.supervisor.known_now(), identity, hear)
 
     # --- the client session ---
 

@@ -2,12 +2,12 @@
 
 Owns ``Connector`` and the values that cross it. Deliberately dials nothing:
 ``spec_connector`` does, and tests bring a scripted one.
-Invariant: leaving ``Connector.link`` has closed the link, within ``GOODBYE_S``.
+Invariant: leaving ``Connector.link`` has closed the link, within ``GOODBYE_S`` (a process that
+never answered may take ``child.FIRST_STOP_S``, unless the gateway shuts down).
 """
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeAlias
 
 import attrs
@@ -15,17 +15,7 @@ import trio
 
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello, Link
 from mcp_gateway.config.spec import ServerSpec
-from mcp_gateway.errors import (
-    BackendError,
-    BackendTimeout,
-    ConfigError,
-    Executed,
-    GatewayError,
-    Limit,
-    Overload,
-    RemoteFault,
-)
-from mcp_gateway.values import BackendKey
+from mcp_gateway.errors import BackendError, ConfigError, GatewayError, Overload, RemoteFault
 
 UPSTREAM_FAULTS: Final[tuple[type[GatewayError], ...]] = (BackendError, RemoteFault, ConfigError, Overload)
 """What may go wrong with a link; anything else is a bug of ours and not caught."""
@@ -96,14 +86,19 @@ class Connector(Protocol):
         ...
 
     def link(
-        self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear
+        self,
+        verdict: Verdict,
+        identity: ClientIdentity,
+        unattributed: Hear,
+        stderr: Callable[[bytes], None],
     ) -> AbstractAsyncContextManager[Connection]:
-        """Open one link and close it at the end.
+        """Open one link and close it at the end; the caller holds the deadline (``start``).
 
         Args:
             verdict: what ``detect`` said.
             identity: what ``initialize`` says of the caller; modern backends hear it with each request instead.
             unattributed: gets what belongs to no exchange on a pipe.
+            stderr: told of what a process writes to standard error, for as long as it lives; must not wait.
         Raises:
             as ``detect``; BackendRefused: the handshake was answered with an error.
         """
@@ -126,22 +121,3 @@ def leading(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-@asynccontextmanager
-async def connect_within(
-    opening: AbstractAsyncContextManager[Connection], backend: BackendKey, connect_s: float, request: str = ""
-) -> AsyncIterator[Connection]:
-    """Open a link under a deadline; the body runs without it.
-
-    Args:
-        request: with which it begins, for the error.
-    Raises:
-        BackendTimeout: not open after ``connect_s``; nothing was executed.
-    """
-    with trio.CancelScope(deadline=trio.current_time() + connect_s) as scope:
-        async with opening as connection:
-            scope.deadline = math.inf
-            yield connection
-        return
-    raise BackendTimeout(backend=backend, after_s=connect_s, limit=Limit.CONNECT, executed=Executed.NO, request=request)

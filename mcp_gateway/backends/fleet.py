@@ -83,6 +83,7 @@ class Fleet:
     _observer: Observer = attrs.field(alias="observer")
     _jitter: Jitter = attrs.field(alias="jitter")
     _wall_clock: Callable[[], float] = attrs.field(alias="wall_clock")
+    _hurry: trio.Event = attrs.field(alias="hurry")
     _seats: dict[BackendKey, _Seat] = attrs.field(factory=dict)
     _leaving: set[Backend] = attrs.field(factory=set)
     _disabled: dict[BackendKey, ServerSpec] = attrs.field(factory=dict)
@@ -151,6 +152,7 @@ class Fleet:
 
     async def goodbye(self) -> None:
         """Close every backend at once, within ``GOODBYE_S`` in total; the fleet is of no use after it."""
+        self._hurry.set()
         backends = [*self._leaving, *(backend for seat in self._seats.values() for backend in seat.all)]
         for seat in self._seats.values():
             if seat.change is not None:
@@ -254,10 +256,10 @@ async def open_fleet(
         jitter: makes a pause of a pause.
         wall_clock: Unix seconds, for ``status``.
     """
-    watching = observer or SILENT
+    watching, hurry = observer or SILENT, trio.Event()
 
     def connector(spec: ServerSpec) -> SpecConnector:
-        return SpecConnector(spec=spec, observer=watching)
+        return SpecConnector(spec=spec, observer=watching, hurry=hurry)
 
     async with trio.open_nursery() as nursery:
         fleet = Fleet(
@@ -266,6 +268,7 @@ async def open_fleet(
             observer=watching,
             jitter=jitter,
             wall_clock=wall_clock,
+            hurry=hurry,
         )
         try:
             yield fleet

@@ -49,6 +49,8 @@ class SpecConnector:
 
     spec: ServerSpec
     observer: Observer = SILENT
+    hurry: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the gateway shuts down: goodbyes must not take long any more."""
     _pool: HttpPool | None = None
     _no_post: int | None = None
     """The HTTP status by which ``initialize`` was answered as if nobody took POSTs here: see whether it is HTTP+SSE."""
@@ -97,12 +99,18 @@ class SpecConnector:
             return verdict
 
     @asynccontextmanager
-    async def link(self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+    async def link(
+        self,
+        verdict: Verdict,
+        identity: ClientIdentity,
+        unattributed: Hear,
+        stderr: Callable[[bytes], None],
+    ) -> AsyncIterator[Connection]:
         """See ``Connector.link``."""
         offered = self._offered(verdict, identity)
         match verdict:
             case Verdict(transport="stdio"):
-                opening = self._open_stdio(offered, unattributed)
+                opening = self._open_stdio(offered, unattributed, stderr)
             case Verdict(transport="sse"):
                 opening = self._open_sse(offered, unattributed)
             case Verdict(modern=True):
@@ -252,7 +260,9 @@ class SpecConnector:
                 self._no_post = None  # a GET gives no endpoint either: ask again from the beginning
 
     @asynccontextmanager
-    async def _open_stdio(self, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+    async def _open_stdio(
+        self, identity: ClientIdentity, unattributed: Hear, stderr: Callable[[bytes], None]
+    ) -> AsyncIterator[Connection]:
         target = self.spec.target
         assert isinstance(target, StdioTarget)
         ending = _Ending()
@@ -264,6 +274,8 @@ class SpecConnector:
             on_exit=ending.tell,
             observer=self.observer,
             identity=identity,
+            stderr=stderr,
+            hurry=self.hurry,
             pinned=self.spec.protocol,
             shared=_nobody_is_asked(identity),
         ) as link:

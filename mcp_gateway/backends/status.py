@@ -9,10 +9,13 @@ from typing import Final
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.config.spec import ServerSpec
-from mcp_gateway.routing.snapshot import Item, Kind, Snapshot
+from mcp_gateway.errors import Limit
+from mcp_gateway.routing.snapshot import Health, Item, Kind, Snapshot
 from mcp_gateway.values import JsonObject, JsonValue
 
 MAX_PROBLEMS: Final = 100
+STARTING: Final = "starting"
+"""Instead of ``connecting`` while a process of a server that was never ready is on its way up."""
 
 
 def disabled_status(spec: ServerSpec) -> JsonObject:
@@ -35,9 +38,12 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
     listed = {kind: _listed(snapshot, kind) for kind in Kind}
     counts: JsonObject = {kind.name.lower(): len(items) for kind, items in listed.items()}
     limits = backend.spec.limits
+    start = supervisor.start
+    starting = start is not None and start.running and start.limit is Limit.START
+    first_start = starting and machine.health is Health.CONNECTING
     return {
         "name": backend.key,
-        "state": machine.health.value,
+        "state": STARTING if first_start else machine.health.value,
         "since_unix_s": unix_s(machine.since_at),
         "failures": machine.failures,
         "circuit": "open" if machine.open else "closed",
@@ -50,6 +56,8 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
         "listed": snapshot.listings is not None,
         "problems": _problems(backend),
         "last_error": error,
+        "starting_since_unix_s": unix_s(start.began_at) if start is not None and starting else None,
+        "stderr": start.said or None if start is not None else None,
         "next_try_unix_s": None if supervisor.retry_at is None else unix_s(supervisor.retry_at),
         "restarts": supervisor.restarts,
         "sessions": backend.sessions,

@@ -14,16 +14,17 @@ from typing import Final
 import attrs
 import trio
 
-from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, connect_within, leading
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, leading
 from mcp_gateway.backends.health import Backoff, HealthMachine
 from mcp_gateway.backends.notices import Notices
 from mcp_gateway.backends.own_requests import GATEWAY, answer_alone
 from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.rounds import Rounds
+from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.vitals import Vitals
-from mcp_gateway.config.spec import ServerSpec
+from mcp_gateway.config.spec import ServerSpec, StdioTarget
 from mcp_gateway.errors import (
     BackendError,
     BackendGone,
@@ -61,6 +62,8 @@ class Supervisor:
     verdict: Verdict | None = None
     sessionless: bool = False
     """The backend gives no session ids: one link serves everybody."""
+    start: Start | None = None
+    """The last attempt to open the connection, running or not."""
     restarts: int = 0
     retry_at: float | None = None
     """When the next attempt begins; None while one is running or the connection is up."""
@@ -197,6 +200,8 @@ class Supervisor:
         """Connect again and again until cancelled, or retired and disconnected."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.vitals.let_list_expire, name=f"grace:{self.key}")
+            if isinstance(self.spec.target, StdioTarget):
+                nursery.start_soon(self._hold_up_no_longer, name=f"slow start:{self.key}")
             while not self.portrait.retired:
                 connected_before, began_at = self._connections, trio.current_time()
                 try:
@@ -207,6 +212,11 @@ class Supervisor:
                     self._attempts_failed += 1
                 await self._pause()
             nursery.cancel_scope.cancel("retired")
+
+    async def _hold_up_no_longer(self) -> None:
+        """Nobody waits longer for a process to come up than for a server over HTTP to be reached."""
+        await trio.sleep(self.spec.timeouts.connect_s)
+        self.vitals.first_answer.set()
 
     async def _pause(self) -> None:
         now_at = trio.current_time()
@@ -222,9 +232,8 @@ class Supervisor:
         began_at = trio.current_time()
         cached = self.verdict is not None and not self._doubted
         verdict = await self._detect()
-        opening = self.connector.link(verdict, GATEWAY, self._hear)
-        connect_s = self.spec.timeouts.connect_s
-        async with connect_within(opening, self.key, connect_s, verdict.opening) as connection:
+        self.start = Start.of(self.spec)
+        async with self.start.link(self.connector, verdict, GATEWAY, self._hear) as connection:
             async with trio.open_nursery() as nursery:
                 upstream = Upstream(connection=connection, nursery=nursery, identity=GATEWAY)
                 try:

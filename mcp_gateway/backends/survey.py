@@ -20,10 +20,11 @@ import attrs
 import orjson
 import trio
 
-from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, connect_within, leading
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, leading
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff
 from mcp_gateway.backends.own_requests import GATEWAY, answer_to
+from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.transports.base import Hear, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, keep_listening
 from mcp_gateway.backends.vitals import Vitals
@@ -165,8 +166,7 @@ class Survey:
             for link in opened:  # before it is open, nothing can be answered on it
                 await answer_for_nobody(link, self.spec.key, inbound)
 
-        opening = self.connector.link(verdict, identity, hear)
-        async with connect_within(opening, self.spec.key, self.spec.timeouts.connect_s) as connection:
+        async with Start.of(self.spec).link(self.connector, verdict, identity, hear) as connection:
             opened.append(connection.link)
             return await self._listed(connection, verdict, base, hear)
 

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.caller import SessionKey
-from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, connect_within, leading
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, leading
 from mcp_gateway.backends.own_requests import answer_to, pong
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream, keep_listening
@@ -38,6 +38,7 @@ STREAM_WAIT_S: Final = 1.0
 """How long a new session's first call or subscription waits for the standalone stream that its client wants."""
 
 OpenLink: TypeAlias = Callable[[ClientIdentity, Hear], AbstractAsyncContextManager[Connection]]
+"""Opens a link under a deadline (``start.Start``)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +76,6 @@ class UpstreamSessions:
 
     backend: BackendKey
     open_link: OpenLink
-    connect_s: float
     heard: Callable[[SessionKey, Inbound], bool]
     """Takes notices that are no client's affair as they are: changed lists, updated resources."""
     failed: Callable[[GatewayError, float], None]
@@ -108,7 +108,7 @@ class UpstreamSessions:
 
         Raises:
             Overload: the bound is reached and nothing may go.
-            BackendTimeout: it was not open within ``timeouts.connect``.
+            BackendTimeout: it was not open within ``timeouts.connect``, or ``timeouts.start``.
             BackendError, ConfigError: it could not be opened.
         """
         upstream = self.find(key)
@@ -272,7 +272,7 @@ class UpstreamSessions:
             if entry.upstream is not None:  # before that nothing could be said that matters
                 await self.hear_unattributed(entry.upstream, inbound)
 
-        async with connect_within(self.open_link(entry.identity, hear), self.backend, self.connect_s) as connection:
+        async with self.open_link(entry.identity, hear) as connection:
             async with trio.open_nursery() as nursery:
                 upstream = Upstream(connection=connection, nursery=nursery, identity=entry.identity, key=entry.key)
                 entry.upstream = upstream

@@ -27,7 +27,7 @@ class Vitals:
     machine: HealthMachine
     portrait: Portrait
     first_answer: trio.Event = attrs.field(factory=trio.Event)
-    """The first attempt has succeeded or failed."""
+    """The first attempt has succeeded or failed, or takes so long that nobody should wait for it."""
     settled: trio.Event = attrs.field(factory=trio.Event)
     """The first success, or the circuit has opened: there is no point in waiting longer."""
     _downfall: trio.Event = attrs.field(factory=trio.Event)

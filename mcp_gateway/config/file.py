@@ -59,6 +59,8 @@ class Loaded:
     outcome: GatewaySpec | ConfigError
     fingerprint: tuple[tuple[Path, str], ...]
     """Every file that was read or missed, the configuration first, with a digest of its content."""
+    notes: tuple[ConfigMistake, ...] = ()
+    """What is no mistake, but not in force either."""
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -96,13 +98,14 @@ def load_with_sources(path: Path, environ: Mapping[str, str]) -> Loaded:
 
     digest, content = _look(path)
     outcome: GatewaySpec | ConfigError
+    notes: tuple[ConfigMistake, ...] = ()
     try:
-        outcome = read_spec(_text(content), str(path), environ, read_file)
+        outcome, notes = read_with_notes(_text(content), str(path), environ, read_file)
     except Unfit as unfit:
         outcome = ConfigError(source=str(path), mistakes=(ConfigMistake(path="", line=None, what=str(unfit)),))
     except ConfigError as error:
         outcome = error
-    return Loaded(outcome=outcome, fingerprint=((path, digest), *seen.items()))
+    return Loaded(outcome=outcome, fingerprint=((path, digest), *seen.items()), notes=notes)
 
 
 def fingerprint(sources: tuple[Path, ...]) -> tuple[tuple[Path, str], ...]:
@@ -132,7 +135,14 @@ def _text(content: bytes | OSError) -> str:
 
 
 def read_spec(text: str, source: str, environ: Mapping[str, str], read_file: ReadFile) -> GatewaySpec:
-    """Turn a configuration text into a spec.
+    """Turn a configuration text into a spec; see ``read_with_notes``."""
+    return read_with_notes(text, source, environ, read_file)[0]
+
+
+def read_with_notes(
+    text: str, source: str, environ: Mapping[str, str], read_file: ReadFile
+) -> tuple[GatewaySpec, tuple[ConfigMistake, ...]]:
+    """Turn a configuration text into a spec, and say what of it is ignored.
 
     Args:
         text: YAML, JSON or JSONC, at most 1 MiB.
@@ -155,7 +165,7 @@ def read_spec(text: str, source: str, environ: Mapping[str, str], read_file: Rea
     if context.mistakes:
         ordered = sorted(context.mistakes, key=lambda mistake: mistake.line or 0)
         raise ConfigError(source=source, mistakes=tuple(dict.fromkeys(ordered)))
-    return spec
+    return spec, tuple(context.notes)
 
 
 def _gateway_spec(item: Item) -> GatewaySpec:

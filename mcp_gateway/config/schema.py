@@ -36,6 +36,8 @@ class Context:
     environ: Mapping[str, str] = attrs.field(repr=False)
     read_file: ReadFile
     mistakes: list[ConfigMistake] = attrs.field(factory=list)
+    notes: list[ConfigMistake] = attrs.field(factory=list)
+    """What is no mistake, but not in force either."""
     lines: dict[str, int] = attrs.field(factory=dict)
 
     def wrong(self, path: str, what: str) -> None:
@@ -58,6 +60,10 @@ class Item:
     def wrong(self, what: str) -> None:
         """Note a mistake at this place."""
         self.context.mistakes.append(ConfigMistake(path=self.path, line=self.line, what=what))
+
+    def note(self, what: str) -> None:
+        """Note what is ignored here, which people should know."""
+        self.context.notes.append(ConfigMistake(path=self.path, line=self.line, what=what))
 
     def read(self, reader: "Reader[T]", default: T) -> T:
         """Read this value; if it is unfit, note that and go on with ``default``."""

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from mcp_gateway.config import document
 from mcp_gateway.config.addresses import dial_address, host_name, proxy_url, server_url
+from mcp_gateway.config.desktop_times import desktop_timeouts
 from mcp_gateway.config.headers import forwarded_name, header_name, refusal, static_value
 from mcp_gateway.config.schema import (
     Fields,
@@ -97,7 +98,7 @@ def desktop_server(item: Item, name: str) -> ServerSpec:
     enabled = fields.take("state", one_of(_STATES), True)
     enabled = not fields.take("disabled", boolean, not enabled)
     spec = _server(fields, name, kind, enabled=enabled, desktop=True)
-    for key in ("timeout", "description", "icon", "name"):
+    for key in ("description", "icon", "name"):
         fields.at(key)
     for unknown, near in fields.unknown():
         if is_filter(unknown.path[len(fields.item.path) + 1 :]):
@@ -125,7 +126,7 @@ def _server(fields: Fields, name: str, kind: TransportKind, *, enabled: bool, de
         prefix=_prefix(fields, name),
         enabled=enabled,
         tools=desktop_filter(fields) if desktop else own_filter(fields),
-        timeouts=fields.take("timeouts", _timeouts, Timeouts()),
+        timeouts=_timeouts(fields, desktop_timeouts(fields) if desktop else Timeouts()),
         limits=fields.take("limits", _limits, BackendLimits()),
         health=fields.take("health", _health, HealthSpec()),
         tags=fields.take("tags", list_of(filled_text, unique=True), ()),
@@ -337,10 +338,15 @@ def _prefix_text(item: Item) -> str:
     return value
 
 
-def _timeouts(item: Item) -> Timeouts:
-    fields, base, positive = fields_of(item), Timeouts(), duration()
+def _timeouts(fields: Fields, base: Timeouts) -> Timeouts:
+    return fields.take("timeouts", lambda item: _own_timeouts(item, base), base)
+
+
+def _own_timeouts(item: Item, base: Timeouts) -> Timeouts:
+    fields, positive = fields_of(item), duration()
     spec = Timeouts(
         connect_s=fields.take("connect", positive, base.connect_s),
+        start_s=fields.take("start", positive, base.start_s),
         call_s=fields.take("call", positive, base.call_s),
         input_s=fields.take("input", positive, base.input_s),
         max_s=fields.take("max", positive, base.max_s),

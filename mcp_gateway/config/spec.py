@@ -29,6 +29,8 @@ class Timeouts:
     """The deadlines of one server, in seconds."""
 
     connect_s: float = 5.0
+    start_s: float = 60.0
+    """Of a process: until its first answer, and anew whenever it writes to standard error meanwhile."""
     call_s: float = 60.0
     input_s: float = 300.0
     max_s: float = 600.0

@@ -45,6 +45,8 @@ class ConfigStatus:
     """Every mistake of the file as it is now, one per line; None: the file is in force."""
     restart_needed: tuple[str, ...] = ()
     """Settings whose new value waits for a restart."""
+    notes: tuple[str, ...] = ()
+    """What of the file in force is ignored."""
 
 
 def settle(running: GatewaySpec, wanted: GatewaySpec) -> tuple[GatewaySpec, tuple[str, ...]]:
@@ -125,13 +127,13 @@ class _Watcher:
                 return
         self._pending = None
         self._loaded = await self._in_thread(partial(load_with_sources, self.path, self.environ))
-        self._take(self._loaded.outcome)
+        self._take(self._loaded.outcome, tuple(str(note) for note in self._loaded.notes))
 
     async def _in_thread(self, read: Callable[[], _T]) -> _T:
         # Only reads, so a thread that hangs on a dead network drive may be left behind.
         return await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._limiter)
 
-    def _take(self, outcome: GatewaySpec | ConfigError) -> None:
+    def _take(self, outcome: GatewaySpec | ConfigError, notes: tuple[str, ...]) -> None:
         before = self.status.value
         if isinstance(outcome, ConfigError):
             logger.warning(
@@ -143,7 +145,9 @@ class _Watcher:
         spec, restart_needed = settle(self.cell.value, outcome)
         if restart_needed and restart_needed != before.restart_needed:
             logger.warning("settings wait for a restart", extra={"settings": list(restart_needed)})
-        after = attrs.evolve(before, error=None, restart_needed=restart_needed)
+        if notes and notes != before.notes:
+            logger.info("settings are ignored", extra={"file": str(self.path), "notes": list(notes)})
+        after = attrs.evolve(before, error=None, restart_needed=restart_needed, notes=notes)
         if spec != self.cell.value:
             after = attrs.evolve(after, generation=before.generation + 1, loaded_at_unix_s=self.wall_clock())
             logger.info(

@@ -43,12 +43,13 @@ class StatusSource(Protocol):
                 "applied_unix_s": float,
                 "error": str | None,
                 "restart_needed": [str],
+                "notes": [str],  # what of the file is ignored
             },
             "totals": {"connections": int, "sessions": int, "streams": int, "in_flight": int, "parked": int},
             "servers": [
                 {
                     "name": str,
-                    "state": "connecting|ready|degraded|down|disabled",
+                    "state": "connecting|starting|ready|degraded|down|disabled",
                     "prefix": str,  # a disabled server has these three only
                     "since_unix_s": float,
                     "failures": int,  # in a row
@@ -60,6 +61,8 @@ class StatusSource(Protocol):
                     "listed": bool,
                     "problems": [{"kind": str, "name": str, "reason": str, "hidden": bool}],
                     "last_error": {"message": str, "at_unix_s": float} | None,
+                    "starting_since_unix_s": float | None,  # a process is on its way up
+                    "stderr": str | None,  # the last line that its process has written there
                     "next_try_unix_s": float | None,
                     "restarts": int,
                     "sessions": int,

@@ -43,7 +43,7 @@ servers:
     connect: 10.96.3.7
     proxy: http://user:secret@proxy:3128
     tools: {include: ["get_*"], exclude: [get_secret]}
-    timeouts: {connect: 1s, call: 2m, input: 1h, max: 2h, list: 500ms}
+    timeouts: {connect: 1s, start: 90s, call: 2m, input: 1h, max: 2h, list: 500ms}
     limits: {concurrency: 1, responseBytes: 1MiB, eventBytes: 1024, upstreamSessions: 2, processes: 3}
     health: {interval: 10s, failures: 5, graceWhenDown: 0s}
     tags: [a, b]
@@ -98,7 +98,7 @@ TIME = ServerSpec(
     prefix="t_",
     enabled=False,
     tools=ItemFilter(include=("get_*",), exclude=("get_secret",)),
-    timeouts=Timeouts(connect_s=1.0, call_s=120.0, input_s=3600.0, max_s=7200.0, list_s=0.5),
+    timeouts=Timeouts(connect_s=1.0, start_s=90.0, call_s=120.0, input_s=3600.0, max_s=7200.0, list_s=0.5),
     limits=BackendLimits(concurrency=1, response_bytes=2**20, event_bytes=1024, upstream_sessions=2, processes=3),
     health=HealthSpec(interval_s=10.0, failures=5, grace_when_down_s=0.0),
     tags=("a", "b"),

@@ -87,6 +87,19 @@ async def test_a_rewritten_file_takes_effect(config: Path, caplog: pytest.LogCap
     assert [record.message for record in caplog.records] == ["configuration loaded"]
 
 
+async def test_what_is_ignored_of_a_file_shows_in_the_status(config: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with watching(config) as watched:
+        config.write_text('{"mcpServers": {"a": {"url": "http://a", "timeout": 60}}}')
+        await watched.until(lambda: watched.status.value.generation == 2)
+        (note,) = watched.status.value.notes
+        assert note.startswith("line 1: mcpServers.a.timeout: is ignored")
+        config.write_text(configuration("a"))
+        await watched.until(lambda: watched.status.value.generation == 3)
+        assert watched.status.value.notes == ()
+    assert [record.message for record in caplog.records if "ignored" in record.message] == ["settings are ignored"]
+
+
 async def test_the_usual_interval_keeps_the_promise(config: Path) -> None:
     async with watching(config, interval_s=0.25) as watched:
         await trio.sleep(INTERVAL_S)

@@ -19,6 +19,7 @@ from mcp_gateway.backends.connector import Connection, Verdict
 from mcp_gateway.backends.observer import Silent
 from mcp_gateway.backends.own_requests import GATEWAY
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Outgoing
+from mcp_gateway.backends.transports.child import unheard
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, HttpTarget, ServerSpec, StdioTarget, Timeouts
 from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed, GatewayError
 from mcp_gateway.protocol.capabilities import granted
@@ -99,6 +100,8 @@ class ScriptedBackend:
     """Whether its answer to the probe tells its era."""
     closed: bool = False
     goodbye_s: float = 0.0
+    stderr: Callable[[bytes], None] = unheard
+    """Hears what the process writes to standard error (the one that was started last)."""
 
     @property
     def pipe(self) -> bool:
@@ -137,10 +140,13 @@ class ScriptedBackend:
         return self._verdict() if self.tells else verdict
 
     @asynccontextmanager
-    async def link(self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear) -> AsyncIterator[Connection]:
+    async def link(
+        self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear, stderr: Callable[[bytes], None]
+    ) -> AsyncIterator[Connection]:
         surveying = is_survey(identity)
         if self.pipe or not verdict.modern:
             if not surveying:
+                self.stderr = stderr
                 await self._reach()
             if self.era.modern and not self.pipe:
                 raise BackendProtocol(backend=self.key, why="initialize is unknown here", status=400)

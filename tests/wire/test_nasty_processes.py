@@ -49,10 +49,10 @@ AT_CALLS: Final = [
     ("sends a line without end", LARGE),
 ]
 FROM_THE_START: Final = [
-    ("is mute", "connect limit of 1 s reached"),
+    ("is mute", "start limit of 1 s reached"),
     ("exits", "exited with code 3"),
     ("closes its output", "it closed its output"),
-    ("speaks no JSON", "connect limit of 1 s reached"),
+    ("speaks no JSON", "start limit of 1 s reached"),
 ]
 
 
@@ -76,7 +76,7 @@ async def test_a_call_of_a_nasty_process_ends_precisely_and_nobody_else_notices(
 
 @pytest.mark.parametrize("misdeed, why", FROM_THE_START, ids=[misdeed for misdeed, _ in FROM_THE_START])
 async def test_a_process_that_is_nasty_from_the_start_is_down_with_the_reason(misdeed: str, why: str) -> None:
-    async with among_nine(misdeed, connect="1s") as running:
+    async with among_nine(misdeed, start="1s") as running:
         await nobody_notices(running, set())
         told = await status_of(running, "bad")
         assert told["state"] == "down"
@@ -106,7 +106,7 @@ async def test_a_removed_process_is_gone_with_its_family_while_the_gateway_goes_
 
 
 @asynccontextmanager
-async def among_nine(misdeed: str, connect: str = "5s", mark: str = "") -> AsyncIterator[Running]:
+async def among_nine(misdeed: str, start: str = "5s", mark: str = "") -> AsyncIterator[Running]:
     """A gateway with one nasty process and nine good servers; afterwards nothing of the process is left."""
     mark = mark or uuid.uuid4().hex
     command = [sys.executable, "-S", "-u", "-m", "tests.support.stdio_servers.villain", misdeed, mark]
@@ -114,9 +114,9 @@ async def among_nine(misdeed: str, connect: str = "5s", mark: str = "") -> Async
         "name": "bad",
         "command": command,
         "cwd": str(ROOT),
-        "timeouts": {"connect": connect, "call": "500ms", "list": "2s"},
+        "timeouts": {"start": start, "call": "500ms", "list": "2s"},
         "limits": {"responseBytes": "1MiB"},
-        "health": {"interval": "1s", "failures": 1 if connect == "1s" else 3},
+        "health": {"interval": "1s", "failures": 1 if start == "1s" else 3},
     }
     async with nine_and([entry]) as running:
         yield running

@@ -10,14 +10,15 @@ import attrs
 import pytest
 import trio
 
+from mcp_gateway.backends.transports import child
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Inbound, Outgoing
-from mcp_gateway.backends.transports.child import LEAVE_S, TERM_S
+from mcp_gateway.backends.transports.child import FIRST_STOP_S, LEAVE_S, STOP_S, TERM_S
 from mcp_gateway.backends.transports.stdio import ChildPipe, StdioLink, open_stdio
 from mcp_gateway.config.spec import BackendLimits, StdioTarget
 from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendTooLarge, Executed
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.values import BackendKey
-from tests.support.children import is_zombie, running, server
+from tests.support.children import is_zombie, running, running_with, server
 
 pytestmark = [
     pytest.mark.wire,
@@ -307,6 +308,70 @@ async def test_a_child_that_ignores_term_is_killed_within_the_goodbye() -> None:
         await files.call("x")
         began_at = trio.current_time()
     assert LEAVE_S + TERM_S <= trio.current_time() - began_at <= GOODBYE_S + 0.2
+
+
+@pytest.mark.slow
+async def test_a_child_that_never_answered_may_finish_what_it_installs(tmp_path: Path) -> None:
+    assert await given_up(server("installs", tmp_path / "cache"), hurry=False) < FIRST_STOP_S / 2
+    assert (tmp_path / "cache").read_text() == "whole"
+    assert running_with(tmp_path / "cache") == []
+
+
+@pytest.mark.slow
+async def test_a_child_that_never_answered_is_killed_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "FIRST_TERM_S", 2.0)
+    took_s = await given_up(server("installs", tmp_path / "cache", "stubborn"), hurry=False)
+    assert took_s >= LEAVE_S + 2.0
+    assert (tmp_path / "cache").read_text() == "half"
+    assert running_with(tmp_path / "cache") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late_s", [0.0, 0.5, LEAVE_S + TERM_S + 0.5], ids=["before", "meanwhile", "in the end"])
+async def test_a_child_that_never_answered_is_not_waited_for_in_a_hurry(tmp_path: Path, late_s: float) -> None:
+    took_s = await given_up(server("installs", tmp_path / "cache", "stubborn"), hurry=True, late_s=late_s)
+    assert LEAVE_S + TERM_S <= took_s <= max(STOP_S, late_s) + 1.0
+    assert running_with(tmp_path / "cache") == []
+
+
+async def given_up(target: StdioTarget, *, hurry: bool, late_s: float = 0.0) -> float:
+    """How many seconds it takes to stop a child that said something on stderr and did not answer.
+
+    Args:
+        hurry: the gateway shuts down ``late_s`` after the child was given up.
+    """
+    wrote, hurried, scope = trio.Event(), trio.Event(), trio.CancelScope()
+    given_up_at = 0.0
+
+    async def give_up() -> None:
+        nonlocal given_up_at
+        await wrote.wait()
+        given_up_at = trio.current_time()
+        scope.cancel("it was given up")
+        if hurry:
+            await trio.sleep(late_s)
+            hurried.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(give_up)
+        with scope:
+            async with open_stdio(
+                key=KEY,
+                target=target,
+                limits=LIMITS,
+                unattributed=ignore,
+                stderr=lambda chunk: wrote.set(),
+                hurry=hurried,
+            ):
+                pytest.fail("opened")
+        took_s = trio.current_time() - given_up_at
+    return took_s
+
+
+async def ignore(message: Inbound) -> None:
+    """Hear nothing."""
 
 
 async def test_a_polite_child_leaves_when_its_input_ends(tmp_path: Path) -> None:

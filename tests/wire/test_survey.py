@@ -14,6 +14,7 @@ import trio
 
 from mcp_gateway.backends.own_requests import GATEWAY
 from mcp_gateway.backends.spec_connector import SpecConnector
+from mcp_gateway.backends.transports.child import unheard
 from mcp_gateway.config.spec import HttpTarget, ServerSpec
 from mcp_gateway.errors import BackendProtocol
 from mcp_gateway.values import BackendKey
@@ -173,9 +174,9 @@ async def test_a_refused_second_session_does_not_make_it_a_server_of_the_oldest_
     async with serve_raw(varying) as server:
         connector = SpecConnector(spec=ServerSpec(key=BackendKey("it"), target=HttpTarget(url=server.url)))
         verdict = await connector.detect()
-        async with connector.link(verdict, GATEWAY, deaf):
+        async with connector.link(verdict, GATEWAY, deaf, unheard):
             with pytest.raises(BackendProtocol):
-                async with connector.link(verdict, ASKABLE, deaf):
+                async with connector.link(verdict, ASKABLE, deaf, unheard):
                     pass
             assert (await connector.detect()).transport == "streamable-http"
         await connector.aclose()

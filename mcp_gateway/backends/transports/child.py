@@ -2,7 +2,8 @@
 
 Owns starting it with a minimal environment, its standard error, and its end.
 Deliberately knows no MCP and no frames. Invariant: when ``stop`` has returned,
-within ``STOP_S``, the child is reaped and nothing of its group runs any more.
+within ``STOP_S`` (``FIRST_STOP_S`` for a child that never answered), the child is
+reaped and nothing of its group runs any more.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
@@ -38,6 +39,10 @@ KILL_S: Final = 0.4
 """For the kernel, which ends a killed process at once unless it hangs in a driver; for process 1 to reap orphans."""
 POLL_S: Final = 0.005
 STOP_S: Final = LEAVE_S + TERM_S + KILL_S
+FIRST_TERM_S: Final = 10.0
+"""Instead of ``TERM_S`` for a child that has not answered yet: it may be installing itself, and a package manager that
+is killed while it writes leaves a broken cache to all its later starts."""
+FIRST_STOP_S: Final = LEAVE_S + FIRST_TERM_S + KILL_S
 
 STDERR_LINE_BYTES: Final = 2000
 STDERR_PER_S: Final = 20.0
@@ -72,6 +77,10 @@ def environment(target: StdioTarget, inherited: Mapping[str, str]) -> dict[str, 
     return {name: value for name, value in inherited.items() if name in INHERITED} | dict(target.env)
 
 
+def unheard(chunk: bytes) -> None:
+    """For children whose standard error interests the log alone."""
+
+
 @attrs.define(eq=False)
 class Child:
     """One running child; made by ``start``."""
@@ -81,14 +90,24 @@ class Child:
     stdin: trio.abc.SendStream = attrs.field(repr=False)
     stdout: trio.abc.ReceiveStream = attrs.field(repr=False)
     stderr: trio.abc.ReceiveStream = attrs.field(repr=False)
+    hurry: trio.Event
+    """Set when the gateway shuts down: nobody waits for a slow end any more."""
+    answered: bool = attrs.field(default=False, init=False)
+    """It has come up at least once."""
     stderr_lines: LineBudget = attrs.field(factory=LineBudget, init=False)
     _group_ended: bool = attrs.field(default=False, init=False)
+    _patient: bool = attrs.field(default=False, init=False)
+    """It is being stopped, and what it started may go on until ``FIRST_TERM_S`` are over."""
 
-    async def log_stderr(self) -> None:
-        """Log standard error line by line until it ends; it is always read, so that the child never waits for us."""
+    async def log_stderr(self, heard: Callable[[bytes], None]) -> None:
+        """Log standard error line by line until it ends; it is always read, so that the child never waits for us.
+
+        ``heard`` is told of each chunk, as it came.
+        """
         lines = LineCutter(STDERR_LINE_BYTES)
         try:
             async for chunk in self.stderr:
+                heard(bytes(chunk))
                 self._log(lines.feed(bytes(chunk)))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # closed by ``stop``
@@ -106,10 +125,11 @@ class Child:
                 logger.info("stderr", extra={"backend": self.key, "text": printable})
 
     async def ended(self) -> str:
-        """Wait for the end and say how it came. What the child left of its group is killed."""
+        """Wait for the end and say how it came. What is left of its group is killed, unless ``stop`` is patient."""
         code = await self.process.wait()
-        self._signal_group(signal.SIGKILL)
-        self._group_ended = True  # the number may soon be another's
+        if not self._patient:
+            self._signal_group(signal.SIGKILL)
+            self._group_ended = True  # the number may soon be another's
         return _how(code)
 
     def kill(self) -> None:
@@ -117,15 +137,23 @@ class Child:
         self._signal_group(signal.SIGKILL)
 
     async def stop(self) -> None:
-        """Close its input, wait, TERM, wait, KILL; finishes within ``STOP_S`` even when cancelled."""
+        """Close its input, wait, TERM, wait, KILL; finishes within ``STOP_S`` even when cancelled.
+
+        A child that never answered, and its group, get ``FIRST_TERM_S`` after the TERM, unless there is a hurry.
+        """
+        self._patient = not self.answered
         with trio.move_on_after(LEAVE_S, shield=True):
             await self.stdin.aclose()
             await self.ended()
-        if self.process.returncode is None:
+        if self.process.returncode is None or self._patient:
             self._signal_group(signal.SIGTERM)
             with trio.move_on_after(TERM_S, shield=True):
-                await self.ended()
+                await self._all_ended()
+            if self._patient:
+                with trio.move_on_after(FIRST_TERM_S - TERM_S, shield=True):
+                    await self._all_ended_unless_in_a_hurry()
         with trio.move_on_after(KILL_S, shield=True):
+            self._patient = False
             self._signal_group(signal.SIGKILL)
             await self.ended()
             while not self._group_is_empty():  # noqa: ASYNC110  # the end of a group gives no event
@@ -135,6 +163,23 @@ class Child:
         with trio.move_on_after(KILL_S, shield=True):  # closing does not wait, Trio's checkpoint after it might
             await self.stdout.aclose()
             await self.stderr.aclose()
+
+    async def _all_ended(self) -> None:
+        """Wait for the child and, patiently, its group: what installs a program is often a child of the command."""
+        await self.ended()
+        while self._patient and not self._group_is_empty():  # noqa: ASYNC110  # the end of a group gives no event
+            await trio.sleep(POLL_S)
+        self._group_ended = True
+
+    async def _all_ended_unless_in_a_hurry(self) -> None:
+        async def cut_short() -> None:
+            await self.hurry.wait()
+            nursery.cancel_scope.cancel("the gateway shuts down")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cut_short)
+            await self._all_ended()
+            nursery.cancel_scope.cancel("ended")
 
     def _group_is_empty(self) -> bool:
         """Whether nothing of the group is left, not even a zombie that process 1 has yet to reap.
@@ -167,8 +212,10 @@ def _how(code: int) -> str:
         return f"its process was ended by signal {-code}"
 
 
-async def start(key: BackendKey, target: StdioTarget) -> Child:
+async def start(key: BackendKey, target: StdioTarget, hurry: trio.Event) -> Child:
     """Start a child in a process group and session of its own.
+
+    ``hurry``: see ``Child.hurry``.
 
     Raises:
         BackendGone: it cannot be started; says which command and why. Nothing was executed.
@@ -188,7 +235,9 @@ async def start(key: BackendKey, target: StdioTarget) -> Child:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    return Child(key=key, process=process, stdin=process.stdin, stdout=process.stdout, stderr=process.stderr)
+    return Child(
+        key=key, process=process, stdin=process.stdin, stdout=process.stdout, stderr=process.stderr, hurry=hurry
+    )
 
 
 def _why_not(target: StdioTarget, exc: OSError | ValueError) -> str:

@@ -21,7 +21,7 @@ import trio
 from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports import child as children
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello
-from mcp_gateway.backends.transports.child import CHUNK_BYTES, Child
+from mcp_gateway.backends.transports.child import CHUNK_BYTES, Child, unheard
 from mcp_gateway.backends.transports.lines import LineCutter, LongLine
 from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, nothing, open_pipe
 from mcp_gateway.backends.transports.pipe_greeting import NOBODY, greet, probe_and_greet
@@ -180,17 +180,21 @@ async def open_stdio(
     identity: ClientIdentity = NOBODY,
     on_exit: Callable[[str], None] = nobody_cares,
     observer: Observer = SILENT,
+    stderr: Callable[[bytes], None] = unheard,
+    hurry: trio.Event | None = None,
     pinned: str | None = None,
     shared: bool = True,
 ) -> AsyncIterator[StdioLink]:
     """Start a child, find out its era, and keep the link for as long as the block lives.
 
-    The caller's scope bounds the opening (``timeouts.connect``). Leaving the block stops the child and its group.
+    The caller's scope bounds the opening (``timeouts.start``). Leaving the block stops the child and its group.
 
     Args:
         unattributed: hears what belongs to no exchange, in order; may wait, the reader does not wait for it.
         on_exit: called once with the reason when an opened link ends by itself; must not wait (see ``PipeLink.gone``).
         identity: what ``initialize`` says of the caller.
+        stderr: told of each chunk that the child writes to standard error; must not wait.
+        hurry: set when the gateway shuts down, so that a child which never answered gets no more time to end.
         pinned: the protocol version to speak; None: probe with ``server/discover``.
         shared: False when one client session owns the child.
     Raises (on entering):
@@ -203,12 +207,15 @@ async def open_stdio(
         greetings.insert(0, probe_and_greet)
     while True:
         say_hello = greetings.pop(0)
-        async with _running_child(key, target, limits, shared, unattributed, on_exit, observer) as link:
+        child = await children.start(key, target, trio.Event() if hurry is None else hurry)
+        async with _running_child(child, limits, shared, unattributed, on_exit, observer, stderr) as link:
             try:
                 link.greeted(await say_hello(link, identity))
             except BackendError as error:
                 failure = error
+                child.answered = not isinstance(error, BackendGone)  # a refusal is an answer
             else:
+                child.answered = True
                 yield link
                 return
         if not greetings or not isinstance(failure, BackendGone):
@@ -218,21 +225,20 @@ async def open_stdio(
 
 @asynccontextmanager
 async def _running_child(
-    key: BackendKey,
-    target: StdioTarget,
+    child: Child,
     limits: BackendLimits,
     shared: bool,
     unattributed: Hear,
     on_exit: Callable[[str], None],
     observer: Observer,
+    stderr: Callable[[bytes], None],
 ) -> AsyncIterator[StdioLink]:
-    child = await children.start(key, target)
-    pipe = ChildPipe(child, limits)
+    key, pipe = child.key, ChildPipe(child, limits)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pipe.write, name=f"stdio writer:{key}")
             nursery.start_soon(pipe.watch, name=f"stdio watcher:{key}")
-            nursery.start_soon(child.log_stderr, name=f"stdio stderr:{key}")
+            nursery.start_soon(child.log_stderr, stderr, name=f"stdio stderr:{key}")
             async with open_pipe(
                 pipe,
                 key=key,

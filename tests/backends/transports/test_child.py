@@ -1,6 +1,7 @@
 """Tests of ``child``: what needs no process."""
 
 import pytest
+import trio
 
 from mcp_gateway.backends.transports.base import GOODBYE_S
 from mcp_gateway.backends.transports.child import STDERR_BURST, STOP_S, LineBudget, environment, start
@@ -47,6 +48,6 @@ def test_stopping_fits_into_the_goodbye() -> None:
 )
 async def test_a_command_that_cannot_be_started_is_named(target: StdioTarget, sentence: str) -> None:
     with pytest.raises(BackendGone) as caught:
-        await start(KEY, target)
+        await start(KEY, target, trio.Event())
     assert sentence in caught.value.why
     assert caught.value.executed is Executed.NO
