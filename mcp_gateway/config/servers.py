@@ -126,6 +126,7 @@ def _server(fields: Fields, name: str, kind: TransportKind, *, enabled: bool, de
         prefix=_prefix(fields, name),
         enabled=enabled,
         tools=desktop_filter(fields) if desktop else own_filter(fields),
+        survey=fields.take("survey", _switch, None),
         timeouts=_timeouts(fields, desktop_timeouts(fields) if desktop else Timeouts()),
         limits=fields.take("limits", _limits, BackendLimits()),
         health=fields.take("health", _health, HealthSpec()),
@@ -336,6 +337,14 @@ def _prefix_text(item: Item) -> str:
     if not _PREFIX.fullmatch(value):
         raise Unfit("must be at most 64 letters, digits and _ . -")
     return value
+
+
+def _switch(item: Item) -> bool:
+    """``on`` or ``off``; JSON has words of its own for them."""
+    node = item.node
+    if isinstance(node, document.Scalar) and isinstance(node.value, bool):
+        return node.value
+    return one_of({"on": True, "off": False})(item)
 
 
 def _timeouts(fields: Fields, base: Timeouts) -> Timeouts:

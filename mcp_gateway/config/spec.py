@@ -123,6 +123,8 @@ class ServerSpec:
     prefix: str = ""
     enabled: bool = True
     tools: ItemFilter = ItemFilter()
+    survey: bool | None = None
+    """Whether it is looked at with the eyes of more capable clients; None: over HTTP only."""
     timeouts: Timeouts = Timeouts()
     limits: BackendLimits = BackendLimits()
     health: HealthSpec = HealthSpec()

@@ -346,10 +346,34 @@ async def test_who_cannot_vary_by_session_is_never_surveyed(
     assert scripted.surveys == []
 
 
+@pytest.mark.parametrize(
+    "transport, asked_for, surveyed",
+    [
+        pytest.param("streamable-http", None, True, id="HTTP"),
+        pytest.param("streamable-http", False, False, id="HTTP, off"),
+        pytest.param("sse", None, True, id="HTTP+SSE"),
+        pytest.param("sse", False, False, id="HTTP+SSE, off"),
+        pytest.param("stdio", None, False, id="a process"),
+        pytest.param("stdio", True, True, id="a process, on"),
+    ],
+)
+async def test_processes_are_surveyed_only_if_asked_for_and_others_unless_told_not_to(
+    autojump_clock: MockClock, transport: str, asked_for: bool | None, surveyed: bool
+) -> None:
+    scripted = ScriptedBackend(transport=transport, shown=varying)
+    async with running(scripted, survey=asked_for) as backend:
+        await ready(backend)
+        await scripted.shout(CHANGED)
+        await trio.sleep(100)
+        assert needs(backend) == (VARYING if surveyed else PLAIN)
+        assert len(scripted.links) == 1
+        assert bool(scripted.surveys) is surveyed
+
+
 @pytest.mark.parametrize("transport", ["stdio", "sse"])
 async def test_a_pipe_is_surveyed_once_after_its_list_is_published(autojump_clock: MockClock, transport: str) -> None:
     scripted, published = ScriptedBackend(transport=transport, shown=varying), Published()
-    async with running(scripted, published) as backend:
+    async with running(scripted, published, survey=True) as backend:
         await ready(backend)
         assert scripted.surveys == []
         await trio.sleep(5)
@@ -365,7 +389,7 @@ async def test_a_pipe_is_surveyed_once_after_its_list_is_published(autojump_cloc
 
 async def test_a_survey_takes_no_process_from_a_caller(autojump_clock: MockClock) -> None:
     scripted = ScriptedBackend(transport="stdio", shown=varying)
-    async with running(scripted, limits=BackendLimits(processes=1)) as backend:
+    async with running(scripted, limits=BackendLimits(processes=1), survey=True) as backend:
         await ready(backend)
         await backend.link_for(caller("a", ASKABLE))
         await trio.sleep(5)
@@ -381,7 +405,7 @@ async def test_a_process_that_dies_in_its_survey_is_nobody_elses_affair(autojump
         link.die("exit status 3")
 
     scripted.on_survey = die
-    async with running(scripted) as backend:
+    async with running(scripted, survey=True) as backend:
         await ready(backend)
         await trio.sleep(3)
         assert "exit status 3" in reasons(backend)[0]
@@ -415,7 +439,7 @@ async def test_questions_on_a_surveys_session_are_answered_for_nobody(
         return {"tools": []}
 
     scripted.handlers["tools/list"] = curious
-    async with running(scripted, health=HOUR) as backend:
+    async with running(scripted, health=HOUR, survey=True) as backend:
         await ready(backend)
         await trio.sleep(20)
         said = {message["id"]: message for message in map(orjson.loads, scripted.surveys[0].said)}
@@ -437,7 +461,7 @@ async def test_a_question_that_comes_while_the_session_is_left_is_no_failure(aut
         return {"tools": [tool("read")]}
 
     scripted.handlers["tools/list"] = ask_too_late
-    async with running(scripted) as backend:
+    async with running(scripted, survey=True) as backend:
         await ready(backend)
         await trio.sleep(5)
         assert len(scripted.surveys) == 1

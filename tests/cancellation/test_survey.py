@@ -28,7 +28,7 @@ async def test_wherever_it_is_cut_off_its_session_is_ended(
     """Each of five sessions takes three steps: to be opened, to list, to be ended."""
     scripted = ScriptedBackend(transport=transport, goodbye_s=STEP_S, handlers={"tools/list": slow_list})
     scripted.on_survey = pause
-    async with running(scripted) as backend:
+    async with running(scripted, survey=True) as backend:
         await trio.sleep(STEP_S * (step + 1.5) + (1.0 if scripted.pipe else 0.0))
         cut_at = trio.current_time()
         backend.close("test")

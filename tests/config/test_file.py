@@ -43,6 +43,7 @@ servers:
     connect: 10.96.3.7
     proxy: http://user:secret@proxy:3128
     tools: {include: ["get_*"], exclude: [get_secret]}
+    survey: off
     timeouts: {connect: 1s, start: 90s, call: 2m, input: 1h, max: 2h, list: 500ms}
     limits: {concurrency: 1, responseBytes: 1MiB, eventBytes: 1024, upstreamSessions: 2, processes: 3}
     health: {interval: 10s, failures: 5, graceWhenDown: 0s}
@@ -98,6 +99,7 @@ TIME = ServerSpec(
     prefix="t_",
     enabled=False,
     tools=ItemFilter(include=("get_*",), exclude=("get_secret",)),
+    survey=False,
     timeouts=Timeouts(connect_s=1.0, start_s=90.0, call_s=120.0, input_s=3600.0, max_s=7200.0, list_s=0.5),
     limits=BackendLimits(concurrency=1, response_bytes=2**20, event_bytes=1024, upstream_sessions=2, processes=3),
     health=HealthSpec(interval_s=10.0, failures=5, grace_when_down_s=0.0),
@@ -174,6 +176,14 @@ def test_what_is_left_out_has_its_default() -> None:
     spec = read("servers:\n  - {name: time, url: http://127.0.0.1:9001/mcp}\n")
     target = HttpTarget(url="http://127.0.0.1:9001/mcp")
     assert spec == GatewaySpec(servers=(ServerSpec(key=BackendKey("time"), target=target, prefix="time_"),))
+
+
+@pytest.mark.parametrize(
+    "text, survey", [("on", True), ("off", False), ("true", True), ("false", False), ("'on'", True)]
+)
+def test_a_survey_is_switched_in_the_words_of_either_language(text: str, survey: bool) -> None:
+    (server,) = read(f"servers: [{{name: a, command: [x], survey: {text}}}]").servers
+    assert server.survey is survey
 
 
 def test_the_default_prefix_has_no_slash() -> None:

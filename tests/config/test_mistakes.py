@@ -205,6 +205,7 @@ URLS = [
 ]
 
 ADDRESSES = [
+    pytest.param(server("survey: maybe"), "servers[0].survey", 4, "must be one of on, off", id="survey"),
     pytest.param(
         server("connect: http://a"), "servers[0].connect", 4, "must be an IP address or a host name", id="connect"
     ),

@@ -418,10 +418,11 @@ def server(
     health: HealthSpec = HEALTH,
     timeouts: Timeouts = TIMEOUTS,
     limits: BackendLimits = LIMITS,
+    survey: bool | None = None,
 ) -> ServerSpec:
     """A spec for a scripted backend; HTTP or stdio as it is."""
     target = StdioTarget(command=("serve",)) if backend.pipe else HttpTarget(url="http://127.0.0.1:9/mcp")
-    return ServerSpec(key=backend.key, target=target, health=health, timeouts=timeouts, limits=limits)
+    return ServerSpec(key=backend.key, target=target, health=health, timeouts=timeouts, limits=limits, survey=survey)
 
 
 def same_pause(delay_s: float) -> float:
@@ -474,10 +475,11 @@ async def running(
     health: HealthSpec = HEALTH,
     timeouts: Timeouts = TIMEOUTS,
     limits: BackendLimits = LIMITS,
+    survey: bool | None = None,
 ) -> AsyncIterator[Backend]:
     """A Backend in front of a scripted one, closed at the end."""
     backend = Backend(
-        spec=server(scripted, health=health, timeouts=timeouts, limits=limits),
+        spec=server(scripted, health=health, timeouts=timeouts, limits=limits, survey=survey),
         connector=scripted,
         publish=published or Published(),
         observer=Silent(),

@@ -184,7 +184,7 @@ async def test_a_refused_second_session_does_not_make_it_a_server_of_the_oldest_
 
 def varying_process(mark: str) -> Message:
     command = [sys.executable, "-S", "-u", "-m", "tests.support.stdio_servers.varying", mark]
-    return {"name": "it", "command": command, "cwd": str(ROOT)}
+    return {"name": "it", "command": command, "cwd": str(ROOT), "survey": "on"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
@@ -206,7 +206,7 @@ Entry = Callable[[], AbstractAsyncContextManager[Message]]
 
 @asynccontextmanager
 async def over_stdio() -> AsyncIterator[Message]:
-    yield {"name": "it", "command": [str(word) for word in peers.everything_command()]}
+    yield {"name": "it", "command": [str(word) for word in peers.everything_command()], "survey": "on"}
 
 
 @asynccontextmanager
