@@ -198,7 +198,7 @@ class Relay:
         try:
             parts = answer.parts
             if parts.is_error:
-                return self._error(errand, era, parts.result)
+                return self._error(errand, era, parts.result, answer.status)
             result = translate.result(
                 errand.method,
                 parts.result,
@@ -215,7 +215,8 @@ class Relay:
         body = jsonrpc.render_result(errand.message.id_raw, result)
         return Outcome(status=200, body=body, label="tool_error" if failed else "ok")
 
-    def _error(self, errand: Errand, era: Era, error_raw: bytes) -> Outcome:
+    def _error(self, errand: Errand, era: Era, error_raw: bytes, said: int) -> Outcome:
+        """A backend's own error; ``said`` is the HTTP status that it came with."""
         error = translate.error(error_raw, method=errand.method, client=errand.client, backend=era, uri=errand.uri)
         code = error_code(error)
         # Said of our hop; passed on, it would say that the gateway lacks the version.
@@ -225,7 +226,9 @@ class Relay:
         if errand.client.modern and code == URL_ELICITATION:
             return self._urls_first(errand, error)
         body = error_response(errand.message.id_raw, error)
-        return Outcome(status=status_for(errand.client, code), body=body, label="error")
+        # 2026-07-28 gives few of its errors a status; of the others each server thinks for itself.
+        own = errand.client.modern and era.modern and 400 <= said < 500
+        return Outcome(status=said if own else status_for(errand.client, code), body=body, label="error")
 
     def _urls_first(self, errand: Errand, error: bytes) -> Outcome:
         """A 2025-11-25 backend's "open these URLs first" as what 2026 has for it; the retry is the call itself.

@@ -3,7 +3,7 @@
 import pytest
 
 from mcp_gateway.values import JsonObject
-from tests.conformance.wire_backend import modern_backend, tool, wire_backend
+from tests.conformance.wire_backend import before, error, modern_backend, tool, wire_backend
 from tests.support.gateway import running_gateway
 from tests.support.raw_http import RawRequest, response
 
@@ -102,3 +102,20 @@ async def test_s1_13_a_token_in_the_query_is_no_credential() -> None:
     async with running_gateway([]) as running, running.client2025() as client:
         client.url += "?access_token=x&sessionId=y"
         assert (await client.initialize())["protocolVersion"] == "2025-11-25"
+
+
+@pytest.mark.parametrize(
+    "said, passed",
+    [("400 Bad Request", 400), ("422 Unprocessable Content", 422), ("200 OK", 200), ("500 Internal Server Error", 200)],
+)
+async def test_s1_12_an_error_without_a_status_of_its_own_keeps_its_servers(said: str, passed: int) -> None:
+    def refuse(request: RawRequest) -> bytes:
+        return error(request, -32602, said)
+
+    async with wire_backend(modern_backend(tool("read"), tools__call=refuse)) as backend, before(backend) as running:
+        async with running.client2026() as client:
+            exchange = await client.start("tools/call", name="f_read", arguments={})
+            assert (exchange.status, exchange.json["error"]["code"]) == (passed, -32602)
+        async with running.client2025() as legacy:
+            await legacy.initialize()
+            assert (await legacy.start("tools/call", name="f_read", arguments={})).status == 200
