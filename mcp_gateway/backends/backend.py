@@ -91,6 +91,7 @@ class Backend:
             connector=self._connector,
             portrait=Portrait(backend=self.spec.key, publish=self._published, observer=self._observer),
             era_changed=self._era_changed,
+            reconnected=self._sessions_doubted,
             jitter=self._jitter,
             room=lambda: self.sessions < limits.processes,
         )
@@ -271,7 +272,12 @@ class Backend:
         return (await self._upstream_for(caller)).link
 
     async def exchange(
-        self, caller: Caller, outgoing: Outgoing, hear: Hear, queued: Callable[[], None] | None = None
+        self,
+        caller: Caller,
+        outgoing: Outgoing,
+        hear: Hear,
+        queued: Callable[[], None] | None = None,
+        renewed: Callable[[Link], Awaitable[None]] | None = None,
     ) -> Answer:
         """One request and its answer: a link, a slot of ``limits.concurrency`` (first come, first served), the bytes.
 
@@ -283,6 +289,7 @@ class Backend:
             outgoing: rendered once per attempt, when a slot is in hand.
             hear: gets what belongs to this exchange, but pings and changed lists, which are ours.
             queued: called when there is no free slot, before waiting for one.
+            renewed: tells a new link what the lost one knew, before the request is repeated on it.
         Raises:
             BackendDown: not tried; the circuit is open. As ``link_for`` and ``Link.exchange``.
         """
@@ -298,6 +305,8 @@ class Backend:
                 if gone.executed is not Executed.NO or not self.pipe:
                     raise
             upstream = await self._upstream_for(caller)
+            if renewed is not None:
+                await renewed(upstream.link)
             return await self._attempt(upstream, outgoing, hear, queued)
         finally:
             self.in_flight -= 1
@@ -440,6 +449,8 @@ class Backend:
             open_link=self._open_link,
             heard=self.subscriptions.heard,
             failed=self._open_failed,
+            replaced=self._session_replaced,
+            timeouts=self.spec.timeouts,
             jitter=self._jitter,
             nursery=nursery,
         )
@@ -474,6 +485,15 @@ class Backend:
             self.supervisor.call_failed(error, began_at)
         elif isinstance(error, (BackendProtocol, BackendRefused)):
             self.supervisor.surprised()
+
+    def _session_replaced(self) -> None:
+        """A session was lost without a word: others may be, and the gateway's own."""
+        self._sessions_doubted()
+        self.supervisor.rounds.check()
+
+    def _sessions_doubted(self) -> None:
+        if self._sessions is not None:
+            self._sessions.doubt_all(trio.current_time())
 
     def _era_changed(self) -> None:
         if self._sessions is not None:

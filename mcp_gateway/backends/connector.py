@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello, Link
+from mcp_gateway.backends.transports.doubts import Doubts
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import BackendError, ConfigError, GatewayError, Overload, RemoteFault
 
@@ -63,6 +64,8 @@ class Connection:
     hello: Hello
     listen: Listen | None = None
     """None where unattributed messages come without a stream of their own, or never come."""
+    doubts: Doubts | None = None
+    """Whether the session stands; None where there is none that could be lost without the connection."""
     gone: Callable[[], Awaitable[str]] = trio.sleep_forever
     """Returns the reason once the link has ended by itself (a process exit); never, where only calls can tell."""
 

@@ -6,7 +6,6 @@ handles no lost connection: what fails here is raised to ``supervisor``.
 Invariant: at most one discovery is in flight, whatever the backend shouts.
 """
 
-import contextlib
 import math
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +20,7 @@ from mcp_gateway.backends.notices import Notices, offers
 from mcp_gateway.backends.own_requests import answer_alone, ask, read_hello, request
 from mcp_gateway.backends.survey import Survey
 from mcp_gateway.backends.transports.base import Hear, Hello, Inbound, Link
+from mcp_gateway.backends.transports.session_sign import speaks_of_session
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.vitals import Vitals
 from mcp_gateway.config.spec import ServerSpec
@@ -200,8 +200,11 @@ class Rounds:
         self.connector.tidy()
         hear = self._hear_on(upstream.link)
         if not era.modern:
-            with contextlib.suppress(BackendRefused):  # an error is a sign of life too
+            try:
                 await ask(upstream.link, key, request("ping", {}, era), hear, list_s)
+            except BackendRefused as refused:  # an error is a sign of life too
+                if speaks_of_session(refused.message.encode()):
+                    raise BackendSessionLost(backend=key, request="ping") from refused
         else:
             portrait = self.vitals.portrait
             hello = read_hello(

@@ -229,7 +229,7 @@ class SpecConnector:
             raise
         self._legacy_links += 1
         try:
-            yield Connection(link=link, hello=link.hello, listen=_listening(link))
+            yield Connection(link=link, hello=link.hello, listen=_listening(link), doubts=link.doubts)
         finally:
             self._legacy_links -= 1
             await link.aclose()

@@ -54,6 +54,8 @@ class Supervisor:
     portrait: Portrait
     era_changed: Callable[[], None]
     """Links of the old era are of no use any more."""
+    reconnected: Callable[[], None]
+    """The gateway's own session was lost and stands again: others may be lost."""
     jitter: Jitter
     room: Callable[[], bool]
     """Whether one more process may run beside those of callers."""
@@ -282,6 +284,7 @@ class Supervisor:
             self.restarts += 1
         if self._connections:
             self.portrait.observer.reconnected(self.key)
+            self.reconnected()
         self.portrait.hello = hello
         if before is not None and before.era.family is not hello.era.family:
             self.era_changed()

@@ -3,7 +3,7 @@
 Owns the count of users, the nursery of tasks that live with the link (parked
 calls, its standalone stream) and the wish to end it. Deliberately neither opens
 nor closes links (``upstream_sessions``, ``supervisor``).
-Invariant: ``users`` is zero exactly when no exchange, task or stream uses the link.
+Invariant: it is idle exactly when no exchange uses the link, and no stream holds it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,6 +16,7 @@ from mcp_gateway.backends.caller import EVERYBODY, SessionKey
 from mcp_gateway.backends.connector import Connection
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Link
+from mcp_gateway.backends.transports.doubts import Doubts
 from mcp_gateway.errors import BackendAuth, BackendBusy, BackendGone, BackendProtocol, BackendTooLarge
 
 Jitter: TypeAlias = Callable[[float], float]
@@ -32,6 +33,9 @@ class Upstream:
     key: SessionKey = EVERYBODY
     """Whose it is."""
     users: int = 0
+    """Exchanges, and others who have to be waited for."""
+    holders: int = 0
+    """Tasks for whose sake it is not closed as unused, but which end with it."""
     used_at: float = attrs.field(factory=trio.current_time)
     ending: trio.Event = attrs.field(factory=trio.Event)
     patience_s: float = 0.0
@@ -48,6 +52,11 @@ class Upstream:
     def link(self) -> Link:
         """The conversation itself."""
         return self.connection.link
+
+    @property
+    def doubts(self) -> Doubts | None:
+        """See ``Connection``."""
+        return self.connection.doubts
 
     @property
     def usable(self) -> bool:
@@ -85,7 +94,7 @@ class Upstream:
     def start(self, name: str, task: Callable[[], Awaitable[None]], *, uses: bool = True) -> trio.CancelScope:
         """Run a task that ends with the link at the latest; cancel the scope to end it before.
 
-        ``uses``: it is a user, so that the link is not unused while it runs.
+        ``uses``: it holds the link, which is not closed as unused while it runs.
         """
         scope = trio.CancelScope()
 
@@ -93,15 +102,15 @@ class Upstream:
             with scope:
                 await task()
 
-        async def run_as_user() -> None:
+        async def run_as_holder() -> None:
             try:
                 await run()
             finally:
-                self.leave()
+                self.holders -= 1
+                self.used_at = trio.current_time()
 
-        if uses:
-            self.enter()
-        self.nursery.start_soon(run_as_user if uses else run, name=name)
+        self.holders += uses
+        self.nursery.start_soon(run_as_holder if uses else run, name=name)
         return scope
 
 

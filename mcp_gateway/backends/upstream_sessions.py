@@ -1,13 +1,15 @@
 """The links that callers use: which one is whose, opened on first use, closed when unused.
 
-Owns the map from session key to link, its bound, and which links hear their
-standalone stream. Deliberately does not know which key a caller has, nor shares pipes
-(``backend``), nor who is subscribed to what (``subscriptions``). Invariant: a key has
-at most one usable link; a failure to open is told to all who wait for it and then
-forgotten; a caller that leaves changes nothing.
+Owns the map from session key to link, its bound, which links hear their standalone
+stream, and the asking and replacing of sessions that may be lost. Deliberately does not
+know which key a caller has, nor shares pipes (``backend``), nor who is subscribed to what
+(``subscriptions``). Invariant: a key has at most one link in use; it is given up for
+another only once that one stands; a failure to open is told to all who wait for it and
+then forgotten; a caller that leaves changes nothing.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -18,11 +20,16 @@ import trio
 
 from mcp_gateway.backends.caller import SessionKey
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, leading
-from mcp_gateway.backends.own_requests import answer_to, pong
+from mcp_gateway.backends.health import Backoff
+from mcp_gateway.backends.losses import Losses
+from mcp_gateway.backends.own_requests import answer_to, ask, pong, request
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
+from mcp_gateway.backends.transports.session_sign import speaks_of_session
 from mcp_gateway.backends.upstream import Jitter, Upstream, keep_listening
+from mcp_gateway.config.spec import Timeouts
 from mcp_gateway.errors import (
     BackendGone,
+    BackendRefused,
     BackendSessionLost,
     Executed,
     GatewayError,
@@ -36,6 +43,9 @@ IDLE_S: Final = 300.0
 """A link that nobody used for so long is closed (design section 8)."""
 STREAM_WAIT_S: Final = 1.0
 """How long a new session's first call or subscription waits for the standalone stream that its client wants."""
+
+CHECKS: Final = Backoff(first_s=1.0, ceiling_s=30.0)
+"""Between two askings of a doubted session: longer, the more of them in a row found neither it nor another one well."""
 
 OpenLink: TypeAlias = Callable[[ClientIdentity, Hear], AbstractAsyncContextManager[Connection]]
 """Opens a link under a deadline (``start.Start``)."""
@@ -61,11 +71,17 @@ class _Entry:
     upstream: Upstream | None = None
     error: GatewayError | None = None
     wanted: bool = True
+    begins_at: float = -math.inf
+    """Not before its predecessors' losses allow."""
+    instead_of: "_Entry | None" = None
+    """Given up once this one stands."""
+    successor: "_Entry | None" = None
+    """The one that is being opened instead of this one."""
 
     @property
     def idle_since(self) -> float | None:
         """When its last user left; None: in use or still opening."""
-        if self.upstream is None or self.upstream.users:
+        if self.upstream is None or self.upstream.users or self.upstream.holders:
             return None
         return self.upstream.used_at
 
@@ -80,12 +96,17 @@ class UpstreamSessions:
     """Takes notices that are no client's affair as they are: changed lists, updated resources."""
     failed: Callable[[GatewayError, float], None]
     """Told once when a link could not be opened, and when the attempt began."""
+    replaced: Callable[[], None]
+    """Told when a session turned out to be lost that nobody had said is lost."""
+    timeouts: Timeouts
+    """``connect`` also for the sign of life of a doubted session; ``max`` for what runs on one that was replaced."""
     jitter: Jitter
     nursery: trio.Nursery
     _entries: dict[SessionKey, _Entry] = attrs.field(factory=dict)
     _streams: dict[str, Hear] = attrs.field(factory=dict)
     """Of clients, by their sessions."""
     _subscribed: set[SessionKey] = attrs.field(factory=set)
+    _losses: Losses = attrs.field(factory=Losses)
     _running: int = 0
 
     def __len__(self) -> int:
@@ -111,9 +132,11 @@ class UpstreamSessions:
             BackendTimeout: it was not open within ``timeouts.connect``, or ``timeouts.start``.
             BackendError, ConfigError: it could not be opened.
         """
-        upstream = self.find(key)
-        if upstream is not None:
-            return upstream
+        while (upstream := self.find(key)) is not None:
+            doubts = upstream.doubts
+            if doubts is None or not doubts.open:
+                return upstream
+            await doubts.settled()
         entry = self._entries.get(key)
         if entry is None or entry.upstream is not None:
             entry = self._begin(key, identity, bound)
@@ -125,7 +148,9 @@ class UpstreamSessions:
     def end_session(self, session: str) -> None:
         """The client session is over: its link says goodbye in the background, within ``GOODBYE_S`` twice."""
         self._streams.pop(session, None)
-        self.forget(SessionKey(session=session), patience_s=0.0)
+        key = SessionKey(session=session)
+        self._losses.forget(key)
+        self.forget(key, patience_s=0.0)
 
     def forget(self, key: SessionKey, patience_s: float, only: Upstream | None = None) -> None:
         """Use the link of a key no more; who is on it may go on for ``patience_s``.
@@ -144,13 +169,22 @@ class UpstreamSessions:
         """The same for a link that turned out to be lost."""
         for key, entry in self._entries.items():
             if entry.upstream is upstream:
+                self._note_loss(entry)
                 self.forget(key, patience_s)
+                if entry.successor is not None:
+                    self._entries[key] = entry.successor
                 return
 
     def forget_all(self, patience_s: float) -> None:
         """Use none of the present links again (another era)."""
         for key in tuple(self._entries):
             self.forget(key, patience_s)
+
+    def doubt_all(self, since: float) -> None:
+        """Sessions were lost: every other one is asked before its next use, unless it has answered ``since``."""
+        for entry in self._entries.values():
+            if entry.upstream is not None and entry.upstream.doubts is not None:
+                entry.upstream.doubts.before_next_use(since)
 
     # --- the standalone stream of a link ---
 
@@ -227,9 +261,13 @@ class UpstreamSessions:
         self.forget(key, patience_s=GOODBYE_S)
         self._make_room(bound)
         entry = self._entries[key] = _Entry(key=key, identity=identity)
+        self._start(entry)
+        return entry
+
+    def _start(self, entry: _Entry) -> None:
+        entry.begins_at = self._losses.next_at(entry.key, self.jitter)
         self._running += 1
         self.nursery.start_soon(self._run, entry, name=f"upstream:{self.backend}")
-        return entry
 
     def _make_room(self, bound: Bound) -> None:
         if len(self._entries) < bound.limit:
@@ -250,9 +288,11 @@ class UpstreamSessions:
 
     async def _run(self, entry: _Entry) -> None:
         """Open, serve, close; this task is the owner of the link."""
-        began_at = trio.current_time()
+        began_at = max(trio.current_time(), entry.begins_at)
         try:
-            await self._serve(entry)
+            await trio.sleep_until(began_at)
+            if entry.wanted:
+                await self._serve(entry)
         except* UPSTREAM_FAULTS as group:
             self._failed(entry, leading(group), began_at)
         finally:
@@ -276,12 +316,14 @@ class UpstreamSessions:
             async with trio.open_nursery() as nursery:
                 upstream = Upstream(connection=connection, nursery=nursery, identity=entry.identity, key=entry.key)
                 entry.upstream = upstream
+                self._take_over(entry)
                 if entry.wanted:
                     self._match_stream(entry.key)
                 else:
                     upstream.end(0.0)
                 entry.settled.set()
                 nursery.start_soon(self._watch, upstream)
+                nursery.start_soon(self._mind, entry, upstream)
                 await self._until_unwanted(entry, upstream)
                 nursery.cancel_scope.cancel("upstream session closed")
             with trio.move_on_after(GOODBYE_S):  # those who were cancelled still need the link to say so
@@ -291,6 +333,68 @@ class UpstreamSessions:
         await upstream.connection.gone()
         self.forget_link(upstream, patience_s=0.0)
         upstream.end(0.0)
+
+    # --- sessions that may be lost ---
+
+    async def _mind(self, entry: _Entry, upstream: Upstream) -> None:
+        """Ask the session whether it stands whenever there are doubts, and replace it if it does not."""
+        doubts, fruitless = upstream.doubts, 0
+        if doubts is None:
+            return
+        try:
+            while True:
+                await doubts.due()
+                if await self._stands(upstream):
+                    fruitless = 0
+                elif await self._replace(entry):
+                    return
+                else:  # a credential, an overload: nothing is lost as long as there is nothing better
+                    fruitless += 1
+                doubts.settle(CHECKS.delay_s(fruitless))
+        finally:
+            doubts.settle(0.0)
+
+    async def _stands(self, upstream: Upstream) -> bool:
+        """Whether the backend still answers in this session; True also when it is forgotten for certain."""
+        ping, hear = request("ping", {}, upstream.link.era), partial(self.hear_unattributed, upstream)
+        try:
+            await ask(upstream.link, self.backend, ping, hear, self.timeouts.connect_s)
+        except BackendSessionLost:
+            self.forget_link(upstream, patience_s=GOODBYE_S)
+        except BackendRefused as refused:  # an error is a sign of life too
+            return refused.status < 500 and not speaks_of_session(refused.message.encode())
+        except UPSTREAM_FAULTS:
+            return False
+        return True
+
+    async def _replace(self, entry: _Entry) -> bool:
+        """Open another session in the place of one; whether it stands."""
+        successor = entry.successor = _Entry(key=entry.key, identity=entry.identity, instead_of=entry)
+        self._start(successor)
+        await successor.settled.wait()
+        entry.successor = None
+        return successor.upstream is not None
+
+    def _take_over(self, entry: _Entry) -> None:
+        """A session stands that was opened instead of another: that one is used no more, but for what runs on it."""
+        before, holder = entry.instead_of, self._entries.get(entry.key)
+        entry.instead_of = None
+        if before is None or holder is entry:
+            return
+        if holder is not before or before.upstream is None:
+            entry.wanted = False  # the caller has gone, or has another one
+            return
+        logger.info("upstream session replaced", extra={"backend": self.backend})
+        self._note_loss(before)
+        self._entries[entry.key] = entry
+        before.wanted = False
+        before.upstream.end(self.timeouts.max_s)
+        self.replaced()
+
+    def _note_loss(self, entry: _Entry) -> None:
+        doubts = entry.upstream.doubts if entry.upstream is not None else None
+        if doubts is not None:
+            self._losses.note(entry.key, fruitful=doubts.answered)
 
     async def _until_unwanted(self, entry: _Entry, upstream: Upstream) -> None:
         while not upstream.ending.is_set():

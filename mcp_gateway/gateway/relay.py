@@ -8,13 +8,14 @@ on goes through byte for byte (design, invariant 6).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
 import trio
 
 from mcp_gateway.backends.backend import Backend
-from mcp_gateway.backends.transports.base import Answer, Hear, Outgoing, Polled, unpolled
+from mcp_gateway.backends.transports.base import Answer, Hear, Link, Outgoing, Polled, unpolled
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, Executed, RemoteFault
 from mcp_gateway.gateway import input_required
@@ -94,6 +95,7 @@ class Relay:
         link = await backend.link_for(errand.caller)
         era = link.era
         await self.levels.ensure(backend, errand.caller, link, errand.log_level)
+        renewed = partial(self._tell_again, errand, backend)
         outgoing = Outgoing(
             method=errand.method,
             render=Rendering(errand=errand, era=era, extra=extra or {}, begun=clock.begin).render,
@@ -102,7 +104,7 @@ class Relay:
             family=era.family,
         )
         try:
-            answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue)
+            answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue, renewed)
             if era.modern and errand.method == "tools/call" and mismatches(answer):
                 again = attrs.evolve(outgoing, headers=await self._headers_anew(errand, backend, era))
                 if again.headers != outgoing.headers:
@@ -112,6 +114,10 @@ class Relay:
                 raise
             raise broken(errand, Executed.UNKNOWN, fault) from fault
         return answer, era
+
+    async def _tell_again(self, errand: Errand, backend: Backend, link: Link) -> None:
+        """A session was lost, and the request goes up again in another one."""
+        await self.levels.ensure(backend, errand.caller, link, errand.log_level)
 
     async def _headers_anew(self, errand: Errand, backend: Backend, era: Era) -> tuple[Header, ...]:
         """The call's headers by what its tool says now.

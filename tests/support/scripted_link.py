@@ -20,8 +20,18 @@ from mcp_gateway.backends.observer import Silent
 from mcp_gateway.backends.own_requests import GATEWAY
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Outgoing
 from mcp_gateway.backends.transports.child import unheard
+from mcp_gateway.backends.transports.doubts import Doubts
+from mcp_gateway.backends.transports.session_sign import Sign, judge
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, HttpTarget, ServerSpec, StdioTarget, Timeouts
-from mcp_gateway.errors import BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed, GatewayError
+from mcp_gateway.errors import (
+    BackendAuth,
+    BackendError,
+    BackendGone,
+    BackendProtocol,
+    BackendSessionLost,
+    Executed,
+    GatewayError,
+)
 from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.eras import V2025_11_25, Era, Family
 from mcp_gateway.routing.snapshot import Health, Kind, Snapshot
@@ -98,6 +108,10 @@ class ScriptedBackend:
     reconsiderations: int = 0
     tells: bool = True
     """Whether its answer to the probe tells its era."""
+    unknown: "Callable[[], GatewayError | Refusal] | None" = None
+    """How a session is answered that was forgotten; None: as the specification says."""
+    on_initialize: Callable[[], GatewayError | None] = lambda: None
+    """Refuses new sessions."""
     closed: bool = False
     goodbye_s: float = 0.0
     stderr: Callable[[bytes], None] = unheard
@@ -148,6 +162,9 @@ class ScriptedBackend:
             if not surveying:
                 self.stderr = stderr
                 await self._reach()
+            refusal = self.on_initialize()
+            if refusal is not None and not surveying:
+                raise refusal
             if self.era.modern and not self.pipe:
                 raise BackendProtocol(backend=self.key, why="initialize is unknown here", status=400)
         link = ScriptedLink(backend=self, identity=identity, unattributed=unattributed)
@@ -159,6 +176,7 @@ class ScriptedBackend:
                 link=link,
                 hello=self.hello(),
                 listen=None if self.pipe or self.era.modern else link.listen,
+                doubts=link.doubts,
                 gone=link.gone if self.pipe else trio.sleep_forever,
             )
         finally:
@@ -256,8 +274,13 @@ class ScriptedLink:
     cancelled: int = 0
     in_flight: int = 0
     stream: trio.MemorySendChannel[Inbound] | None = None
+    doubts: Doubts | None = None
     _ids: int = 0
     _died: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.backend.pipe or self.backend.sessionless or self.era.modern):
+            self.doubts = Doubts()
 
     @property
     def era(self) -> Era:
@@ -293,13 +316,21 @@ class ScriptedLink:
         try:
             answer = await self._answer(outgoing.method, message.get("params", {}), hear)
             done = True
-        except BackendError:
+        except BackendError as error:
             done = True
+            if not isinstance(error, BackendSessionLost):
+                self._note(Sign.SUSPICIOUS if isinstance(error, BackendAuth) else Sign.FAILED)
             raise
         finally:
             self.in_flight -= 1
             self.cancelled += not done
-        return Answer(raw=orjson.dumps({"jsonrpc": "2.0", "id": upstream_id, **answer}))
+        raw = orjson.dumps({"jsonrpc": "2.0", "id": upstream_id, **answer})
+        self._note(judge(200, b"application/json", raw, upstream_id))
+        return Answer(raw=raw)
+
+    def _note(self, sign: Sign) -> None:
+        if self.doubts is not None:
+            self.doubts.note(sign)
 
     async def _answer(self, method: str, params: JsonObject, hear: Hear) -> JsonObject:
         answer: JsonObject | None = None
@@ -310,6 +341,8 @@ class ScriptedLink:
             try:
                 if self.backend.silent:
                     await trio.sleep_forever()
+                if self.forgotten and self.backend.unknown is not None:
+                    raise self.backend.unknown()
                 answer = {"result": await self.backend.answer(self, method, params, hear)}
             except Refusal as refusal:
                 answer = {"error": refusal.error}
@@ -345,7 +378,7 @@ class ScriptedLink:
             raise BackendGone(backend=self.backend.key, executed=Executed.NO, why=self.dead or "closed")
         if not self.backend.up:
             raise BackendGone(backend=self.backend.key, executed=Executed.NO, why="connection refused")
-        if self.forgotten:
+        if self.forgotten and self.backend.unknown is None:
             raise BackendSessionLost(backend=self.backend.key)
 
     def die(self, why: str) -> None:

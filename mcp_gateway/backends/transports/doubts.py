@@ -23,6 +23,8 @@ class Doubts:
 
     answered: bool = False
     """It has answered something since it was initialized."""
+    _proven_at: float = attrs.field(factory=trio.current_time)
+    """When it last answered, or was initialized."""
     _failed: int = 0
     """In a row."""
     _next_use: bool = False
@@ -34,18 +36,23 @@ class Doubts:
     def note(self, sign: Sign) -> None:
         """One more answer has come."""
         if sign is Sign.ANSWERED:
-            self.answered, self._failed = True, 0
+            self.answered, self._failed, self._proven_at = True, 0, trio.current_time()
             return
         self._failed += sign is Sign.FAILED
         if sign is Sign.SUSPICIOUS or self._failed >= ROW:
             self._raise()
 
-    def before_next_use(self) -> None:
-        """Another session of the same server was lost without a word: ask this one before it is used again."""
-        self._next_use = True
+    @property
+    def open(self) -> bool:
+        """Whether the session should not be used before ``settled``."""
+        return self._next_use or self._outcome is not None
+
+    def before_next_use(self, since: float) -> None:
+        """Another session of the server was lost: ask this one before its next use, unless it answered ``since``."""
+        self._next_use = self._proven_at < since
 
     async def settled(self) -> None:
-        """Wait while it is being found out whether the session stands. Returns without a checkpoint where it is not."""
+        """Wait while it is being found out whether the session stands."""
         if self._next_use:
             self._raise()
         while self._outcome is not None:
