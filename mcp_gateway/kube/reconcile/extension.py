@@ -1,0 +1,102 @@
+"""One MCPGatewayExtension: its status, and what else has to be done for it.
+
+Owns its conditions. Deliberately decides no conflict: ``claims`` has. Invariant: Ready is True only if it is accepted,
+its references are resolved and every live pod has loaded it; neither its Gateway's status nor whether a route to us
+could be made has a part in it.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from mcp_gateway.kube import schema
+from mcp_gateway.kube.objects import Key
+from mcp_gateway.kube.reconcile import conditions
+from mcp_gateway.kube.reconcile.claims import Claim, claims
+from mcp_gateway.kube.reconcile.compile import document
+from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept, unknown
+from mcp_gateway.kube.reconcile.listener_mark import marks
+from mcp_gateway.kube.reconcile.membership import members
+from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, StatusWrite
+from mcp_gateway.kube.reconcile.public_route import leftovers, public_route
+from mcp_gateway.kube.reconcile.reports import Reports, fold_part, no_data_plane
+from mcp_gateway.kube.store import Store
+from mcp_gateway.values import JsonValue
+
+MAX_HOSTS_SHOWN: Final = 64
+_STATUS: Final = schema.GENERATION.status_fields
+_READY_REASONS: Final[Mapping[str, Reason]] = {
+    Reason.SECRET_NOT_FOUND: Reason.SECRET_NOT_FOUND,
+    Reason.SECRET_INVALID: Reason.SECRET_INVALID,
+}
+
+
+def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
+    """What one extension wants; of one that is gone, that nothing is left behind."""
+    claim = view.once(claims).get(key)
+    if claim is None:
+        return Outcome(delete=leftovers(view, key), listeners=marks(view, key, now))
+    if claim.extension.instance != view.settings.instance:
+        return NOTHING
+    found = public_route(view, claim)
+    return Outcome(
+        status=_status(view, claim, found.note, reports, now),
+        apply=found.apply,
+        delete=found.delete,
+        listeners=marks(view, key, now),
+    )
+
+
+def _status(view: Store, claim: Claim, note: str, reports: Reports, now: Now) -> StatusWrite | None:
+    extension, accepted = claim.extension, claim.accepted
+    if note:
+        accepted = attrs.evolve(accepted, message=f"{accepted.message}; {note}")
+    verdicts = {
+        schema.ACCEPTED: accepted,
+        schema.RESOLVED_REFS: claim.resolved,
+        schema.PROGRAMMED: _programmed(view, claim, reports, now),
+    }
+    verdicts[schema.READY] = _ready(verdicts)
+    fields: dict[str, JsonValue] = {
+        _STATUS.hosts: list[JsonValue](claim.hosts[:MAX_HOSTS_SHOWN]) or None,
+        _STATUS.registrations: len(view.once(members).get(claim.key, ())),
+    }
+    status = conditions.status_after(extension.status, verdicts, extension.meta.generation, now, **fields)
+    if status == extension.status:
+        return None
+    return StatusWrite(
+        kind=schema.EXTENSION,
+        key=claim.key,
+        uid=extension.meta.uid,
+        resource_version=extension.meta.resource_version,
+        status=status,
+        provisional=claim.serves and claim.resolved.holds and verdicts[schema.PROGRAMMED].status == "Unknown",
+    )
+
+
+def _programmed(view: Store, claim: Claim, reports: Reports, now: Now) -> Verdict:
+    revision = view.once(document).gateways.get(claim.key)
+    if revision is None:
+        return unknown(Reason.PENDING, "not given to the gateway: see Accepted and ResolvedRefs")
+    name, counting = str(claim.key), reports.counting(now.at)
+    # A pod has loaded an extension before its first round to all servers is over.
+    live = [one.report for one in reports.seen if one.report in counting or name in one.report.gateways]
+    if live:
+        return fold_part(name, revision, tuple((report.pod, report.gateways) for report in live))
+    if reports.are_gone(now.at):
+        return no_data_plane(view.settings)
+    before = kept(claim.extension.status, schema.PROGRAMMED, claim.extension.meta.generation)
+    return before or unknown(Reason.PENDING, "waits for the first report of a pod of the gateway")
+
+
+def _ready(verdicts: Mapping[str, Verdict]) -> Verdict:
+    failing = conditions.first_failing(verdicts)
+    if failing is None:
+        return good(Reason.VALID_EXTENSION, "successfully verified and configured")
+    if failing is verdicts[schema.PROGRAMMED]:
+        return bad(Reason.DEPLOYMENT_NOT_READY, f"broker-router deployment is not ready: {failing.message}")
+    needs_grant = failing.reason == Reason.REF_NOT_PERMITTED and not verdicts[schema.ACCEPTED].holds
+    if needs_grant:
+        return bad(Reason.REFERENCE_GRANT_REQUIRED, failing.message)
+    return bad(_READY_REASONS.get(failing.reason, Reason.INVALID_EXTENSION), failing.message)

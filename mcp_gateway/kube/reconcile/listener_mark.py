@@ -1,0 +1,64 @@
+"""The condition that says on a Gateway's listener which extension uses it.
+
+Owns that condition. Deliberately waits for nothing: where an implementation has written no entry for a listener there
+is nothing to mark, and nothing depends on the mark. Invariant: the other conditions of an entry stay as they came.
+"""
+
+from collections.abc import Mapping
+
+from mcp_gateway.kube import schema
+from mcp_gateway.kube.gateway_api import Gateway
+from mcp_gateway.kube.objects import Key
+from mcp_gateway.kube.reconcile.claims import Claim, claims
+from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, conditions_after, good
+from mcp_gateway.kube.reconcile.outcome import ListenerMark
+from mcp_gateway.kube.store import Store
+from mcp_gateway.values import JsonObject, JsonValue
+
+
+def marks(view: Store, extension: Key, now: Now) -> tuple[ListenerMark, ...]:
+    """Every listener whose mark of one extension, whether it exists or not, is not as it should be."""
+    claim = view.once(claims).get(extension)
+    scope = _scope(claim)
+    verdict = good(Reason.PROGRAMMED, _message(extension))
+    made = []
+    for gateway in view.gateways():
+        for entry in gateway.listener_status:
+            if (gateway.meta.key, entry.get("name")) in scope:
+                made.append(_mark(gateway, entry, {schema.LISTENER_CONDITION: verdict}, now))
+            elif any(one.get("message") == _message(extension) for one in _ours(entry)):
+                made.append(_mark(gateway, entry, {}, now))
+    return tuple(one for one in made if one is not None)
+
+
+def _scope(claim: Claim | None) -> set[tuple[Key, JsonValue]]:
+    if claim is None or not claim.serves:
+        return set()
+    return {(claim.extension.gateway, listener.name) for listener in claim.listeners}
+
+
+def _message(extension: Key) -> str:
+    return f"listener in use by MCP Gateway: {extension}"
+
+
+def _conditions(entry: JsonObject) -> list[JsonObject]:
+    found = entry.get("conditions")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _ours(entry: JsonObject) -> list[JsonObject]:
+    return [one for one in _conditions(entry) if one.get("type") == schema.LISTENER_CONDITION]
+
+
+def _mark(gateway: Gateway, entry: JsonObject, verdicts: Mapping[str, Verdict], now: Now) -> ListenerMark | None:
+    wanted = conditions_after(entry, verdicts, gateway.meta.generation, now)
+    before = _ours(entry)
+    if before == wanted:
+        return None
+    others = [one for one in _conditions(entry) if one not in before]
+    return ListenerMark(
+        gateway=gateway.meta.key,
+        resource_version=gateway.meta.resource_version,
+        listener=str(entry.get("name")),
+        conditions=(*others, *wanted),
+    )
