@@ -91,6 +91,10 @@ kube-assets *programs:
 conformance *args:
     {{ py }} -m tests.conformance.score "$@"
 
+# start everyday servers with cold caches, 20 rounds each, and count calls that fail (arguments: --rounds N, names)
+cold-starts *args:
+    {{ py }} -m tests.peers.cold_starts "$@"
+
 # look for new counterexamples with many more property-test examples
 fuzz-nightly:
     {{ py }} -m pytest tests/properties --hypothesis-profile=nightly --timeout=3600

@@ -58,7 +58,7 @@ def require(name: str) -> None:
     """Go on only if this machine has what a test needs.
 
     Args:
-        name: one of ``peers``, ``node``, ``nginx``, ``browser``, ``redis``, ``kube``.
+        name: one of ``peers``, ``node``, ``registry``, ``nginx``, ``browser``, ``redis``, ``kube``.
     Raises:
         pytest.skip.Exception: it is missing.
         pytest.fail.Exception: it is missing, and ``MCP_GATEWAY_REQUIRE`` (a list with commas) says that it must not be.
@@ -66,14 +66,17 @@ def require(name: str) -> None:
     missing = NEEDS[name]()
     if missing is None:
         return
-    required = os.environ.get("MCP_GATEWAY_REQUIRE", "").replace(" ", "").split(",")
-    if name in required:
+    if _required(name):
         pytest.fail(f"{name} is required here: {missing}", pytrace=False)
     pytest.skip(f"{name}: {missing}")
 
 
+def _required(name: str) -> bool:
+    return name in os.environ.get("MCP_GATEWAY_REQUIRE", "").replace(" ", "").split(",")
+
+
 def _lacks_peers() -> str | None:
-    built = all((PEERS / name / ".stamp").is_file() for name in ("mcp1", "fastmcp"))
+    built = all((PEERS / name / ".stamp").is_file() for name in ("mcp1", "fastmcp", "uv"))
     return None if built else "run `just peers` first"
 
 
@@ -93,6 +96,7 @@ def _lacks_program(*names: str) -> Callable[[], str | None]:
 NEEDS: Final[Mapping[str, Callable[[], str | None]]] = {
     "peers": _lacks_peers,
     "node": _lacks_node,
+    "registry": lambda: None if _required("registry") else "tests download packages only where this is required",
     "nginx": _lacks_program("nginx"),
     "browser": lambda: None if find_browser() else "no program chromium or google-chrome on this machine",
     "redis": _lacks_program("redis-server"),
@@ -221,7 +225,12 @@ def _path(flags: Sequence[str]) -> str:
 
 @asynccontextmanager
 async def start(
-    name: str, command: Command, *, path: str = "/mcp", environment: Mapping[str, str] | None = None
+    name: str,
+    command: Command,
+    *,
+    path: str = "/mcp",
+    environment: Mapping[str, str] | None = None,
+    within_s: float = START_S,
 ) -> AsyncIterator[Peer]:
     """Run a server for as long as the block lives; it says ``listening on PORT`` when it accepts connections.
 
@@ -238,7 +247,7 @@ async def start(
         )
         try:
             async with trio.open_nursery() as nursery:
-                port = await nursery.start(_watch, name, process, complaints)
+                port = await nursery.start(_watch, name, process, complaints, within_s)
                 yield Peer(name=name, port=port, path=path, process=process)
                 nursery.cancel_scope.cancel("the peer is not needed any more")
         finally:
@@ -250,12 +259,13 @@ async def _watch(
     name: str,
     process: trio.Process,
     complaints: IO[bytes],
+    within_s: float,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Find the port in what the server prints, then keep reading, so that it never blocks on a full pipe."""
     assert process.stdout is not None
     printed = b""
-    with trio.move_on_after(START_S) as patience:
+    with trio.move_on_after(within_s) as patience:
         async for chunk in process.stdout:
             printed = printed[-10_000:] + chunk
             if patience.deadline < float("inf") and (found := _LISTENING.search(printed)):

@@ -22,7 +22,15 @@ def test_missing_program_fails_the_test_where_it_is_required(monkeypatch: pytest
         peers.require("nginx")
 
 
+def test_packages_are_downloaded_only_where_that_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_GATEWAY_REQUIRE", "peers")
+    with pytest.raises(pytest.skip.Exception, match="registry"):
+        peers.require("registry")
+    monkeypatch.setenv("MCP_GATEWAY_REQUIRE", "peers,registry")
+    peers.require("registry")
+
+
 def test_other_requirements_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_GATEWAY_REQUIRE", "peers,node")
     with pytest.raises(pytest.skip.Exception):
-        peers.require("kube")
+        peers.require("redis")
