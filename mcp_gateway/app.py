@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final, TypeAlias
 
 import attrs
@@ -26,10 +25,7 @@ from hypercorn.typing import ASGIFramework
 
 from mcp_gateway import garbage
 from mcp_gateway.backends.fleet import Fleet, open_fleet
-from mcp_gateway.cell import Cell
-from mcp_gateway.config.file import load
-from mcp_gateway.config.spec import GatewaySpec
-from mcp_gateway.config.watch import ConfigStatus, watch_file
+from mcp_gateway.config.source import ConfigSource, Configuration
 from mcp_gateway.front.admission import Admission, cap_connections, raise_fd_limit
 from mcp_gateway.front.asgi import FrontApp
 from mcp_gateway.front.pages import admin_pages, guarded, public_pages
@@ -59,7 +55,7 @@ WATCHDOG_S: Final = 5.0
 class Options:
     """What the command line says; changing it needs a restart."""
 
-    config: Path
+    source: ConfigSource
     bind: str = "127.0.0.1:8080"
     admin_bind: str = "127.0.0.1:9090"
     log_format: str = "text"
@@ -98,13 +94,14 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
         BindError: an address cannot be listened on.
     """
     form: log.Form = "json" if options.log_format == "json" else "text"
-    spec = load(options.config, os.environ)
+    spec = await options.source.first()
     public, admin = _bind_both(options)
     garbage.spare_the_loop()
     with log.setup(form, options.log_level) as lines:
         metrics = Metrics()
         metrics.readings.log_lines_dropped = lambda: lines.dropped
-        program = Program(options=options, spec=Cell(spec), metrics=metrics)
+        configuration = Configuration.begin(options.source.name, spec)
+        program = Program(options=options, configuration=configuration, metrics=metrics)
         where = Addresses(public=addresses(public)[0], admin=addresses(admin)[0])
         _note_proxies(os.environ)
         try:
@@ -137,10 +134,9 @@ class Program:
     """One run of the gateway."""
 
     options: Options
-    spec: Cell[GatewaySpec]
+    configuration: Configuration
     metrics: Metrics
     drain: Drain = attrs.field(factory=Drain)
-    config: Cell[ConfigStatus] = attrs.field(factory=lambda: Cell(ConfigStatus(loaded_at_unix_s=time.time())))
     watchdog: threading.Timer = attrs.field(factory=lambda: _watchdog(0.0), init=False)
     """Started with the drain; whoever runs the program cancels it in the end."""
 
@@ -148,7 +144,7 @@ class Program:
         self, public: Sockets, admin: Sockets, where: Addresses, task_status: trio.TaskStatus[Addresses]
     ) -> None:
         """Nest everything; return when the drain is complete."""
-        status = Status(metrics=self.metrics, spec=self.spec, config=self.config, source=str(self.options.config))
+        status = Status(metrics=self.metrics, configuration=self.configuration)
         async with trio.open_nursery() as root:
             root.start_soon(self._signals, name="signals")
             root.start_soon(sample_loop, self.metrics, name="loop sampler")
@@ -156,7 +152,9 @@ class Program:
                 self._admin_server(status, admin),
                 open_fleet(self.metrics) as fleet,
                 self._configured(fleet),
-                open_gateway(spec=self.spec, fleet=fleet, metrics=self.metrics, wall_clock=time.time) as gateway,
+                open_gateway(
+                    spec=self.configuration.spec, fleet=fleet, metrics=self.metrics, wall_clock=time.time
+                ) as gateway,
             ):
                 status.attach(fleet, gateway, self.drain.begun.is_set)
                 await self._public_server(status, gateway, fleet, public, where, task_status)
@@ -175,7 +173,7 @@ class Program:
 
     @asynccontextmanager
     async def _configured(self, fleet: Fleet) -> AsyncIterator[None]:
-        """The fleet follows the spec, and the spec follows the file."""
+        """The fleet follows the spec, and the spec follows its source."""
         async with trio.open_nursery() as nursery:
             await self._apply(fleet)
             nursery.start_soon(self._follow, fleet, name="apply configuration")
@@ -186,21 +184,21 @@ class Program:
                 nursery.cancel_scope.cancel("configuration closed")
 
     async def _apply(self, fleet: Fleet) -> None:
-        self.metrics.configure([server.key for server in self.spec.value.servers])
-        await fleet.apply(self.spec.value)
+        self.metrics.configure([server.key for server in self.configuration.spec.value.servers])
+        await fleet.apply(self.configuration.spec.value)
 
     async def _follow(self, fleet: Fleet) -> None:
-        version = self.spec.version
+        version = self.configuration.spec.version
         while True:
-            version, _ = await self.spec.changed(version)
+            version, _ = await self.configuration.spec.changed(version)
             await self._apply(fleet)
 
     async def _watch(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_file, self.options.config, os.environ, self.spec, self.config, name="watch file")
+            nursery.start_soon(self.options.source.follow, self.configuration, name="configuration source")
             version = -1
             while True:
-                version, state = await self.config.changed(version)
+                version, state = await self.configuration.status.changed(version)
                 self.metrics.reloaded(state.generation, ok=state.error is None, now_unix_s=time.time())
 
     async def _public_server(
@@ -213,13 +211,13 @@ class Program:
         task_status: trio.TaskStatus[Addresses],
     ) -> None:
         open_files = raise_fd_limit()
-        admission = Admission(bound=cap_connections(self.spec.value.limits.connections, open_files))
+        admission = Admission(bound=cap_connections(self.configuration.spec.value.limits.connections, open_files))
         status.watch_connections(admission)
         loopback = is_loopback_bind(sockets)
         front = FrontApp(
             dispatch=gateway.dispatch,
             pages=public_pages(status),
-            spec=self.spec,
+            spec=self.configuration.spec,
             metrics=self.metrics,
             bind_is_loopback=loopback,
             draining=self.drain.begun.is_set,
@@ -231,7 +229,7 @@ class Program:
             logger.info("serving", extra={"public": where.public, "admin": where.admin})
             task_status.started(where)
             await self.drain.begun.wait()
-            drain = self.spec.value.drain
+            drain = self.configuration.spec.value.drain
             self.watchdog = _watchdog(drain.settle_s + drain.grace_s + CANCEL_S + GOODBYE_S + ADMIN_S + WATCHDOG_S)
             self.watchdog.start()
             await self._drain(gateway, fleet, served)
@@ -239,16 +237,16 @@ class Program:
 
     async def _bound_connections(self, admission: Admission, open_files: int | None) -> None:
         """Keep the bound at ``limits.connections``; a lower one cuts nobody."""
-        version, limits = self.spec.version, self.spec.value.limits
+        version, limits = self.configuration.spec.version, self.configuration.spec.value.limits
         while True:
-            version, spec = await self.spec.changed(version)
+            version, spec = await self.configuration.spec.changed(version)
             if spec.limits.connections != limits.connections:
                 admission.bound = cap_connections(spec.limits.connections, open_files)
             limits = spec.limits
 
     async def _drain(self, gateway: Gateway, fleet: Fleet, served: trio.Event) -> None:
         """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4. ``served``: no client is connected."""
-        spec, began_at = self.spec.value.drain, trio.current_time()
+        spec, began_at = self.configuration.spec.value.drain, trio.current_time()
         logger.info("draining", extra={"calls": len(gateway.calls), "grace_s": spec.grace_s})
         await self._unless_hurried(trio.sleep, spec.settle_s)
         gateway.refusing = True

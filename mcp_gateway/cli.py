@@ -23,6 +23,7 @@ import trio
 from mcp_gateway import __version__
 from mcp_gateway.config.durations import duration_s
 from mcp_gateway.config.file import Loaded, load_with_sources
+from mcp_gateway.config.watch import FileSource
 from mcp_gateway.errors import ConfigError
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
@@ -167,7 +168,8 @@ def serve(config: Path, bind: str, admin_bind: str, log_format: str, log_level: 
     """Run the gateway until SIGTERM or Ctrl-C."""
     _load(config)
     app = optional("app")
-    options = app.Options(config=config, bind=bind, admin_bind=admin_bind, log_format=log_format, log_level=log_level)
+    source = FileSource(path=config, environ=os.environ)
+    options = app.Options(source=source, bind=bind, admin_bind=admin_bind, log_format=log_format, log_level=log_level)
     with user_errors():
         code = trio.run(app.serve, options)
     sys.exit(code)

@@ -11,9 +11,7 @@ import attrs
 
 from mcp_gateway import __version__
 from mcp_gateway.backends.fleet import Fleet
-from mcp_gateway.cell import Cell
-from mcp_gateway.config.spec import GatewaySpec
-from mcp_gateway.config.watch import ConfigStatus
+from mcp_gateway.config.source import Configuration
 from mcp_gateway.front.admission import Admission
 from mcp_gateway.gateway.assembly import Gateway
 from mcp_gateway.telemetry.metrics import Metrics
@@ -25,9 +23,7 @@ class Status:
     """A ``front.pages.StatusSource`` for the whole program."""
 
     metrics: Metrics
-    spec: Cell[GatewaySpec]
-    config: Cell[ConfigStatus]
-    source: str
+    configuration: Configuration
     _began_at: float = attrs.field(factory=time.monotonic)
     _fleet: Fleet | None = None
     _gateway: Gateway | None = None
@@ -59,6 +55,8 @@ class Status:
             return True, ""
         if self._fleet is None or self._gateway is None:
             return False, "starting"
+        if self.configuration.status.value.loaded_at_unix_s is None:
+            return False, "no configuration yet"
         if not self._fleet.first_discovery_done() or not self._gateway.table_is_built:
             return False, "first discovery is under way"
         self._was_ready = True
@@ -80,9 +78,9 @@ class Status:
         }
 
     def _configuration(self) -> JsonObject:
-        state = self.config.value
+        state = self.configuration.status.value
         return {
-            "source": self.source,
+            "source": self.configuration.source,
             "generation": state.generation,
             "applied_unix_s": state.loaded_at_unix_s,
             "error": state.error,
@@ -103,7 +101,7 @@ class Status:
     def _servers(self) -> list[JsonValue]:
         if self._fleet is None:
             return []
-        order = {server.key: place for place, server in enumerate(self.spec.value.servers)}
+        order = {server.key: place for place, server in enumerate(self.configuration.spec.value.servers)}
         keys = sorted(self._fleet.keys, key=lambda key: order.get(key, len(order)))
         return [self._fleet.status(key) for key in keys]
 

@@ -12,6 +12,7 @@ import trio
 
 from mcp_gateway import app
 from mcp_gateway.app import Addresses, Drain, Options
+from mcp_gateway.config.watch import FileSource
 from mcp_gateway.errors import ConfigError
 from mcp_gateway.front.server import BindError
 from tests.support.raw_client import connect2025
@@ -23,7 +24,7 @@ def options(folder: Path, config: Mapping[str, object], **more: str) -> Options:
     file = folder / "gateway.yaml"
     file.write_text(orjson.dumps(config).decode())
     binds = {"bind": "127.0.0.1:0", "admin_bind": "127.0.0.1:0", "log_level": "error"}
-    return Options(config=file, **{**binds, **more})
+    return Options(source=FileSource(path=file, environ={}), **{**binds, **more})
 
 
 def timers() -> list[threading.Thread]:

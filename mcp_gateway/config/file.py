@@ -1,13 +1,12 @@
 """The configuration file: from a path to one ``GatewaySpec``.
 
-Owns the top level of the file, the rules between its entries, and the reading of
-the files it names. Deliberately does not wait and keeps nothing: ``config.watch``
-looks again. Invariant: either a whole spec or every mistake at once, never a part.
+Owns the top level of the file and the reading of the files it names. Deliberately does
+not wait and keeps nothing: ``config.watch`` looks again. Invariant: either a whole spec
+or every mistake at once, never a part.
 """
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ import attrs
 from mcp_gateway.config.addresses import allowed_host, allowed_origin, host_pattern, public_url
 from mcp_gateway.config.document import Unparsable
 from mcp_gateway.config.language import parse
+from mcp_gateway.config.rules import GATEWAYS, SERVERS, VIRTUAL_SERVERS, Violation, violations
 from mcp_gateway.config.schema import (
     Context,
     Fields,
@@ -48,6 +48,7 @@ from mcp_gateway.values import BackendKey, GatewayName
 
 MAX_FILE_BYTES: Final = 2**20
 
+_ALIASES: Final = {"prefix": ("toolPrefix",)}
 _NOT_A_NAME: Final = re.compile(r"[^a-z0-9]+")
 _DESKTOP_TOP_LEVEL: Final = ("$schema", "globalShortcut", "inputs", "preferences")
 
@@ -185,13 +186,13 @@ def _gateway_spec(item: Item) -> GatewaySpec:
     )
     fields.refuse("auth", "auth is reserved; this version has no authorization of clients yet")
     fields.finish()
-    context = item.context
-    _check_unique(context, [(path, "name", spec.key) for path, spec in servers], "server")
-    _check_unique(context, [(path, "name", spec.name) for path, spec in virtual], "virtual server")
-    _check_unique(context, [(path, "name", entry.name) for path, entry in gateways], "gateway")
-    _check_references(context, gateways, spec)
-    _check_prefixes(context, servers, spec.gateways)
-    _check_selections(context, virtual, spec.servers)
+    paths = {
+        SERVERS: [path for path, _ in servers],
+        VIRTUAL_SERVERS: [path for path, _ in virtual],
+        GATEWAYS: [path for path, _ in gateways],
+    }
+    for violation in violations(spec):
+        _report(item.context, paths, violation)
     return spec
 
 
@@ -287,57 +288,14 @@ def _gateway(item: Item) -> tuple[str, GatewayEntry]:
     return item.path, entry
 
 
-def _check_unique(context: Context, named: list[tuple[str, str, str]], what: str) -> None:
-    counts = Counter(name for _, _, name in named)
-    first: dict[str, str] = {}
-    for path, key, name in named:
-        if counts[name] < 2 or not name:  # a name that was missing or unfit is reported already
-            continue
-        if name in first:
-            at = f"{path}.{key}" if f"{path}.{key}" in context.lines else path
-            context.wrong(at, f"the {what} name {name} is already taken by {first[name]}")
-        else:
-            first[name] = path
-
-
-def _check_references(context: Context, gateways: tuple[tuple[str, GatewayEntry], ...], spec: GatewaySpec) -> None:
-    servers = {server.key for server in spec.servers}
-    virtual = {virtual.name for virtual in spec.virtual_servers}
-    for path, entry in gateways:
-        for key in entry.servers or ():
-            if key not in servers:
-                context.wrong(f"{path}.servers", f"there is no server named {key}")
-        for name in entry.virtual_servers or ():
-            if name not in virtual:
-                context.wrong(f"{path}.virtualServers", f"there is no virtual server named {name}")
-
-
-def _check_prefixes(
-    context: Context, servers: tuple[tuple[str, ServerSpec], ...], gateways: tuple[GatewayEntry, ...]
-) -> None:
-    """ "Two equal non-empty prefixes in one gateway are an error." -- design section 6"""
-    for gateway in gateways:
-        owners: dict[str, ServerSpec] = {}
-        for path, spec in servers:
-            if not spec.prefix or not spec.key or (gateway.servers is not None and spec.key not in gateway.servers):
-                continue
-            owner = owners.setdefault(spec.prefix, spec)
-            if owner.key != spec.key:
-                inside = f" in gateway {gateway.name}" if gateway.name else ""
-                at = next((at for at in (f"{path}.prefix", f"{path}.toolPrefix") if at in context.lines), path)
-                context.wrong(at, f"prefix {spec.prefix} is already the one of server {owner.key}{inside}")
-
-
-def _check_selections(
-    context: Context, virtual: tuple[tuple[str, VirtualServerSpec], ...], servers: tuple[ServerSpec, ...]
-) -> None:
-    """A tool or prompt that begins with no server's prefix can never exist."""
-    prefixes = tuple(spec.prefix for spec in servers)
-    for path, spec in virtual:
-        for key, names in (("tools", spec.tools), ("prompts", spec.prompts)):
-            for name in names:
-                if not name.startswith(prefixes):
-                    context.wrong(f"{path}.{key}", f"no server has a prefix that {name} begins with")
+def _report(context: Context, paths: Mapping[str, list[str]], violation: Violation) -> None:
+    """Say of a rule between entries which line breaks it."""
+    entries = paths[violation.entries]
+    path = entries[violation.place]
+    keys = (violation.key, *_ALIASES.get(violation.key, ()))
+    at = next((at for key in keys if (at := f"{path}.{key}") in context.lines), path)
+    owner = "" if violation.taken_by is None else f" by {entries[violation.taken_by]}"
+    context.wrong(at, violation.what + owner)
 
 
 # --- the gateway's own settings ------------------------------------------------------------------------------------

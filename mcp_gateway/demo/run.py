@@ -20,6 +20,7 @@ import trio
 
 from mcp_gateway.app import Options
 from mcp_gateway.app import serve as serve_gateway
+from mcp_gateway.config.watch import FileSource
 from mcp_gateway.demo import http_server
 
 PORTS: Final = 100
@@ -84,7 +85,9 @@ async def run(bind: str, admin_bind: str) -> None:
         async with trio.open_nursery() as nursery:
             calc = await nursery.start(http_server.serve, "127.0.0.1:0")
             config.write_text(configuration(calc))  # a few bytes, before anything is served
-            options = Options(config=config, bind=public, admin_bind=admin, log_level="warning")
+            options = Options(
+                source=FileSource(path=config, environ={}), bind=public, admin_bind=admin, log_level="warning"
+            )
 
             async def gateway(*, task_status: trio.TaskStatus[object]) -> None:
                 await serve_gateway(options, task_status=task_status)

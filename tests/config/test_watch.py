@@ -15,8 +15,9 @@ import trio
 
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.file import load
+from mcp_gateway.config.source import ConfigStatus, Configuration, settle
 from mcp_gateway.config.spec import GatewaySpec, HttpTarget, SessionsSpec
-from mcp_gateway.config.watch import ConfigStatus, settle, watch_file
+from mcp_gateway.config.watch import FileSource
 
 INTERVAL_S = 0.02
 PROMISE_S = 1.0
@@ -57,7 +58,10 @@ async def watching(path: Path, interval_s: float = INTERVAL_S) -> AsyncIterator[
     async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
-            await watch_file(path, {}, watched.cell, watched.status, interval_s, wall_clock=lambda: NOW_UNIX_S)
+            configuration = Configuration(
+                source=str(path), spec=watched.cell, status=watched.status, wall_clock=lambda: NOW_UNIX_S
+            )
+            await FileSource(path=path, environ={}, interval_s=interval_s).follow(configuration)
 
         nursery.start_soon(watch)
         yield watched
@@ -226,7 +230,8 @@ async def test_what_waits_for_a_restart_shows_in_the_status(config: Path, caplog
     running = attrs.evolve(load(config, {}), sessions=SessionsSpec(store="redis://a"))
     cell, status = Cell(running), Cell(ConfigStatus(loaded_at_unix_s=0.0))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_file, config, {}, cell, status, INTERVAL_S)
+        source = FileSource(path=config, environ={}, interval_s=INTERVAL_S)
+        nursery.start_soon(source.follow, Configuration(source="test", spec=cell, status=status))
         with trio.fail_after(PROMISE_S):
             await status.changed(status.version)
         assert status.value == ConfigStatus(loaded_at_unix_s=0.0, restart_needed=("sessions.store",))

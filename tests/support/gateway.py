@@ -24,8 +24,8 @@ from hypercorn.typing import ASGIFramework
 from mcp_gateway.backends.fleet import Fleet, open_fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.file import read_spec
+from mcp_gateway.config.source import Configuration
 from mcp_gateway.config.spec import GatewaySpec
-from mcp_gateway.config.watch import ConfigStatus
 from mcp_gateway.front.admission import Admission
 from mcp_gateway.front.asgi import FrontApp
 from mcp_gateway.front.pages import admin_pages, guarded, public_pages
@@ -120,9 +120,10 @@ async def running_gateway(servers: Sequence[Config], *, wait: bool = True, **res
     Raises:
         ConfigError: the configuration is wrong.
     """
-    spec = Cell(spec_of({"servers": list(servers), **rest}))
+    configuration = Configuration.begin("test", spec_of({"servers": list(servers), **rest}))
+    spec = configuration.spec
     metrics = Metrics()
-    status = Status(metrics=metrics, spec=spec, config=Cell(ConfigStatus(loaded_at_unix_s=time.time())), source="test")
+    status = Status(metrics=metrics, configuration=configuration)
     async with (
         open_fleet(metrics) as fleet,
         open_gateway(spec=spec, fleet=fleet, metrics=metrics, wall_clock=time.time) as gateway,
