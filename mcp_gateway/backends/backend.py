@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.bays import Bays
-from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey, may_be_asked
+from mcp_gateway.backends.caller import EVERYBODY, SESSIONLESS, Caller, SessionKey
 from mcp_gateway.backends.connector import Connection, Connector
 from mcp_gateway.backends.era_choice import Circumstances, family_for
 from mcp_gateway.backends.notices import NOTICES
@@ -32,6 +32,7 @@ from mcp_gateway.backends.upstream_sessions import Bound, UpstreamSessions
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import (
     BackendDown,
+    BackendError,
     BackendGone,
     BackendProtocol,
     BackendRefused,
@@ -41,13 +42,15 @@ from mcp_gateway.errors import (
     GatewayError,
     Overload,
 )
-from mcp_gateway.protocol.eras import Era, Family
+from mcp_gateway.protocol.eras import NEWEST_LEGACY, Era, Family
 from mcp_gateway.routing.snapshot import Snapshot
 from mcp_gateway.values import BackendKey
 
 REMOVED: Final = "backend removed"
 """The reason with which the calls of a removed backend are cancelled."""
 REMOVAL_GRACE_S: Final = 10.0
+HELD: Final = 10_000
+"""Client sessions whose era is remembered; beyond them that of the oldest is decided anew."""
 
 __all__ = ["REMOVAL_GRACE_S", "REMOVED", "Backend", "Caller"]
 
@@ -76,6 +79,8 @@ class Backend:
     _bound: Bound = attrs.field(init=False, repr=False)
     _process_bound: Bound = attrs.field(init=False, repr=False)
     _calls: dict[object, Callable[[], None]] = attrs.field(init=False, factory=dict, repr=False)
+    _held: dict[str, Family] = attrs.field(init=False, factory=dict, repr=False)
+    """Where a client session's requests go, at a backend of both eras, for as long as it lives."""
     _quiet: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _retiring: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _patience: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope, repr=False)
@@ -244,8 +249,13 @@ class Backend:
 
     def hello_for(self, caller: Caller) -> Hello:
         """What the backend said of itself where this caller's requests go. Errors as ``era_for``."""
-        upstream = self._open_upstream(caller)
-        hello = upstream.connection.hello if upstream is not None else self.supervisor.portrait.hello
+        family, upstream = self.family_for(caller), self._open_upstream(caller)
+        if upstream is not None and upstream.link.era.family is family:
+            return upstream.connection.hello
+        hello = self.supervisor.hello(family) if family is not None else None
+        if hello is None and family is Family.LEGACY:  # a process of its own, which is not there yet
+            newest = self.supervisor.portrait.hello
+            hello = Hello(era=NEWEST_LEGACY, capabilities=newest.capabilities if newest is not None else {})
         if hello is None:
             self.check_open()
             raise BackendProtocol(backend=self.key, executed=Executed.NO, why="its protocol is not known yet")
@@ -253,11 +263,25 @@ class Backend:
 
     def family_for(self, caller: Caller) -> Family | None:
         """The family of that revision; None: not known yet."""
-        spoken = self.supervisor.spoken
-        if not spoken:
-            return None
-        case = Circumstances(spoken=spoken, client=caller.family, askable=caller.askable, pipe=self.pipe)
-        return family_for(case)
+        supervisor = self.supervisor
+        spoken = supervisor.spoken
+        if len(spoken) < 2:
+            return next(iter(spoken), None)
+        bound = self._process_bound if self.pipe else self._bound
+        held = self._held.get(caller.session) if caller.session is not None else None
+        # Only a newcomer's era depends on it.
+        sessions = self._sessions if caller.session is not None and held is None else None
+        return family_for(
+            Circumstances(
+                spoken=spoken,
+                client=caller.family,
+                askable=caller.askable,
+                held=held,
+                sessionless=supervisor.sessionless,
+                pipe=self.pipe,
+                room=sessions is None or sessions.has_room(caller.key, bound),
+            )
+        )
 
     def hears_closing(self, caller: Caller) -> bool:
         """Whether the end of its stream is how it hears that a call of this caller is cancelled (2026 over HTTP)."""
@@ -404,13 +428,21 @@ class Backend:
     # --- whose link ---
 
     def _key_of(self, caller: Caller) -> SessionKey:
-        """Whose link a caller uses (design section 8, "Upstream sessions"), as far as is known of the backend now."""
-        verdict, hello = self.supervisor.verdict, self.supervisor.portrait.hello
-        if verdict is None or verdict.modern or self.supervisor.sessionless:
+        """Whose link a caller uses (design section 8, "Upstream sessions"), as far as is known of the backend now.
+
+        A client session's era is settled with its first request and kept from then on.
+        """
+        supervisor = self.supervisor
+        family = self.family_for(caller)
+        if caller.session is not None and family is not None and len(supervisor.spoken) > 1:
+            self._held[caller.session] = family
+            if len(self._held) > HELD:
+                del self._held[next(iter(self._held))]
+        if family is not Family.LEGACY:
             return EVERYBODY
-        if verdict.pipe and (hello is None or hello.era.modern or not may_be_asked(caller.identity.capabilities)):
-            return EVERYBODY
-        return caller.key
+        if supervisor.sessionless:
+            return SESSIONLESS if supervisor.modern else EVERYBODY
+        return EVERYBODY if self.pipe and not caller.askable else caller.key
 
     async def _upstream_for(self, caller: Caller) -> Upstream:
         self._check_circuit()
@@ -420,9 +452,9 @@ class Backend:
         verdict = self.supervisor.verdict or await self.supervisor.known()
         shared = await self.supervisor.shared() if verdict.pipe else None
         key = self._key_of(caller)
-        if shared is not None and key == EVERYBODY:
+        if shared is not None and key.everybodys:
             return shared
-        identity = ClientIdentity() if key == EVERYBODY else caller.identity
+        identity = ClientIdentity() if key.everybodys else caller.identity
         try:
             upstream = await sessions.get(key, identity, self._bound if shared is None else self._process_bound)
         except Overload:
@@ -430,6 +462,13 @@ class Backend:
                 raise
             self.shared_for_lack += 1
             return shared
+        except BackendError as error:
+            if shared is None or not shared.link.era.modern:
+                raise
+            self.supervisor.rounds.legacy.refused(error)
+            return await self.supervisor.shared()
+        if self.supervisor.modern and shared is None and upstream.link.shared is not key.everybodys:
+            self.supervisor.legacy_surprised()
         await sessions.stream_settled(upstream)
         return upstream
 
@@ -438,7 +477,7 @@ class Backend:
         sessions, verdict = self._sessions, self.supervisor.verdict
         if sessions is None or verdict is None:
             return None
-        own = sessions.find(caller.key)
+        own = sessions.find(caller.key) or sessions.find(SESSIONLESS)
         if own is not None:
             return own
         return self.supervisor.shared_now() if verdict.pipe else sessions.find(EVERYBODY)
@@ -455,13 +494,19 @@ class Backend:
             nursery=nursery,
         )
 
-    def _open_link(self, identity: ClientIdentity, hear: Hear) -> AbstractAsyncContextManager[Connection]:
-        return Start.of(self.spec).link(self._connector, self.supervisor.known_now(), identity, hear)
+    def _open_link(
+        self, key: SessionKey, identity: ClientIdentity, hear: Hear
+    ) -> AbstractAsyncContextManager[Connection]:
+        verdict = self.supervisor.known_now()
+        if self.supervisor.modern and key != EVERYBODY:
+            verdict = verdict.in_legacy
+        return Start.of(self.spec).link(self._connector, verdict, identity, hear)
 
     # --- the client session ---
 
     def end_session(self, session: str) -> None:
         """The client session ended: close its link, in the background."""
+        self._held.pop(session, None)
         if self._sessions is not None:
             self._sessions.end_session(session)
 
@@ -481,10 +526,12 @@ class Backend:
 
     def _open_failed(self, error: GatewayError, began_at: float) -> None:
         """A caller's link could not be opened: a connection error counts, an odd answer makes us doubt the era."""
+        if self.pipe and self.supervisor.modern:
+            return  # it was tried in 2025, which it need not speak
         if isinstance(error, (BackendGone, BackendTimeout)):
             self.supervisor.call_failed(error, began_at)
         elif isinstance(error, (BackendProtocol, BackendRefused)):
-            self.supervisor.surprised()
+            self.supervisor.legacy_surprised()
 
     def _session_replaced(self) -> None:
         """A session was lost without a word: others may be, and the gateway's own."""
@@ -495,6 +542,6 @@ class Backend:
         if self._sessions is not None:
             self._sessions.doubt_all(trio.current_time())
 
-    def _era_changed(self) -> None:
+    def _era_changed(self, kept: frozenset[Family]) -> None:
         if self._sessions is not None:
-            self._sessions.forget_all(patience_s=self.spec.timeouts.max_s)
+            self._sessions.forget_all(patience_s=self.spec.timeouts.max_s, but_legacy=Family.LEGACY in kept)

@@ -30,6 +30,13 @@ class SessionKey:
     """Modern callers who can be asked things; backends do that on the standalone stream too (mcp 1.30 by default)."""
     bay: int = 0
     """Which of the sessions that carry one such call at a time; the first carries all that is no such call, too."""
+    sessionless: bool = False
+    """Everybody's, on the 2025 side of a backend that gives no session ids there and speaks 2026 as well."""
+
+    @property
+    def everybodys(self) -> bool:
+        """Whether it is a link that all callers share: the backend keeps nothing for any of them."""
+        return self.session is None and not self.capabilities
 
     @property
     def alike(self) -> "SessionKey":
@@ -38,6 +45,9 @@ class SessionKey:
 
 
 EVERYBODY: Final = SessionKey()
+"""In the newest era of the backend."""
+SESSIONLESS: Final = SessionKey(sessionless=True)
+"""In 2025, where that is not the newest."""
 
 
 @attrs.frozen(kw_only=True)

@@ -35,13 +35,18 @@ class Verdict:
     modern: bool | None = None
     """None: only opening the link tells (pipes)."""
     hello: Hello | None = None
-    """What the probe already learnt of a modern backend."""
+    """What the probe already learnt of a modern backend, whichever way it is going to be spoken to."""
     offer: str | None = None
     """The revision to offer a legacy backend that said what it supports."""
     provisional: bool = False
     """The backend gave no answer that tells; it was taken for a legacy one, and is asked again now and then."""
     caveat: str = ""
     """What of the configuration this transport cannot do, for people."""
+
+    @property
+    def in_legacy(self) -> "Verdict":
+        """How a 2025 connection is opened to a backend whose newest era is 2026."""
+        return attrs.evolve(self, modern=False)
 
     @property
     def opening(self) -> str:

@@ -7,7 +7,7 @@ and none after ``retire``.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -15,11 +15,23 @@ from mcp_gateway.backends.connector import Verdict
 from mcp_gateway.backends.discovery import Catalogue
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.transports.base import Hello
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.findings import NOTHING, Findings, overlay
 from mcp_gateway.routing.snapshot import Health, Kind, Lists, Problem, Snapshot
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class LegacyFacts:
+    """What a backend whose newest era is 2026 says on a 2025 connection."""
+
+    hello: Hello
+    sessionless: bool
+    """It gives no session ids."""
+    catalogue: Catalogue | None = None
+    """Its last good lists there, for a client that declares nothing; None: none could be read."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -32,11 +44,15 @@ class Portrait:
     hello: Hello | None = None
     catalogue: Catalogue | None = None
     """The last good lists of a client that declares nothing, while they may be served."""
+    legacy: LegacyFacts | None = None
+    """Of a backend that speaks both eras; ``hello`` and ``catalogue`` are those of 2026 then."""
     findings: Findings = NOTHING
-    """What the last survey that succeeded has to add to them."""
+    """What the last survey that succeeded has to add to the 2025 lists."""
     _survey_problem: Problem | None = None
-    _laid: tuple[Catalogue, Findings, Lists] | None = None
+    _laid: tuple[Lists, Findings, Lists] | None = None
     """What was laid over what, and the outcome."""
+    _shared: tuple[Catalogue, Catalogue, Lists] | None = None
+    """The lists of both eras, and those of 2025 with what is equal in both taken from 2026."""
     transport: str = ""
     """As the last verdict says."""
     caveat: str = ""
@@ -93,21 +109,42 @@ class Portrait:
 
     def _count(self) -> tuple[int, int, int]:
         """Tell the metrics how many tools, prompts and resources there are now."""
-        lists = self.listings or {}
-        kinds = (Kind.TOOLS, Kind.PROMPTS, Kind.RESOURCES)
-        tools, prompts, resources = (len(lists[kind].items) if kind in lists else 0 for kind in kinds)
+        all_lists = tuple((self.listings or {}).values())
+        tools, prompts, resources = (
+            len({item.name for lists in all_lists if kind in lists for item in lists[kind].items})
+            for kind in (Kind.TOOLS, Kind.PROMPTS, Kind.RESOURCES)
+        )
         self.observer.items(self.backend, tools=tools, prompts=prompts, resources=resources)
         return tools, prompts, resources
 
     @property
-    def listings(self) -> Lists | None:
-        """All that any client is shown; None while there is no good list."""
-        found = self.catalogue
-        if found is None:
+    def listings(self) -> Mapping[Family, Lists] | None:
+        """All that clients of each era are shown; None while there is no good list."""
+        if self.hello is None or self.catalogue is None:
             return None
-        if self._laid is None or self._laid[0] is not found or self._laid[1] is not self.findings:
-            self._laid = (found, self.findings, overlay(found.listings, self.findings))
+        if not self.hello.era.modern:
+            return {Family.LEGACY: self._overlaid(self.catalogue.listings)}
+        listings = {Family.MODERN: self.catalogue.listings}
+        if self.legacy is not None and self.legacy.catalogue is not None:
+            listings[Family.LEGACY] = self._overlaid(self._legacy_lists(self.legacy.catalogue, self.catalogue))
+        return listings
+
+    def _overlaid(self, lists: Lists) -> Lists:
+        if self._laid is None or self._laid[0] is not lists or self._laid[1] is not self.findings:
+            self._laid = (lists, self.findings, overlay(lists, self.findings))
         return self._laid[2]
+
+    def _legacy_lists(self, legacy: Catalogue, modern: Catalogue) -> Lists:
+        """The 2025 lists; those with the same items as in 2026 are the same objects, so that nothing is built twice."""
+        if self._shared is None or self._shared[0] is not legacy or self._shared[1] is not modern:
+            same = {
+                kind: modern.listings[kind]
+                if kind in modern.listings and modern.listings[kind].items == found.items
+                else found
+                for kind, found in legacy.listings.items()
+            }
+            self._shared = (legacy, modern, modern.listings if same == modern.listings else same)
+        return self._shared[2]
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -115,7 +152,8 @@ class Portrait:
         if self.catalogue is None:
             return ()
         failed = () if self._survey_problem is None else (self._survey_problem,)
-        return (*self.catalogue.problems, *self.findings.problems, *failed)
+        legacy = self.legacy.catalogue.problems if self.legacy is not None and self.legacy.catalogue is not None else ()
+        return tuple(dict.fromkeys((*self.catalogue.problems, *legacy, *self.findings.problems, *failed)))
 
     def announce(self, health: Health) -> None:
         """Publish the Snapshot, if anything in it became different."""
@@ -125,7 +163,6 @@ class Portrait:
         info = hello.server_info if hello is not None else None
         name = info.get("name") if isinstance(info, dict) else None
         caveats = (Problem(kind=None, name="", reason=self.caveat, hidden=False),) if self.caveat else ()
-        lists = self.listings
         snapshot = Snapshot(
             backend=self.backend,
             health=health,
@@ -134,7 +171,7 @@ class Portrait:
             capabilities=hello.capabilities if hello is not None else {},
             server_name=name if isinstance(name, str) else "",
             instructions=hello.instructions if hello is not None else "",
-            listings={hello.era.family: lists} if hello is not None and lists is not None else None,
+            listings=self.listings,
             problems=caveats + self.problems,
         )
         if snapshot == before:

@@ -16,6 +16,7 @@ import trio
 from mcp_gateway.backends.connector import Connection, Connector, Verdict
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff
+from mcp_gateway.backends.legacy_side import LegacySide
 from mcp_gateway.backends.notices import Notices, offers
 from mcp_gateway.backends.own_requests import answer_alone, ask, read_hello, request
 from mcp_gateway.backends.survey import Survey
@@ -50,6 +51,9 @@ class Rounds:
     """Gets what comes on the stream of notices."""
     room: Callable[[], bool]
     """See ``Survey.room``."""
+    legacy_gone: Callable[[], None]
+    """See ``LegacySide.gone``."""
+    legacy: LegacySide = attrs.field(init=False)
     notices: Notices = attrs.field(init=False)
     survey: Survey = attrs.field(init=False)
     _discovered_at: float = -math.inf
@@ -71,6 +75,9 @@ class Rounds:
             refresh=self.refresh,
             check=self.check,
             hear=self.hear,
+        )
+        self.legacy = LegacySide(
+            spec=self.spec, connector=self.connector, portrait=self.vitals.portrait, gone=self.legacy_gone
         )
         self.survey = Survey(
             spec=self.spec, connector=self.connector, vitals=self.vitals, jitter=self.jitter, room=self.room
@@ -117,12 +124,24 @@ class Rounds:
         if cached and not verdict.pipe and upstream.connection.hello.era.modern:
             await self._probe(upstream)
         found, hello = await self._read_lists(upstream, verdict)
-        if self.survey.concerns(upstream.connection, verdict):
-            surveyed = self.survey.begin(background, verdict)
+        looks = self._surveyed(upstream, verdict)
+        if looks is not None:
+            surveyed = self.survey.begin(background, looks)
             if not verdict.pipe:  # there a survey takes processes, and the lists do not wait for them
                 with trio.move_on_after(self.spec.timeouts.list_s):
                     await surveyed.wait()
         self._publish(found, hello, began_at, loud=True)
+
+    def _surveyed(self, upstream: Upstream, verdict: Verdict) -> Verdict | None:
+        """How the sessions of a survey are opened; None: what is listed cannot depend on them."""
+        legacy = self.vitals.portrait.legacy
+        if not upstream.connection.hello.era.modern:
+            sessionless, looks = not verdict.pipe and upstream.link.shared, verdict
+        elif legacy is not None:
+            sessionless, looks = legacy.sessionless, verdict.in_legacy
+        else:
+            return None
+        return looks if self.survey.concerns(verdict, sessionless=sessionless) else None
 
     async def attend(self, upstream: Upstream, verdict: Verdict) -> Verdict:
         """Probe and refresh until the connection fails, or a provisional verdict gives way to the one returned."""
@@ -137,6 +156,8 @@ class Rounds:
                     await self._probe(upstream)
                     if verdict.provisional and (found := await self.connector.reconsider(verdict)) != verdict:
                         return found
+                    if self.legacy.due(verdict, self.vitals.portrait.catalogue, noticed=False):
+                        await self._look_at_legacy(verdict)
                     unheard = periodic and not self._hears_of_changes(upstream.connection)
                     if unheard or not self.vitals.machine.listed:
                         await self._discover(upstream, verdict)
@@ -258,8 +279,17 @@ class Rounds:
         found = await discovery.run(hello, portrait.catalogue)
         began_at, self._discovered_at = self._discovered_at, trio.current_time()
         self._plan_rereading(found, self._discovered_at - began_at)
-        self.survey.discovered(found, noticed=noticed)
+        if self.legacy.due(verdict, found, noticed=noticed):
+            await self.legacy.look(verdict, found)
+        base = found if not hello.era.modern or portrait.legacy is None else portrait.legacy.catalogue
+        if base is not None:
+            self.survey.discovered(base, noticed=noticed)
         return found, hello
+
+    async def _look_at_legacy(self, verdict: Verdict) -> None:
+        """It is not known yet, or doubtful, whether and how the backend speaks 2025."""
+        await self.legacy.look(verdict, self.vitals.portrait.catalogue)
+        self.vitals.announce()
 
     def _hear_on(self, link: Link) -> Hear:
         """What comes with an exchange of our own: notices for us; a request cannot be attributed to any client."""

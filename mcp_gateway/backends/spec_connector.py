@@ -110,7 +110,7 @@ class SpecConnector:
         offered = self._offered(verdict, identity)
         match verdict:
             case Verdict(transport="stdio"):
-                opening = self._open_stdio(offered, unattributed, stderr)
+                opening = self._open_stdio(verdict, offered, unattributed, stderr)
             case Verdict(transport="sse"):
                 opening = self._open_sse(offered, unattributed)
             case Verdict(modern=True):
@@ -223,7 +223,8 @@ class SpecConnector:
                 control=True,  # calls that fill all places must not keep others from beginning
             )
         except BackendProtocol as fault:
-            unheard_of = not self._legacy_links and fault.status in _NO_POST_HERE
+            known = self._legacy_links or verdict.hello is not None  # POSTs are taken here
+            unheard_of = not known and fault.status in _NO_POST_HERE
             if self.spec.transport is TransportKind.AUTO and unheard_of:
                 self._no_post = fault.status
             raise
@@ -261,7 +262,7 @@ class SpecConnector:
 
     @asynccontextmanager
     async def _open_stdio(
-        self, identity: ClientIdentity, unattributed: Hear, stderr: Callable[[bytes], None]
+        self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear, stderr: Callable[[bytes], None]
     ) -> AsyncIterator[Connection]:
         target = self.spec.target
         assert isinstance(target, StdioTarget)
@@ -276,7 +277,7 @@ class SpecConnector:
             identity=identity,
             stderr=stderr,
             hurry=self.hurry,
-            pinned=self.spec.protocol,
+            pinned=self.spec.protocol or (_legacy_offer(identity) if verdict.modern is False else None),
             shared=_nobody_is_asked(identity),
         ) as link:
             yield _piped(link, ending)
@@ -300,6 +301,10 @@ class _Ending:
 
 def _piped(link: PipeLink, ending: _Ending) -> Connection:
     return Connection(link=link, hello=link.hello, gone=ending.wait)
+
+
+def _legacy_offer(identity: ClientIdentity) -> str:
+    return identity.version or NEWEST_LEGACY.version
 
 
 def _nobody_is_asked(identity: ClientIdentity) -> bool:

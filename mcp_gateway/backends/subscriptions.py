@@ -15,7 +15,7 @@ from functools import partial
 import attrs
 import trio
 
-from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey
+from mcp_gateway.backends.caller import Caller, SessionKey
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.notices import UPDATED, Notices
@@ -76,7 +76,7 @@ class Subscriptions:
     def adopt(self, wish: Wish) -> None:
         """Keep a wish from before this backend was there, or from before it was known as what it is now."""
         key = self.key_of(wish.caller)
-        if key != EVERYBODY and self.sessions is not None:
+        if not key.everybodys and self.sessions is not None:
             self._topics(key, wish.caller, self.sessions).adopt(wish)
         else:
             self.notices.topics.adopt(wish)
@@ -86,12 +86,12 @@ class Subscriptions:
         connected, self._connected = self._connected, trio.Event()
         connected.set()
         for wish in self.notices.topics.wishes:
-            if self.key_of(wish.caller) != EVERYBODY:
+            if not self.key_of(wish.caller).everybodys:
                 self.adopt(wish)
 
     def heard(self, key: SessionKey, inbound: Inbound) -> bool:
         """Take what came on a session and is no client's affair as it is: a changed list or an updated resource."""
-        if key == EVERYBODY or inbound.method != UPDATED:
+        if key.everybodys or inbound.method != UPDATED:
             return self.notices.heard(inbound)
         topics = self._kept.get(key.alike)  # what a call in another bay has changed, all who are alike are told
         if topics is not None:
@@ -102,11 +102,11 @@ class Subscriptions:
 
     async def _subscribe(self, wish: Wish) -> None:
         sessions = self.sessions
-        if sessions is None or self.key_of(wish.caller) == EVERYBODY:
+        if sessions is None or self.key_of(wish.caller).everybodys:
             await self.notices.subscribe(wish)
             return
         upstream = await self.reach(wish.caller)
-        if upstream.key == EVERYBODY:
+        if upstream.key.everybodys:
             await self.notices.subscribe(wish)
             return
         topics = self._topics(upstream.key, wish.caller, sessions)
@@ -169,7 +169,7 @@ class Subscriptions:
 
     async def _attend(self, topics: Topics, upstream: Upstream, sessions: UpstreamSessions) -> None:
         """While a link lives: use it, and tell its backend what changes."""
-        if upstream.key == EVERYBODY:
+        if upstream.key.everybodys:
             for wish in topics.wishes:
                 self.notices.topics.adopt(wish)
             return

@@ -16,12 +16,13 @@ import trio
 
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, leading
 from mcp_gateway.backends.health import Backoff, HealthMachine
+from mcp_gateway.backends.legacy_side import LegacySide
 from mcp_gateway.backends.notices import Notices
 from mcp_gateway.backends.own_requests import GATEWAY, answer_alone
-from mcp_gateway.backends.portrait import Portrait
+from mcp_gateway.backends.portrait import LegacyFacts, Portrait
 from mcp_gateway.backends.rounds import Rounds
 from mcp_gateway.backends.start import Start
-from mcp_gateway.backends.transports.base import Inbound
+from mcp_gateway.backends.transports.base import Hello, Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.vitals import Vitals
 from mcp_gateway.config.spec import ServerSpec, StdioTarget
@@ -52,8 +53,8 @@ class Supervisor:
     spec: ServerSpec
     connector: Connector
     portrait: Portrait
-    era_changed: Callable[[], None]
-    """Links of the old era are of no use any more."""
+    era_changed: Callable[[frozenset[Family]], None]
+    """Links are of no use any more but those in these families."""
     reconnected: Callable[[], None]
     """The gateway's own session was lost and stands again: others may be lost."""
     jitter: Jitter
@@ -62,13 +63,12 @@ class Supervisor:
     vitals: Vitals = attrs.field(init=False)
     rounds: Rounds = attrs.field(init=False)
     verdict: Verdict | None = None
-    sessionless: bool = False
-    """The backend gives no session ids: one link serves everybody."""
     start: Start | None = None
     """The last attempt to open the connection, running or not."""
     restarts: int = 0
     retry_at: float | None = None
     """When the next attempt begins; None while one is running or the connection is up."""
+    _sessionless: bool = False
     _upstream: Upstream | None = None
     _connections: int = 0
     _attempts_failed: int = 0
@@ -93,6 +93,7 @@ class Supervisor:
             jitter=self.jitter,
             hear=self._hear,
             room=self.room,
+            legacy_gone=lambda: self.era_changed(self.spoken),
         )
 
     @property
@@ -111,10 +112,35 @@ class Supervisor:
         return self.rounds.notices
 
     @property
+    def modern(self) -> bool | None:
+        """Whether the newest era of the backend is 2026; None: not known yet."""
+        verdict, hello = self.verdict, self.portrait.hello
+        if verdict is None or verdict.modern is not None:
+            return None if verdict is None else verdict.modern
+        return None if hello is None else hello.era.modern
+
+    @property
     def spoken(self) -> frozenset[Family]:
         """The families that the backend is known to speak; none while nothing is known."""
-        hello = self.portrait.hello
-        return frozenset() if hello is None else frozenset({hello.era.family})
+        if self.verdict is None or self.modern is None:
+            return frozenset()
+        return self.rounds.legacy.spoken(self.verdict) if self.modern else frozenset({Family.LEGACY})
+
+    @property
+    def sessionless(self) -> bool:
+        """Whether it gives no session ids on the 2025 side."""
+        if self.modern:
+            return self.portrait.legacy is not None and self.portrait.legacy.sessionless
+        return self._sessionless
+
+    def hello(self, family: Family) -> Hello | None:
+        """What it said of itself in a family; None: it was not asked there yet."""
+        newest = self.portrait.hello
+        if newest is not None and newest.era.family is family:
+            return newest
+        if family is Family.LEGACY:
+            return None if self.portrait.legacy is None else self.portrait.legacy.hello
+        return None if self.verdict is None else self.verdict.hello
 
     # --- what others ask for; plain functions ---
 
@@ -128,6 +154,12 @@ class Supervisor:
         if now_at - self._reprobed_at >= REPROBE_GAP_S:
             self._reprobed_at = now_at
             self.rounds.check()
+
+    def legacy_surprised(self) -> None:
+        """A 2025 session was not as expected: look again what the backend speaks."""
+        if self.modern:
+            self.rounds.legacy.doubt()
+        self.surprised()
 
     def call_failed(self, error: GatewayError, began_at: float) -> None:
         """A call that began at ``began_at`` met a connection error, which is a failure like that of a probe.
@@ -271,25 +303,35 @@ class Supervisor:
                     request="server/discover" if self.spec.protocol is not None else "initialize",
                 )
             if self.verdict is not None and self.verdict.transport != verdict.transport:
-                self.era_changed()
-            self.verdict, self._doubted = verdict, False
+                self.era_changed(frozenset())
+            self._judged(verdict)
             self.portrait.reached(verdict)
             self._turned()
+            return verdict
         return self.verdict
 
+    def _judged(self, verdict: Verdict) -> None:
+        """Take over a verdict. A backend that has learnt 2026 may speak 2025 as before, until it is asked."""
+        portrait, before = self.portrait, self.portrait.hello
+        if not LegacySide.may_be_looked_at(self.spec, verdict):
+            portrait.legacy = None
+        elif before is not None and not before.era.modern:
+            portrait.legacy = LegacyFacts(hello=before, sessionless=self._sessionless, catalogue=portrait.catalogue)
+        self.verdict, self._doubted = verdict, False
+
     def _connected(self, upstream: Upstream, verdict: Verdict) -> None:
-        hello = upstream.connection.hello
-        before = self.portrait.hello
+        hello, before = upstream.connection.hello, self.portrait.hello
         if verdict.pipe and self._connections:
             self.restarts += 1
         if self._connections:
             self.portrait.observer.reconnected(self.key)
             self.reconnected()
         self.portrait.hello = hello
+        self._sessionless = not verdict.pipe and upstream.link.shared
+        self.rounds.legacy.connected()
         if before is not None and before.era.family is not hello.era.family:
-            self.era_changed()
+            self.era_changed(self.spoken)
             self.vitals.announce()  # calls are written in the era that is shown
-        self.sessionless = not verdict.pipe and upstream.link.shared
         self._connections += 1
         self._upstream = upstream
         self._turned()

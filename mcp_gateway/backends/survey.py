@@ -80,15 +80,15 @@ class Survey:
     _occasion: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
-    def concerns(self, connection: Connection, verdict: Verdict) -> bool:
-        """Whether what a backend lists can depend on what a session has declared, and may be found out.
+    def concerns(self, verdict: Verdict, *, sessionless: bool) -> bool:
+        """Whether what a backend lists in 2025 can depend on what a session has declared, and may be found out.
 
         A second process may be one browser, lock file or licence too many: processes are surveyed only if asked for.
         """
         wanted = self.spec.survey
         if wanted is None:
             wanted = verdict.transport != "stdio"
-        return wanted and not connection.hello.era.modern and (verdict.pipe or not connection.link.shared)
+        return wanted and not sessionless
 
     def discovered(self, base: Catalogue, *, noticed: bool) -> None:
         """The base lists were read; ``noticed``: because the backend said that something has changed.

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from mcp_gateway.backends.caller import SessionKey
+from mcp_gateway.backends.caller import EVERYBODY, SessionKey
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, leading
 from mcp_gateway.backends.health import Backoff
 from mcp_gateway.backends.losses import Losses
@@ -47,7 +47,7 @@ STREAM_WAIT_S: Final = 1.0
 CHECKS: Final = Backoff(first_s=1.0, ceiling_s=30.0)
 """Between two askings of a doubted session: longer, the more of them in a row found neither it nor another one well."""
 
-OpenLink: TypeAlias = Callable[[ClientIdentity, Hear], AbstractAsyncContextManager[Connection]]
+OpenLink: TypeAlias = Callable[[SessionKey, ClientIdentity, Hear], AbstractAsyncContextManager[Connection]]
 """Opens a link under a deadline (``start.Start``)."""
 
 
@@ -84,6 +84,10 @@ class _Entry:
         if self.upstream is None or self.upstream.users or self.upstream.holders:
             return None
         return self.upstream.used_at
+
+
+def _idle(entry: _Entry) -> bool:
+    return entry.idle_since is not None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -175,10 +179,21 @@ class UpstreamSessions:
                     self._entries[key] = entry.successor
                 return
 
-    def forget_all(self, patience_s: float) -> None:
-        """Use none of the present links again (another era)."""
+    def forget_all(self, patience_s: float, *, but_legacy: bool) -> None:
+        """Use none of the present links again (another era), or only those of 2025, which all are but everybody's."""
         for key in tuple(self._entries):
-            self.forget(key, patience_s)
+            if key == EVERYBODY or not but_legacy:
+                self.forget(key, patience_s)
+
+    def has_room(self, key: SessionKey, bound: Bound) -> bool:
+        """Whether the link of a key is there or could be opened."""
+        own = self._own
+        return key in self._entries or len(own) < bound.limit or (bound.evicts and any(map(_idle, own)))
+
+    @property
+    def _own(self) -> list[_Entry]:
+        """What counts towards a bound: everybody's links are one each, and keep nothing at the backend."""
+        return [entry for entry in self._entries.values() if not entry.key.everybodys]
 
     def doubt_all(self, since: float) -> None:
         """Sessions were lost: every other one is asked before its next use, unless it has answered ``since``."""
@@ -223,7 +238,9 @@ class UpstreamSessions:
             await upstream.link.notify(answer_to(inbound.id_raw))
 
     def _wants_stream(self, key: SessionKey) -> bool:
-        return key.askable or key in self._subscribed or key.session in self._streams
+        if key.session is None and not key.everybodys:
+            return True  # modern callers hear nothing but what their calls are asked, or refuse it at once
+        return key in self._subscribed or key.session in self._streams
 
     def _match_stream(self, key: SessionKey) -> None:
         upstream = self.find(key)
@@ -238,9 +255,9 @@ class UpstreamSessions:
             upstream.stream_settled.set()
         elif upstream.stream_scope is None:
             upstream.stream_settled = trio.Event()
-            # The stream of modern callers who can be asked is always held: it keeps no unused link open.
+            # The stream of modern callers is always held: it keeps no unused link open.
             upstream.stream_scope = upstream.start(
-                f"stream:{self.backend}", partial(self._hold_stream, upstream), uses=not key.askable
+                f"stream:{self.backend}", partial(self._hold_stream, upstream), uses=key.session is not None
             )
 
     async def _hold_stream(self, upstream: Upstream) -> None:
@@ -259,7 +276,8 @@ class UpstreamSessions:
         if self.nursery.cancel_scope.cancel_called:
             raise BackendGone(backend=self.backend, executed=Executed.NO, why="it was removed")
         self.forget(key, patience_s=GOODBYE_S)
-        self._make_room(bound)
+        if not key.everybodys:
+            self._make_room(bound)
         entry = self._entries[key] = _Entry(key=key, identity=identity)
         self._start(entry)
         return entry
@@ -270,9 +288,10 @@ class UpstreamSessions:
         self.nursery.start_soon(self._run, entry, name=f"upstream:{self.backend}")
 
     def _make_room(self, bound: Bound) -> None:
-        if len(self._entries) < bound.limit:
+        own = self._own
+        if len(own) < bound.limit:
             return
-        idle = [(since, entry.key) for entry in self._entries.values() if (since := entry.idle_since) is not None]
+        idle = [(since, entry.key) for entry in own if (since := entry.idle_since) is not None]
         if not bound.evicts or not idle:
             raise Overload(bound=bound.name, limit=bound.limit)
         _, longest = min(idle, key=lambda pair: pair[0])
@@ -312,7 +331,7 @@ class UpstreamSessions:
             if entry.upstream is not None:  # before that nothing could be said that matters
                 await self.hear_unattributed(entry.upstream, inbound)
 
-        async with self.open_link(entry.identity, hear) as connection:
+        async with self.open_link(entry.key, entry.identity, hear) as connection:
             async with trio.open_nursery() as nursery:
                 upstream = Upstream(connection=connection, nursery=nursery, identity=entry.identity, key=entry.key)
                 entry.upstream = upstream

@@ -67,8 +67,20 @@ async def test_a_backend_without_a_stream_keeps_nobody_waiting(autojump_clock: M
         assert trio.current_time() == began_at
 
 
-async def test_a_client_that_cannot_be_asked_needs_no_stream(autojump_clock: MockClock) -> None:
-    scripted = ScriptedBackend()
+async def test_what_is_asked_on_the_stream_is_refused_at_once_for_a_client_that_cannot_be_asked(
+    autojump_clock: MockClock,
+) -> None:
+    async def ask_and_wait(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        assert link.stream is not None, "the stream is open before the first call is sent"
+        await link.stream.send(question("sampling/createMessage"))
+        while not any(b"-32601" in said for said in link.said):  # noqa: ASYNC110  # the clock is virtual
+            await trio.sleep(0.01)
+        return {"content": []}
+
+    scripted = ScriptedBackend(handlers={"tools/call": ask_and_wait})
     async with running(scripted) as backend:
+        began_at = trio.current_time()
         await backend.exchange(caller(None), CALL, deaf)
-        assert scripted.links[1].stream is None
+        assert trio.current_time() - began_at < 1.0
+        await backend.exchange(caller(None), CALL, deaf)
+        assert scripted.asked("GET") == 2  # the gateway's own one and that of the session which such clients share

@@ -93,11 +93,12 @@ async def test_clients_that_cannot_be_asked_share_the_pipe_and_others_have_their
         assert [link.shared for link in scripted.links] == [True, False]
 
 
-async def test_a_modern_process_is_shared_by_all(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("session", [None, "c"])
+async def test_a_modern_process_is_shared_by_all(autojump_clock: MockClock, session: str | None) -> None:
     scripted = ScriptedBackend(transport="stdio", era=V2026_07_28)
     async with running(scripted) as backend:
         await ready(backend)
-        await backend.exchange(caller("c", ASKABLE), CALL, deaf)
+        await backend.exchange(caller(session, ASKABLE), CALL, deaf)
         assert len(scripted.links) == 1
 
 

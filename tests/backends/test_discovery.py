@@ -33,7 +33,9 @@ EVERYTHING: JsonObject = {"tools": {}, "prompts": {}, "resources": {}}
 
 
 async def discover(scripted: ScriptedBackend, last: Catalogue | None = None, list_s: float = 5.0) -> Catalogue:
-    link = ScriptedLink(backend=scripted, identity=ClientIdentity(), unattributed=deaf)
+    link = ScriptedLink(
+        backend=scripted, era=scripted.era, identity=ClientIdentity(), unattributed=deaf, log=scripted.log
+    )
     runner = Discovery(link=link, backend=scripted.key, list_s=list_s, over_http=True, hear=deaf)
     return await runner.run(scripted.hello(), last)
 

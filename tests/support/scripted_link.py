@@ -77,6 +77,17 @@ class ScriptedBackend:
     key: BackendKey = BackendKey("files")
     transport: str = "streamable-http"
     era: Era = V2025_11_25
+    """The newest that it speaks."""
+    legacy: Era | None = None
+    """The 2025 revision that it speaks as well, if ``era`` is 2026."""
+    legacy_tools: list[JsonObject] | None = None
+    """What it lists there; None: ``tools``."""
+    looks: list["ScriptedLink"] = attrs.field(factory=list)
+    """The sessions on which the gateway only looked whether and how it speaks 2025; they are in no other list."""
+    on_look: GatewayError | None = None
+    """Why none can be opened."""
+    looked: list[tuple[float, str]] = attrs.field(factory=list)
+    """(time, method) of every exchange on them."""
     capabilities: JsonObject = attrs.field(factory=lambda: {"tools": {"listChanged": True}})
     tools: list[JsonObject] = attrs.field(factory=lambda: [tool("read")])
     up: bool = True
@@ -157,25 +168,33 @@ class ScriptedBackend:
     async def link(
         self, verdict: Verdict, identity: ClientIdentity, unattributed: Hear, stderr: Callable[[bytes], None]
     ) -> AsyncIterator[Connection]:
-        surveying = is_survey(identity)
+        surveying, looking = is_survey(identity), self.is_look(verdict, identity)
         if self.pipe or not verdict.modern:
-            if not surveying:
+            if not surveying and not looking:
                 self.stderr = stderr
                 await self._reach()
+            if not self.up:
+                raise BackendGone(backend=self.key, executed=Executed.NO, why="connection refused")
             refusal = self.on_initialize()
             if refusal is not None and not surveying:
                 raise refusal
-            if self.era.modern and not self.pipe:
-                raise BackendProtocol(backend=self.key, why="initialize is unknown here", status=400)
-        link = ScriptedLink(backend=self, identity=identity, unattributed=unattributed)
-        (self.surveys if surveying else self.links).append(link)
+        if looking and self.on_look is not None:
+            raise self.on_look
+        in_legacy = self.era.modern and verdict.modern is False
+        if in_legacy and self.legacy is None:
+            raise BackendProtocol(backend=self.key, why="initialize is unknown here", status=400)
+        era = self.legacy if in_legacy and self.legacy is not None else self.era
+        links, log = (self.surveys, self.surveyed) if surveying else (self.links, self.log)
+        links, log = (self.looks, self.looked) if looking else (links, log)
+        link = ScriptedLink(backend=self, era=era, identity=identity, unattributed=unattributed, log=log)
+        links.append(link)
         try:
             if surveying and self.on_survey is not None:
                 await self.on_survey(link)
             yield Connection(
                 link=link,
-                hello=self.hello(),
-                listen=None if self.pipe or self.era.modern else link.listen,
+                hello=attrs.evolve(self.hello(), era=era),
+                listen=None if self.pipe or era.modern else link.listen,
                 doubts=link.doubts,
                 gone=link.gone if self.pipe else trio.sleep_forever,
             )
@@ -188,6 +207,10 @@ class ScriptedBackend:
     async def aclose(self) -> None:
         self.closed = True
         await trio.lowlevel.checkpoint()
+
+    def is_look(self, verdict: Verdict, identity: ClientIdentity) -> bool:
+        """Whether the gateway itself begins a 2025 session although 2026 is spoken here."""
+        return self.era.modern and verdict.modern is False and identity == GATEWAY
 
     def hello(self) -> Hello:
         return Hello(era=self.era, capabilities=self.capabilities, server_info={"name": "scripted", "version": "1"})
@@ -247,11 +270,13 @@ class ScriptedBackend:
         cursor = params.get("cursor")
         start = int(cursor) if isinstance(cursor, str) else 0
         tools = self.tools if self.shown is None else self.shown(granted(orjson.loads(link.identity.capabilities)))
+        if self.legacy_tools is not None and link.era is self.legacy:
+            tools = self.legacy_tools
         some: list[JsonValue] = list(tools[start : start + self.page])
         result: JsonObject = {"tools": some}
         if start + self.page < len(tools):
             result["nextCursor"] = str(start + self.page)
-        if self.era.modern:
+        if link.era.modern:
             result |= {"resultType": "complete", "ttlMs": self.ttl_ms, "cacheScope": "public"}
         return result
 
@@ -261,8 +286,10 @@ class ScriptedLink:
     """One conversation; a ``Link``."""
 
     backend: ScriptedBackend
+    era: Era
     identity: ClientIdentity
     unattributed: Hear
+    log: list[tuple[float, str]]
     forgotten: bool = False
     closed: bool = False
     dead: str = ""
@@ -283,22 +310,14 @@ class ScriptedLink:
             self.doubts = Doubts()
 
     @property
-    def era(self) -> Era:
-        return self.backend.era
-
-    @property
     def shared(self) -> bool:
         if self.backend.pipe:
             return self.identity.capabilities == b"{}"
-        return self.backend.sessionless or self.era.modern
+        return self.era.modern or self.backend.sessionless
 
     @property
     def lost(self) -> bool:
         return bool(self.dead) or self.closed
-
-    @property
-    def _log(self) -> list[tuple[float, str]]:
-        return self.backend.surveyed if is_survey(self.identity) else self.backend.log
 
     def methods(self) -> list[str]:
         return [method for method, _ in self.asked]
@@ -308,7 +327,7 @@ class ScriptedLink:
         self._ids += 1
         upstream_id = self._ids
         message = json.loads(outgoing.render(upstream_id))  # a client may send what orjson refuses
-        self._log.append((trio.current_time(), outgoing.method))
+        self.log.append((trio.current_time(), outgoing.method))
         self.asked.append((outgoing.method, message.get("params", {})))
         self.headers.append(dict(outgoing.headers))
         self.in_flight += 1
@@ -405,7 +424,7 @@ class ScriptedLink:
         if not self.backend.streams:
             await trio.lowlevel.checkpoint()
             return False
-        self._log.append((trio.current_time(), "GET"))
+        self.log.append((trio.current_time(), "GET"))
         self.stream, receive = trio.open_memory_channel[Inbound](0)
         opened()
         try:
@@ -509,10 +528,11 @@ async def running(
     timeouts: Timeouts = TIMEOUTS,
     limits: BackendLimits = LIMITS,
     survey: bool | None = None,
+    spec: ServerSpec | None = None,
 ) -> AsyncIterator[Backend]:
     """A Backend in front of a scripted one, closed at the end."""
     backend = Backend(
-        spec=server(scripted, health=health, timeouts=timeouts, limits=limits, survey=survey),
+        spec=spec or server(scripted, health=health, timeouts=timeouts, limits=limits, survey=survey),
         connector=scripted,
         publish=published or Published(),
         observer=Silent(),

@@ -109,10 +109,13 @@ async def test_every_kind_of_backend_is_found_discovered_and_called(
             assert shot.health is Health.READY, fleet.status(KEY)
             assert (shot.transport, shot.era.version if shot.era else None) == (transport, version)
             assert "echo" in names(backend)
-            outgoing = call("echo", {"text": "hello"}, modern=version == "2026-07-28")
-            for who in (caller("a"), caller("b", ASKABLE)):
-                answer = await backend.exchange(who, outgoing, deaf)
+            for who in (caller("a"), caller("b", ASKABLE), caller()):
+                era = (await backend.link_for(who)).era
+                answer = await backend.exchange(who, call("echo", {"text": "hello"}, modern=era.modern), deaf)
                 assert b"hello" in answer.raw
+                assert era is backend.era_for(who)
+            assert backend.era_for(caller("b", ASKABLE)).version == (protocol or "2025-11-25")
+            assert backend.era_for(caller()).version == version
             assert backend.supervisor.machine.last_error == ""
 
 

@@ -1,0 +1,147 @@
+"""Whether a server that speaks 2026 speaks 2025 too, and what it lists there.
+
+Owns the short session on which that is found out, and when one is opened. Deliberately
+carries no calls and keeps no lists (``portrait`` does). Invariants: at most one such
+session is open; each is ended properly, and nobody is asked anything on it; what goes
+wrong is no failure of the server, which serves in 2026 meanwhile.
+
+No process is started to look: what a process says to ``initialize`` shows when the first
+client gets one of its own.
+"""
+
+import logging
+from collections.abc import Callable
+
+import attrs
+
+from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, leading
+from mcp_gateway.backends.discovery import Catalogue, Discovery
+from mcp_gateway.backends.own_requests import GATEWAY, answer_alone
+from mcp_gateway.backends.portrait import LegacyFacts, Portrait
+from mcp_gateway.backends.start import Start
+from mcp_gateway.backends.transports.base import Inbound, Link
+from mcp_gateway.config.spec import ServerSpec
+from mcp_gateway.errors import BackendProtocol, BackendRefused
+from mcp_gateway.protocol.eras import Family
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False, kw_only=True)
+class LegacySide:
+    """The 2025 side of one backend, where the newest that it speaks is 2026."""
+
+    spec: ServerSpec
+    connector: Connector
+    portrait: Portrait
+    gone: Callable[[], None]
+    """Told when it turns out that 2025 is not spoken any more."""
+    settled: bool = False
+    """It is known on the present connection whether there is one (over HTTP)."""
+    _unlisted: bool = False
+    """Its lists could not be read the last time."""
+    _refused: bool = False
+    """A process did not take ``initialize``."""
+    _compared: Catalogue | None = None
+    """The 2026 lists when those of 2025 were read."""
+
+    @staticmethod
+    def may_be_looked_at(spec: ServerSpec, verdict: Verdict) -> bool:
+        """Whether there can be one that a session of our own tells of; who pins a revision wants no other."""
+        return verdict.modern is True and not verdict.pipe and spec.protocol is None
+
+    def spoken(self, verdict: Verdict) -> frozenset[Family]:
+        """The families of a backend whose newest is 2026."""
+        if verdict.pipe:
+            takes_initialize = self.spec.protocol is None and not self._refused
+            return frozenset(Family) if takes_initialize else frozenset({Family.MODERN})
+        return frozenset({Family.MODERN} if self.portrait.legacy is None else Family)
+
+    def connected(self) -> None:
+        """A new connection: what was known is in force until it has been asked again."""
+        self.settled = self._refused = False
+
+    def doubt(self) -> None:
+        """A 2025 session was not as expected."""
+        self.settled = False
+
+    def refused(self, error: Exception) -> None:
+        """A process that a client has of its own did not begin in 2025."""
+        self._refused = True
+        logger.info("no 2025 connection", extra={"backend": self.spec.key, "why": str(error)})
+
+    def due(self, verdict: Verdict, modern: Catalogue | None, *, noticed: bool) -> bool:
+        """Whether to look (again), now that the 2026 lists were read; ``noticed``: because they were said to change."""
+        if not self.may_be_looked_at(self.spec, verdict):
+            return False
+        if not self.settled:
+            return True
+        before = self._compared
+        changed = before is None or modern is None or modern.listings != before.listings
+        return self.portrait.legacy is not None and (changed or noticed or self._unlisted)
+
+    async def look(self, verdict: Verdict, modern: Catalogue | None) -> None:
+        """Open a session, read its lists, end it; the outcome is in the portrait.
+
+        Args:
+            modern: the 2026 lists as they are now.
+        """
+        self._compared = modern
+        try:
+            await self._visit(verdict.in_legacy)
+        except* UPSTREAM_FAULTS as group:
+            self._failed(leading(group))
+
+    async def _visit(self, verdict: Verdict) -> None:
+        opened: list[Link] = []
+
+        async def hear(inbound: Inbound) -> None:
+            for link in opened:  # before it is open, nothing can be answered on it
+                await answer_alone(link, inbound)
+
+        async with Start.of(self.spec).link(self.connector, verdict, GATEWAY, hear) as connection:
+            opened.append(connection.link)
+            self._greeted(connection)
+            discovery = Discovery(
+                link=connection.link,
+                backend=self.spec.key,
+                list_s=self.spec.timeouts.list_s,
+                over_http=True,
+                hear=hear,
+            )
+            facts = self.portrait.legacy
+            assert facts is not None  # it was greeted just now
+            try:
+                found = await discovery.run(connection.hello, facts.catalogue)
+            except UPSTREAM_FAULTS as error:
+                self._unlisted = True
+                logger.info("2025 lists not read", extra={"backend": self.spec.key, "why": str(error)})
+            else:
+                self._unlisted = False
+                self.portrait.legacy = attrs.evolve(facts, catalogue=found)
+
+    def _greeted(self, connection: Connection) -> None:
+        known = self.portrait.legacy
+        self.portrait.legacy = LegacyFacts(
+            hello=connection.hello,
+            sessionless=connection.link.shared,
+            catalogue=known.catalogue if known is not None else None,
+        )
+        if known is None:
+            fields = {
+                "server": self.spec.key,
+                "protocol": connection.hello.era.version,
+                "sessions": not connection.link.shared,
+            }
+            logger.info("Speaks 2025 too", extra=fields)
+        self.settled = True
+
+    def _failed(self, error: BaseException) -> None:
+        """No session: a refusal is an answer, anything else leaves it open."""
+        logger.debug("no 2025 session", extra={"backend": self.spec.key, "why": str(error)})
+        broken = isinstance(error, BackendProtocol) and (error.status is None or error.status < 500)
+        if broken or isinstance(error, BackendRefused):
+            self.settled = True
+            if self.portrait.legacy is not None:
+                self.portrait.legacy = None
+                self.gone()
