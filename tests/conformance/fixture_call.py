@@ -1,11 +1,13 @@
 """One call to the fixture server, and how it asks its client something.
 
 Owns the difference between the eras: a modern call ends with ``input_required`` and comes back with answers, a legacy
-call sends requests on its own stream and waits. Invariant: a tool is written once, and works in both eras.
+call sends requests on its own stream and waits. Invariant: a tool is written once, and works in both eras, unless the
+server's tools ask in one way only, as those of the SDKs do.
 """
 
 import json
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -21,6 +23,14 @@ MODERN: Final = "2026-07-28"
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
 Question: TypeAlias = types.ElicitRequest | types.CreateMessageRequest | types.ListRootsRequest
+
+
+class Way(Enum):
+    """How a tool asks."""
+
+    ITS_CALLERS = "in the way of its caller's era"
+    PUSHES = "by a request to the client, on a 2025 connection only"
+    RETURNS = "by its result, in 2026 only"
 
 
 class ToolFailed(Exception):
@@ -40,6 +50,7 @@ class Call:
 
     ctx: Context
     arguments: Json
+    way: Way = Way.ITS_CALLERS
     _answers: list[Json] = attrs.field(factory=list, init=False)
     _round: int = attrs.field(default=0, init=False)
 
@@ -62,8 +73,12 @@ class Call:
             stateful: send ``requestState`` even when there is nothing to remember.
         Raises:
             InputNeeded: modern, and this round's answers are not there yet.
+            ToolFailed: the tool's way to ask is not the caller's.
         """
-        if self.ctx.protocol_version != MODERN:
+        modern = self.ctx.protocol_version == MODERN
+        if self.way is not Way.ITS_CALLERS and modern is not (self.way is Way.RETURNS):
+            raise ToolFailed(f"nobody can be asked here {self.way.value}")
+        if not modern:
             return await self._ask_all(questions)
         number, self._round = self._round, self._round + 1
         if number < len(self._answers):

@@ -2,15 +2,18 @@
 
 Owns the handlers of the protocol's methods. Serves the modern revision and the legacy ones on one endpoint; a tool that
 asks its client something does so in the caller's era's way, so that both bridges of the gateway can be measured against
-it. Deliberately nothing of the gateway in it: it is the independent other side.
+it; or, with ``--one-way``, as the SDKs' users write tools: some push their question, which exists on a 2025 connection
+only, some return it, which exists in 2026 only. Deliberately nothing of the gateway in it: it is the independent other
+side.
 
-Usage: ``python -m tests.conformance.fixture_server [--port N] [--stateless] [--json]``; it prints
+Usage: ``python -m tests.conformance.fixture_server [--port N] [--one-way] [--stateless] [--json]``; it prints
 ``listening on PORT``.
 """
 
 import json
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -25,7 +28,7 @@ from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
 from tests.conformance import fixture_content as content
-from tests.conformance.fixture_call import MODERN, Call, Context, InputNeeded, ToolFailed, form
+from tests.conformance.fixture_call import MODERN, Call, Context, InputNeeded, ToolFailed, Way, form
 from tests.conformance.fixture_content import Json, text
 from tests.conformance.fixture_tools import TOOLS, WATCHED, audience
 from tests.peers.servers.frame import arguments, listen
@@ -78,14 +81,24 @@ async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) 
     return types.ListToolsResult.model_validate({"tools": tools})
 
 
+RETURNING = ("test_input_required_result_", "test_streaming_")
+"""How the names of tools begin that return what they ask, where tools ask in one way."""
+
+
+def way_of(name: str, *, one_way: bool) -> Way:
+    if not one_way:
+        return Way.ITS_CALLERS
+    return Way.RETURNS if name.startswith(RETURNING) else Way.PUSHES
+
+
 async def call_tool(
-    ctx: Context, params: types.CallToolRequestParams
+    ctx: Context, params: types.CallToolRequestParams, *, one_way: bool
 ) -> types.CallToolResult | types.InputRequiredResult:
     entry = TOOLS.get(params.name)
     if entry is None:
         raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name}")
     try:
-        answer = await entry.run(Call(ctx, params.arguments or {}))
+        answer = await entry.run(Call(ctx, params.arguments or {}, way_of(params.name, one_way=one_way)))
     except InputNeeded as needed:
         return types.InputRequiredResult.model_validate(needed.result)
     except ToolFailed as failed:
@@ -98,10 +111,11 @@ async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None
 
 
 async def get_prompt(
-    ctx: Context, params: types.GetPromptRequestParams
+    ctx: Context, params: types.GetPromptRequestParams, *, one_way: bool
 ) -> types.GetPromptResult | types.InputRequiredResult:
     try:
-        blocks = await _prompt(params.name, Call(ctx, dict(params.arguments or {})))
+        call = Call(ctx, dict(params.arguments or {}), way_of(params.name, one_way=one_way))
+        blocks = await _prompt(params.name, call)
     except InputNeeded as needed:
         return types.InputRequiredResult.model_validate(needed.result)
     messages = [{"role": "user", "content": block} for block in blocks]
@@ -192,7 +206,7 @@ def schema_of(name: str) -> Mapping[str, Any] | None:
     return TOOLS[name].schema if name in TOOLS else None
 
 
-def make_server() -> Fixture:
+def make_server(*, one_way: bool) -> Fixture:
     server = Fixture(
         "conformance-fixture",
         version="1.0.0",
@@ -207,9 +221,9 @@ def make_server() -> Fixture:
         },
         get_tool_input_schema=schema_of,
         on_list_tools=list_tools,
-        on_call_tool=call_tool,
+        on_call_tool=partial(call_tool, one_way=one_way),
         on_list_prompts=list_prompts,
-        on_get_prompt=get_prompt,
+        on_get_prompt=partial(get_prompt, one_way=one_way),
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
@@ -225,8 +239,8 @@ def make_server() -> Fixture:
 
 
 async def main() -> None:
-    options = arguments("--stateless", "--json")
-    app = make_server().streamable_http_app(
+    options = arguments("--one-way", "--stateless", "--json")
+    app = make_server(one_way=options.one_way).streamable_http_app(
         stateless_http=options.stateless,
         json_response=options.json,
         event_store=Replay(),

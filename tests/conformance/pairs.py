@@ -59,8 +59,6 @@ TO_MODERN: Final = Pair(
     scored={"2025-11-25": 30},
     unscored=DIRECT.unscored,
 )
-PAIRS: Final = (DIRECT, TO_LEGACY, TO_MODERN)
-
 _RETURNED: Final = (
     "the tool returns its question, which exists in 2026 only; to a caller of 2025 the SDK answers with an error"
 )
@@ -85,6 +83,22 @@ _RETURNING: Final = dict.fromkeys(
     ),
     _RETURNED,
 )
+
+ONE_WAY: Final = Pair(
+    name="tools that ask in one way",
+    server="one-way",
+    backend="auto",
+    scored=SCORED,
+    unscored=DIRECT.unscored,
+)
+SESSIONLESS: Final = Pair(
+    name="tools that ask in one way, no session ids",
+    server="sessionless",
+    backend="auto",
+    scored=NEWEST,
+    impossible={"2025-11-25": _PUSHING},
+)
+PAIRS: Final = (DIRECT, TO_LEGACY, TO_MODERN, ONE_WAY, SESSIONLESS)
 
 SDK_PAIRS: Final = (
     Pair(name="Python SDK, pinned to nothing", server="python", backend="auto", scored=SCORED),

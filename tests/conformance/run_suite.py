@@ -152,15 +152,19 @@ def read_checks(name: str, text: str) -> Scenario:
     )
 
 
-SERVERS: Final = ("fixture", "python", "typescript")
-"""Our fixture, which asks in its caller's era's way, and two that ask as their SDKs do."""
+SERVERS: Final = ("fixture", "one-way", "sessionless", "python", "typescript")
+"""Our fixture, which asks in its caller's era's way; the same with tools that ask in one way only, with and without
+session ids on the 2025 side; and two that ask as their SDKs do."""
 
 
 @asynccontextmanager
 async def served(server: str) -> AsyncIterator[str]:
     """One of ``SERVERS``, alone; gives its address."""
+    fixture = (sys.executable, "-m", "tests.conformance.fixture_server")
     commands: Mapping[str, Callable[[], peers.Command]] = {
-        "fixture": lambda: [sys.executable, "-m", "tests.conformance.fixture_server"],
+        "fixture": lambda: [*fixture],
+        "one-way": lambda: [*fixture, "--one-way"],
+        "sessionless": lambda: [*fixture, "--one-way", "--stateless"],
         "python": lambda: [sys.executable, "-m", "tests.conformance.sdk_python"],
         "typescript": lambda: [peers.node(), peers.ROOT / "tests" / "conformance" / "sdk_typescript.cjs"],
     }
