@@ -44,10 +44,10 @@ async def called(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObje
 
 @asynccontextmanager
 async def in_front_of_varying(
-    backend: ScriptedBackend | None = None, spec: GatewaySpec | None = None
+    backend: ScriptedBackend | None = None, spec: GatewaySpec | None = None, survey: bool | None = None
 ) -> AsyncIterator[tuple[ScriptedGateway, ScriptedBackend]]:
     scripted = backend or ScriptedBackend(shown=varying, handlers={"tools/call": called})
-    async with scripted_gateway(scripted, prefixes={"files": "f_"}, spec=spec) as where:
+    async with scripted_gateway(scripted, prefixes={"files": "f_"}, spec=spec, survey=survey) as where:
         yield where, scripted
 
 
@@ -270,7 +270,7 @@ async def test_a_capable_client_of_a_process_is_shown_and_given_what_needs_it(
     autojump_clock: MockClock,
 ) -> None:
     piped = ScriptedBackend(transport="stdio", shown=varying, handlers={"tools/call": called})
-    async with in_front_of_varying(piped) as (where, scripted):
+    async with in_front_of_varying(piped, survey=True) as (where, scripted):
         await trio.sleep(5)
         sampler = await where.session(sampling={})
         assert await tools(sampler) == ["f_plain", "f_sample"]

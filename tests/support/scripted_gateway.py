@@ -326,12 +326,14 @@ async def scripted_gateway(
     sessions: SessionsSpec = SessionsSpec(signing_keys=(b"0123456789abcdef",)),  # noqa: B008  # frozen
     prefixes: dict[str, str] | None = None,
     spec: GatewaySpec | None = None,
+    survey: bool | None = None,
 ) -> AsyncIterator[ScriptedGateway]:
     """A gateway in front of scripted backends, discovered, for the length of the block."""
     by_key = {backend.key: backend for backend in backends}
     servers = tuple(
         attrs.evolve(
-            server(backend, timeouts=timeouts, limits=backend_limits), prefix=(prefixes or {}).get(backend.key, "")
+            server(backend, timeouts=timeouts, limits=backend_limits, survey=survey),
+            prefix=(prefixes or {}).get(backend.key, ""),
         )
         for backend in backends
     )
