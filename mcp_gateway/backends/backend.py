@@ -398,7 +398,7 @@ class Backend:
             raise
         except BackendSessionLost:
             if self._sessions is not None:
-                self._sessions.forget_link(upstream, patience_s=GOODBYE_S)
+                self._sessions.forget_link(upstream, patience_s=self.spec.timeouts.max_s)
             raise
         finally:
             upstream.leave()

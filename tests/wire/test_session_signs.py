@@ -68,9 +68,9 @@ async def test_a_server_that_says_so_has_lost_the_session_and_executed_nothing(o
             await link.exchange(call(), nothing)
         assert (caught.value.executed, link.lost) == (Executed.NO, True)
         assert str(caught.value.status) in str(caught.value)
-        before = len(server.requests)
         await link.aclose()
-        assert len(server.requests) == before  # nothing to say goodbye to
+        goodbyes = [request for request in server.requests if request.method == "DELETE"]
+        assert len(goodbyes) == (caught.value.status != 404)  # a server that said it in words may know it still
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ class LegacyHttpLink:
     doubts: Doubts | None = attrs.field(init=False, default=None)
     """Whether the session stands; None where there is none."""
     _ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(2), repr=False)  # 1 was initialize
-    _lost: bool = False
+    _lost_by: int | None = None
+    """The HTTP status that said so."""
     _closed: bool = False
     _listened: Trail = attrs.field(factory=lambda: Trail(upstream_id=0), repr=False)
     _listen_at: float = 0.0
@@ -119,7 +120,7 @@ class LegacyHttpLink:
     @property
     def lost(self) -> bool:
         """See ``base.Link``."""
-        return self._lost or self._closed
+        return self._lost_by is not None or self._closed
 
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         """See ``base.Link.exchange``. A broken event stream is resumed where the backend gave event ids."""
@@ -195,7 +196,7 @@ class LegacyHttpLink:
         if self._closed:
             return
         self._closed = True
-        if self.session_id is None or self._lost:
+        if self.session_id is None or self._lost_by == 404:  # who said it in words only may have meant something else
             return
         ended = False
         with trio.move_on_after(GOODBYE_S, shield=True):
@@ -329,7 +330,7 @@ class LegacyHttpLink:
             raise BackendSessionLost(backend=self.pool.key)
 
     def _session_lost(self, executed: Executed, status: int) -> BackendSessionLost:
-        self._lost = True
+        self._lost_by = status
         return BackendSessionLost(backend=self.pool.key, executed=executed, status=status)
 
 
