@@ -9,7 +9,7 @@ from enum import Enum
 
 import attrs
 
-from mcp_gateway.values import BackendKey
+from mcp_gateway.values import BackendKey, JsonValue
 
 
 class Executed(Enum):
@@ -182,7 +182,7 @@ class BackendRefused(BackendError):
     code: int
     message: str
     status: int = 200
-    data: object = None
+    data: JsonValue = None
 
     def __str__(self) -> str:
         http = f" (HTTP {self.status})" if self.status != 200 else ""

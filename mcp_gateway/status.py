@@ -103,7 +103,8 @@ class Status:
             return []
         order = {server.key: place for place, server in enumerate(self.configuration.spec.value.servers)}
         keys = sorted(self._fleet.keys, key=lambda key: order.get(key, len(order)))
-        return [self._fleet.status(key) for key in keys]
+        table = self._gateway.core.table.value.problems if self._gateway is not None else {}
+        return [self._fleet.status(key, table.get(key, ())) for key in keys]
 
     def _collisions(self) -> list[JsonValue]:
         if self._gateway is None:

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -24,7 +24,7 @@ from mcp_gateway.backends.status import disabled_status, status_of
 from mcp_gateway.backends.upstream import Jitter
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewaySpec, ServerSpec, StdioTarget
-from mcp_gateway.routing.snapshot import Health, Snapshot
+from mcp_gateway.routing.snapshot import Health, Problem, Snapshot
 from mcp_gateway.values import BackendKey, JsonObject
 
 logger = logging.getLogger(__name__)
@@ -136,9 +136,11 @@ class Fleet:
         for seat in tuple(self._seats.values()):
             await seat.current.supervisor.vitals.first_answer.wait()
 
-    def status(self, key: BackendKey) -> JsonObject:
+    def status(self, key: BackendKey, routed: Sequence[Problem] = ()) -> JsonObject:
         """What there is to know about one server, for ``/status``.
 
+        Args:
+            routed: the problems that the route table has with it (``RouteTable.problems``).
         Raises:
             KeyError: no such server.
         """
@@ -146,7 +148,7 @@ class Fleet:
         if seat is None:
             return disabled_status(self._disabled[key])
         now_at, now_unix_s = trio.current_time(), self._wall_clock()
-        report = status_of(seat.current, lambda at: round(now_unix_s - (now_at - at), 3))
+        report = status_of(seat.current, lambda at: round(now_unix_s - (now_at - at), 3), routed)
         report["generations"] = len(seat.all)
         return report
 

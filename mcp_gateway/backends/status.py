@@ -4,13 +4,13 @@ Owns the shape of the report. Deliberately pure: it reads, and is given the
 conversion of times. Invariant: nothing secret, no upstream session id, bounded size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import Limit
-from mcp_gateway.routing.snapshot import Health, Item, Kind, Snapshot
+from mcp_gateway.routing.snapshot import Health, Item, Kind, Problem, Snapshot
 from mcp_gateway.values import JsonObject, JsonValue
 
 MAX_PROBLEMS: Final = 100
@@ -23,12 +23,13 @@ def disabled_status(spec: ServerSpec) -> JsonObject:
     return {"name": spec.key, "state": "disabled", "prefix": spec.prefix}
 
 
-def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
+def status_of(backend: Backend, unix_s: Callable[[float], float], routed: Sequence[Problem] = ()) -> JsonObject:
     """The report of one running server.
 
     Args:
         backend: its current generation.
         unix_s: turns a time of the process into Unix seconds.
+        routed: problems that only the route table knows.
     """
     supervisor, snapshot = backend.supervisor, backend.snapshot
     machine = supervisor.machine
@@ -54,7 +55,7 @@ def status_of(backend: Backend, unix_s: Callable[[float], float]) -> JsonObject:
         "counts": counts,
         "for_some_clients": sum(1 for items in listed.values() for item in items.values() if item.needs),
         "listed": snapshot.listings is not None,
-        "problems": _problems(backend),
+        "problems": _problems((*backend.snapshot.problems, *routed)),
         "last_error": error,
         "starting_since_unix_s": unix_s(start.began_at) if start is not None and starting else None,
         "stderr": start.said or None if start is not None else None,
@@ -80,7 +81,7 @@ def _listed(snapshot: Snapshot, kind: Kind) -> dict[str, Item]:
     return {item.name: item for listings in lists if kind in listings for item in listings[kind].items}
 
 
-def _problems(backend: Backend) -> list[JsonValue]:
+def _problems(problems: Sequence[Problem]) -> list[JsonValue]:
     return [
         {
             "kind": "server" if problem.kind is None else problem.kind.name.lower(),
@@ -88,5 +89,5 @@ def _problems(backend: Backend) -> list[JsonValue]:
             "reason": problem.reason,
             "hidden": problem.hidden,
         }
-        for problem in backend.snapshot.problems[:MAX_PROBLEMS]
+        for problem in list(dict.fromkeys(problems))[:MAX_PROBLEMS]
     ]

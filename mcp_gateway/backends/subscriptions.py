@@ -19,12 +19,12 @@ from mcp_gateway.backends.caller import Caller, SessionKey
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.notices import UPDATED, Notices
-from mcp_gateway.backends.own_requests import ask, request
+from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request
 from mcp_gateway.backends.topics import Telling, Topics, Wish
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.upstream_sessions import UpstreamSessions
-from mcp_gateway.errors import BackendSessionLost
+from mcp_gateway.errors import BackendRefused, BackendSessionLost
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class Subscriptions:
     """The caller's link, opened if need be; it is everybody's where there was no place for one of its own."""
     sessions: UpstreamSessions | None = None
     """While the backend runs."""
+    unknown: BackendRefused | None = None
+    """What the backend has answered, if it knows no subscriptions, whatever it declares."""
     _kept: dict[SessionKey, Topics] = attrs.field(factory=dict)
     """Of each session that somebody is subscribed on."""
     _connected: trio.Event = attrs.field(factory=trio.Event)
@@ -64,9 +66,15 @@ class Subscriptions:
             BackendError, ConfigError: the backend refused or failed; the wish is not kept.
         """
         try:
-            await self._subscribe(wish)
-        except BackendSessionLost:
-            await self._subscribe(wish)  # on a new session, once
+            try:
+                await self._subscribe(wish)
+            except BackendSessionLost:
+                await self._subscribe(wish)  # on a new session, once
+        except BackendRefused as refused:
+            if refused.code == METHOD_NOT_FOUND:
+                self.unknown = refused
+            raise
+        self.unknown = None
 
     async def in_force(self, wish: Wish) -> None:
         """Wait until the backend would tell of what was subscribed; the caller holds the deadline."""
@@ -83,6 +91,7 @@ class Subscriptions:
 
     def connected(self) -> None:
         """The backend is there (again), perhaps as another one: see who has a session of its own now."""
+        self.unknown = None
         connected, self._connected = self._connected, trio.Event()
         connected.set()
         for wish in self.notices.topics.wishes:

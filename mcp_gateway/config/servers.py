@@ -133,6 +133,7 @@ def _server(fields: Fields, name: str, kind: TransportKind, *, enabled: bool, de
         tags=fields.take("tags", list_of(filled_text, unique=True), ()),
         category=fields.take("category", list_of(filled_text, unique=True), ()),
         hint=fields.take("hint", text, ""),
+        own_instructions=fields.take("instructions", one_of({"own": True, "none": False}), True),
     )
 
 

@@ -131,6 +131,8 @@ class ServerSpec:
     tags: tuple[str, ...] = ()
     category: tuple[str, ...] = ()
     hint: str = ""
+    own_instructions: bool = True
+    """Clients are told what the server says of itself."""
 
 
 @attrs.frozen(kw_only=True)

@@ -31,7 +31,7 @@ from mcp_gateway.gateway.session_ear import SessionEar
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.protocol.extensions import declared, is_custom_notification
-from mcp_gateway.protocol.wire_errors import INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
 from mcp_gateway.routing.custom import owner_of
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
 from mcp_gateway.routing.table import Target, View
@@ -218,7 +218,9 @@ class LegacyFace:
         hub, caller, key = self.core.hub, self.caller(session), target.backend
         if message.method == "resources/unsubscribe":
             hub.unsubscribe(session.mailbox, target)
-            return self._result(message, b"{}")
+            backend = self.core.runner.fleet.get(key)
+            unknown = backend.subscriptions.unknown if backend is not None else None
+            return self._result(message, b"{}") if unknown is None else self._refused(message, unknown)
         self._join_backend(session, key)
         try:
             with trio.move_on_after(self.core.runner.timeouts(key).call_s):
@@ -226,9 +228,7 @@ class LegacyFace:
                 await hub.in_force(session.mailbox, target)
                 return self._result(message, b"{}")
         except BackendRefused as refused:
-            if refused.code == METHOD_NOT_FOUND:
-                return self._result(message, b"{}")  # we advertise it; of this one there is nothing to hear
-            return failure(message.id_raw, refused, key)
+            return self._refused(message, refused)
         except GatewayError as error:
             return failure(message.id_raw, error, key)
         hub.unsubscribe(session.mailbox, target)
@@ -296,6 +296,13 @@ class LegacyFace:
 
     def _result(self, message: jsonrpc.RpcRequest, result: bytes) -> Outcome:
         return Outcome(status=200, body=jsonrpc.render_result(message.id_raw, result))
+
+    def _refused(self, message: jsonrpc.RpcRequest, refused: BackendRefused) -> Outcome:
+        """The server's own error, as it would have been answered directly; ours if it has no code."""
+        if refused.code == 0:
+            return failure(message.id_raw, refused, refused.backend)
+        body = jsonrpc.render_error(message.id_raw, refused.code, refused.message, refused.data)
+        return Outcome(status=200, body=body, label="error")
 
     def _error(self, message: jsonrpc.RpcRequest, code: int, text: str) -> Outcome:
         return Outcome(status=200, body=jsonrpc.render_error(message.id_raw, code, text), label="refused")

@@ -22,7 +22,7 @@ from mcp_gateway.sessions.signed import Purpose, Signer
 from mcp_gateway.values import JsonObject, JsonValue
 
 DISCOVER_TTL_MS: Final = 60_000
-"""How long clients may keep our capabilities, which only a new version changes, and instructions."""
+"""How long clients may keep our capabilities and instructions, which change with the servers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,23 +50,18 @@ class OwnAnswers:
 
     def initialized(self, era: Era, view: View) -> bytes:
         """The result of ``initialize``."""
-        value: JsonObject = {"protocolVersion": era.version, "capabilities": _capabilities(view, era)}
-        result = splice.rewrite(json_text.dumps(value), {"serverInfo": self.server_info})
-        if view.instructions:
-            result = splice.rewrite(result, {"instructions": json_text.dumps(view.instructions)})
-        return result
+        value: JsonObject = {"protocolVersion": era.version, **_advertised(view, era)}
+        return splice.rewrite(json_text.dumps(value), {"serverInfo": self.server_info})
 
     def discovered(self, era: Era, view: View) -> bytes:
         """The result of ``server/discover`` (MCP 2026-07-28 server/discover)."""
         value: JsonObject = {
             "resultType": "complete",
             "supportedVersions": [*MODERN_VERSIONS],
-            "capabilities": _capabilities(view, era),
+            **_advertised(view, era),
             "ttlMs": DISCOVER_TTL_MS,
             "cacheScope": "public",
         }
-        if view.instructions:
-            value["instructions"] = view.instructions
         return splice.rewrite(json_text.dumps(value), {"_meta": {META_SERVER_INFO: self.server_info}})
 
     def listed(self, wanted: ListOf, era: Era, view: View, realm: str) -> bytes | Invalid:
@@ -96,6 +91,16 @@ class OwnAnswers:
         if not isinstance(offset, int) or not isinstance(fingerprint, str):
             return None
         return Position(kind=kind, offset=offset, fingerprint=bytes.fromhex(fingerprint))
+
+
+def _advertised(view: View, era: Era) -> JsonObject:
+    """What both results say of a view."""
+    said: JsonObject = {"capabilities": _capabilities(view, era)}
+    if view.advertised.instructions:
+        said["instructions"] = view.advertised.instructions
+    if view.advertised.meta:
+        said["_meta"] = view.advertised.meta
+    return said
 
 
 def _capabilities(view: View, era: Era) -> JsonObject:

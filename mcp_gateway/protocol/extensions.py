@@ -9,18 +9,31 @@ Spec: MCP 2026-07-28 basic/index, extensions overview; SEP-2663, "Reservations".
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
+import attrs
+
+from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.methods import CORE_NOTIFICATIONS, CORE_REQUESTS
-from mcp_gateway.values import JsonObject
+from mcp_gateway.values import JsonObject, JsonValue
 
 AUTHORIZATION: Final = frozenset(
     {"io.modelcontextprotocol/oauth-client-credentials", "io.modelcontextprotocol/enterprise-managed-authorization"}
 )
 """Of one hop: a client's way to get a token for the gateway says nothing of how the gateway gets one."""
 
+MEMBERS: Final = ("extensions", "experimental")
+"""Of capabilities: what a server has beyond the core, by id, with the settings of each."""
+MAX_OFFERS: Final = 64
+"""Of one server in each of ``MEMBERS``."""
+MAX_ID: Final = 256
+MAX_SETTINGS_BYTES: Final = 4 * 2**10
+"""Of one id."""
+
 _RESERVED: Final = ("tasks/", "notifications/tasks/", "rpc.")
 """Of the tasks extension, and of JSON-RPC itself."""
+_SHOWN: Final = 64
 _METHOD: Final = re.compile(r"[!-~]{1,128}")
 """It becomes a header and a word in logs."""
 
@@ -41,3 +54,48 @@ def declared(capabilities: JsonObject) -> frozenset[str]:
     """The extensions that a client or a server declares, but those of authorization."""
     found = capabilities.get("extensions")
     return frozenset(found) - AUTHORIZATION if isinstance(found, dict) else frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class Offers:
+    """What a server has beyond the core, as it is to be advertised."""
+
+    settings: Mapping[str, Mapping[str, JsonObject]]
+    """For each of ``MEMBERS``: by id, in the server's order."""
+    dropped: tuple[str, ...] = ()
+    """Why what else it declares is not advertised."""
+
+
+def offered(capabilities: JsonObject) -> Offers:
+    """What of a server's ``extensions`` and ``experimental`` can be advertised for it; authorization never is.
+
+    Spec: both are objects of objects (MCP 2026-07-28 schema, ServerCapabilities).
+    """
+    settings: dict[str, dict[str, JsonObject]] = {}
+    dropped: list[str] = []
+    for member in MEMBERS:
+        found = capabilities.get(member)
+        kept = settings[member] = {}
+        if found is None:
+            continue
+        if not isinstance(found, dict):
+            dropped.append(f"capabilities.{member} is not an object")
+            continue
+        for name, value in found.items():
+            fault = _fault(name, value, len(kept))
+            if fault:
+                dropped.append(f"capabilities.{member}: {name[:_SHOWN]!r} {fault}")
+            elif isinstance(value, dict) and name not in AUTHORIZATION:
+                kept[name] = value
+    return Offers(settings=settings, dropped=tuple(dropped[:MAX_OFFERS]))
+
+
+def _fault(name: str, value: JsonValue, before: int) -> str:
+    """Why one id cannot be advertised; empty: it can."""
+    if not name or len(name) > MAX_ID or not name.isprintable():
+        return f"is no id of 1 to {MAX_ID} visible characters"
+    if not isinstance(value, dict):
+        return "is not an object"
+    if len(json_text.dumps(value)) > MAX_SETTINGS_BYTES:
+        return f"is over {MAX_SETTINGS_BYTES} bytes"
+    return f"is one of more than {MAX_OFFERS}" if before >= MAX_OFFERS else ""

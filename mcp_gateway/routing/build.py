@@ -17,15 +17,13 @@ from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, Serve
 from mcp_gateway.protocol import extensions
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing import uris
+from mcp_gateway.routing.advertised import Advertised, Provider, advertise
 from mcp_gateway.routing.listing_views import Entry, ListingView, Target
 from mcp_gateway.routing.parts import URI_KINDS, Parts, marked, parts_for, unclashed
 from mcp_gateway.routing.snapshot import Kind, Problem, Snapshot
 from mcp_gateway.routing.steps import at_once
 from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, View
 from mcp_gateway.values import BackendKey, GatewayName
-
-MAX_INSTRUCTIONS: Final = 4096
-"""Bytes of generated instructions (design section 7)."""
 
 _NO_GATEWAY: Final = GatewayEntry(servers=(), virtual_servers=())
 
@@ -40,6 +38,12 @@ class _Member:
     """It has a list now; else its parts only keep its names."""
     abilities: frozenset[str] | None
     """None: not heard yet."""
+    provider: Provider
+
+    @property
+    def discovered(self) -> bool:
+        """It has said what it can do, and its lists were read once."""
+        return self.abilities is not None and bool(self.parts)
 
 
 def build(
@@ -95,8 +99,7 @@ def build_steps(
 
 def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Generator[None, None, _Member]:
     parts = yield from parts_for(server, snapshot, last)
-    if snapshot is None:
-        return _Member(server=server, parts=parts, live=False, abilities=None)
+    snapshot = Snapshot(backend=server.key) if snapshot is None else snapshot
     abilities = None
     if snapshot.era is not None:
         resources = snapshot.capabilities.get("resources")
@@ -115,6 +118,14 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Gener
         parts=parts,
         live=snapshot.listings is not None,
         abilities=abilities,
+        provider=Provider(
+            key=server.key,
+            prefix=server.prefix,
+            hint=server.hint,
+            abilities=abilities or frozenset(),
+            offers=extensions.offered(snapshot.capabilities),
+            instructions=snapshot.instructions if server.own_instructions else "",
+        ),
     )
 
 
@@ -128,9 +139,14 @@ def _problems(
     member = members.get(key)
     if member is not None and member.live:
         found += (problem for part in member.parts.values() for problem in part.problems)
+        found += (_unadvertised(reason) for reason in member.provider.offers.dropped)
     for made in gateways.values():
         found += made.problems.get(key, ())
     return tuple(dict.fromkeys(found))
+
+
+def _unadvertised(reason: str) -> Problem:
+    return Problem(kind=None, name="", reason=reason, hidden=True)
 
 
 def _gateway(
@@ -161,6 +177,8 @@ def _gateway(
     for merge in merges.values():
         for key, found in merge.problems.items():
             problems[key] = tuple(dict.fromkeys((*problems.get(key, ()), *found)))
+    for key, reasons in views[""].advertised.left_out.items():
+        problems[key] = (*problems.get(key, ()), *map(_unadvertised, reasons))
     return GatewayPart(
         inputs=inputs,
         views=views,
@@ -288,8 +306,14 @@ def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_i
         fallback=candidates[0] if len(candidates) == 1 else None,
         abilities=abilities,
         unfiltered=tuple(key for key in abilities if key not in filtered),
-        instructions=instructions or _introduction(chosen),
+        advertised=_advertised(chosen, chosen, instructions),
     )
+
+
+def _advertised(shown: Sequence[_Member], chosen: Sequence[_Member], instructions: str) -> Advertised:
+    """Of the servers that are shown; any of the chosen ones that has not been discovered may be shown later."""
+    complete = bool(chosen) and all(member.discovered for member in chosen)
+    return advertise([member.provider for member in shown], complete=complete, configured=instructions)
 
 
 def _narrowed(whole: View, virtual: VirtualServerSpec, chosen: Sequence[_Member], instructions: str) -> View:
@@ -307,12 +331,12 @@ def _narrowed(whole: View, virtual: VirtualServerSpec, chosen: Sequence[_Member]
         return some is None or target.federated in some
 
     narrow = whole.only(keeps)
-    # The introduction must not name servers of which nothing is shown here.
+    # What is said of it must not name servers of which nothing is shown here.
     shown = {entry.target.backend for listing in narrow.listings.values() for entry in listing.entries}
     shown.update(target.backend for target in narrow.withheld.values())
     return attrs.evolve(
         narrow,
-        instructions=instructions or _introduction([member for member in chosen if member.server.key in shown]),
+        advertised=_advertised([member for member in chosen if member.server.key in shown], chosen, instructions),
         open_resources=not virtual.resources,
         unfiltered=(),  # what is named is all that is shown
     )
@@ -325,18 +349,3 @@ def _hints(chosen: Sequence[_Member], family: Family, kind: Kind) -> tuple[int, 
     whole = all(member.live for member in chosen)
     ttl_ms = min((listing.ttl_ms for listing in lists), default=0) if whole else 0
     return ttl_ms, any(listing.private for listing in lists)
-
-
-def _introduction(chosen: Sequence[_Member]) -> str:
-    """One line per server, cut after the last line that fits."""
-    lines: list[str] = []
-    size = 0
-    for member in chosen:
-        server = member.server
-        names = f" (names begin with {server.prefix})" if server.prefix else ""
-        line = f"{server.key}{names}: {server.hint}" if server.hint else f"{server.key}{names}"
-        size += len(line.encode()) + 1
-        if size > MAX_INSTRUCTIONS:
-            break
-        lines.append(line)
-    return "\n".join(lines)

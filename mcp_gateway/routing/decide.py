@@ -37,6 +37,7 @@ _NO_OWNER: Final = (
     "its params name no tool, prompt or resource that is shown here, and there is not exactly one server with an "
     "extension that the client declares, too"
 )
+NO_SUBSCRIPTIONS: Final = "Method not found: the server of this resource has no subscriptions"
 _NO_COMPLETION: Final = b'{"completion":{"values":[],"total":0,"hasMore":false}}'
 
 
@@ -169,7 +170,7 @@ def _about_resource(params: JsonObject, view: View, era: Era) -> Decision:
 def _subscription(params: JsonObject, view: View, era: Era) -> Decision:
     decision = _about_resource(params, view, era)
     if isinstance(decision, Forward) and view.lacks(decision.target.backend, "resources.subscribe"):
-        return Answer(result=b"{}")  # we advertise it; of this one there is nothing to hear
+        return Refuse(code=METHOD_NOT_FOUND, message=NO_SUBSCRIPTIONS)
     return decision
 
 

@@ -90,6 +90,7 @@ class Snapshot:
     capabilities: JsonObject = attrs.field(factory=dict)
     server_name: str = ""
     instructions: str = ""
+    """The server's own, made plain and cut (``protocol.plain_text``)."""
     listings: Mapping[Family, Lists] | None = None
     problems: tuple[Problem, ...] = ()
 

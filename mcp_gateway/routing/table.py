@@ -15,24 +15,14 @@ import attrs
 
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing import uris
+from mcp_gateway.routing.advertised import Advertised
 from mcp_gateway.routing.listing_views import ListingView, ListPage, Position, Target
 from mcp_gateway.routing.needs import met
 from mcp_gateway.routing.parts import Parts
 from mcp_gateway.routing.snapshot import Kind, Problem
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject
 
-__all__ = ["CAPABILITIES", "Collision", "GatewayPart", "Hosts", "RouteTable", "Target", "TemplateRoute", "View"]
-
-CAPABILITIES: Final[Mapping[str, JsonObject]] = MappingProxyType(
-    {
-        "tools": {"listChanged": True},
-        "prompts": {"listChanged": True},
-        "resources": {"subscribe": True, "listChanged": True},
-        "completions": {},
-        "logging": {},
-    }
-)
-"""What the gateway can relay, whatever is up at the moment (design section 7)."""
+__all__ = ["Collision", "GatewayPart", "Hosts", "RouteTable", "Target", "TemplateRoute", "View"]
 
 _NOTHING: Final[Mapping[tuple[Kind, str], Target]] = MappingProxyType({})
 
@@ -64,6 +54,8 @@ class View:
     tools: Mapping[str, Target]
     prompts: Mapping[str, Target]
     resources: Mapping[str, Target]
+    advertised: Advertised
+    """What is said of all this when a client begins."""
     templates: tuple[TemplateRoute, ...] = ()
     withheld: Mapping[tuple[Kind, str], Target] = _NOTHING
     """Names whose owner has no list at the moment: not listed, but a call gets the owner's precise error."""
@@ -79,7 +71,6 @@ class View:
     id>``; a server not heard yet is not in it."""
     unfiltered: tuple[BackendKey, ...] = ()
     """Servers all of whose tools are shown here, which may be sent what names nothing that is shown."""
-    instructions: str = ""
     legacy: "View | None" = None
     """What clients of the 2025 era see instead; None: the same."""
     conditions: frozenset[frozenset[str]] = frozenset()
@@ -96,7 +87,7 @@ class View:
         markers: Mapping[str, BackendKey],
         fallback: BackendKey | None,
         abilities: Mapping[BackendKey, frozenset[str]],
-        instructions: str,
+        advertised: Advertised,
         unfiltered: tuple[BackendKey, ...] = (),
         open_resources: bool = True,
     ) -> "View":
@@ -122,7 +113,7 @@ class View:
             fallback=fallback,
             abilities=abilities,
             unfiltered=unfiltered,
-            instructions=instructions,
+            advertised=advertised,
             conditions=frozenset(one for target in chain(listed, withheld.values()) for one in target.needs),
         )
 
@@ -135,7 +126,7 @@ class View:
             fallback=self.fallback,
             abilities=self.abilities,
             unfiltered=self.unfiltered,
-            instructions=self.instructions,
+            advertised=self.advertised,
             open_resources=self.open_resources,
         )
 
@@ -156,7 +147,7 @@ class View:
     @property
     def capabilities(self) -> JsonObject:
         """The ``capabilities`` of ``initialize`` and ``server/discover``; the caller's own copy."""
-        return {name: dict(value) for name, value in CAPABILITIES.items()}
+        return dict(self.advertised.capabilities)
 
     def page(self, kind: Kind, era: Era, position: Position | None = None) -> ListPage | None:
         """One list result for a client of ``era``; None: the position is not, or no longer, one of this list."""

@@ -50,6 +50,7 @@ servers:
     tags: [a, b]
     category: [c]
     hint: what time it is
+    instructions: none
   - name: team-a/files
     command: [npx, -y, server-files, 8]
     env: {DEBUG: 1, TOKEN: {env: TOKEN}}
@@ -106,6 +107,7 @@ TIME = ServerSpec(
     tags=("a", "b"),
     category=("c",),
     hint="what time it is",
+    own_instructions=False,
 )
 FILES = ServerSpec(
     key=BackendKey("team-a/files"),

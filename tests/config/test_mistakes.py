@@ -133,6 +133,13 @@ SERVERS = [
     pytest.param(server("tags: ['']"), "servers[0].tags[0]", 4, "must not be empty", id="empty tag"),
     pytest.param(server("hint: {}"), "servers[0].hint", 4, "must be text, not a mapping", id="hint"),
     pytest.param(
+        server("instructions: Ask nicely."),
+        "servers[0].instructions",
+        4,
+        "must be one of own, none",
+        id="instructions of a server",
+    ),
+    pytest.param(
         server("forward_headers: []"),
         "servers[0].forward_headers",
         4,

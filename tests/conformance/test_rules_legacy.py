@@ -300,7 +300,7 @@ async def test_s1_5_ids_are_unique_in_a_session_but_not_between_sessions(autojum
 
 
 async def test_s1_5_only_negotiated_features_are_advertised(autojump_clock: MockClock) -> None:
-    async with scripted_gateway(ScriptedBackend()) as where:
+    async with scripted_gateway(ScriptedBackend(capabilities={"tools": {}, "completions": {}})) as where:
         for version in LEGACY_VERSIONS:
             offered = (await where.session(version)).hello["capabilities"]
             assert isinstance(offered, dict)

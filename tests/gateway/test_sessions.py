@@ -36,7 +36,7 @@ async def test_a_version_is_negotiated(autojump_clock: MockClock, offered: str, 
 
 
 async def test_completions_are_not_advertised_to_a_2024_client(autojump_clock: MockClock) -> None:
-    async with scripted_gateway(ScriptedBackend()) as where:
+    async with scripted_gateway(ScriptedBackend(capabilities={"tools": {}, "completions": {}})) as where:
         old, new = await where.session("2024-11-05"), await where.session("2025-03-26")
         assert "completions" not in str(old.hello["capabilities"])
         assert "completions" in str(new.hello["capabilities"])

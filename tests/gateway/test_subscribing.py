@@ -63,7 +63,7 @@ async def test_two_first_subscribers_are_answered_by_what_the_backend_says(autoj
             await wait_all_tasks_blocked()
         for reply in replies:
             await reply.until(lambda reply=reply: reply.closed)  # type: ignore[misc]  # bound now
-        assert replies[0].error["data"]["reason"] == "backend_refused"  # type: ignore[index,call-overload]  # raw JSON
+        assert replies[0].error == {"code": -32002, "message": "not yet"}
         assert [reply.result for reply in replies[1:]] == [{}, {}]
         assert len(tries) == 2
         stream = second.stream()
@@ -271,18 +271,77 @@ async def test_what_is_left_of_a_session_that_ends_is_nothing(autojump_clock: Mo
         assert not where.gateway.core.hub._held
 
 
-async def test_a_server_that_cannot_is_no_error_and_not_acknowledged(autojump_clock: MockClock) -> None:
+UNKNOWN: JsonObject = {"code": -32601, "message": "Method not found", "data": {"method": "resources/subscribe"}}
+
+
+@pytest.mark.parametrize("declares", [True, False, None])
+async def test_a_2025_server_that_cannot_says_so_itself_and_is_not_acknowledged_to_a_listener(
+    autojump_clock: MockClock, declares: bool | None
+) -> None:
     async def unknown(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
-        raise Refusal(-32601)
+        raise Refusal(-32601, "Method not found", {"method": "resources/subscribe"})
 
     scripted = backend(resources_subscribe=unknown)
-    scripted.capabilities = {"resources": {}}
+    scripted.capabilities = {"resources": {} if declares is None else {"subscribe": declares}}
     async with scripted_gateway(scripted) as where:
-        assert (await (await where.session()).ask("resources/subscribe", {"uri": "memo://files"})).result == {}
+        session = await where.session()
+        for method in ("resources/subscribe", "resources/unsubscribe"):
+            assert (await session.ask(method, {"uri": "memo://files"})).error == UNKNOWN
+        assert scripted.asked("resources/subscribe") == 1
         listen = await listening(where, "memo://files")
         acknowledged = listen.messages[0]["params"]["notifications"]  # type: ignore[index,call-overload]  # raw JSON
         assert acknowledged == {"resourceSubscriptions": []}
         assert upstream_uris(where) == frozenset()
+
+
+async def test_a_server_that_can_again_is_taken_at_its_word(autojump_clock: MockClock) -> None:
+    able = False
+
+    async def sometimes(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        if not able:
+            raise Refusal(-32601)
+        return {}
+
+    async with scripted_gateway(backend(resources_subscribe=sometimes)) as where:
+        session = await where.session()
+        assert (await session.ask("resources/subscribe", {"uri": "memo://files"})).error["code"] == -32601
+        able = True
+        for method in ("resources/subscribe", "resources/unsubscribe"):
+            assert (await session.ask(method, {"uri": "memo://files"})).result == {}
+
+
+async def test_a_2026_server_that_declares_none_has_none_on_either_face(autojump_clock: MockClock) -> None:
+    scripted = backend()
+    scripted.era, scripted.capabilities = V2026_07_28, {"resources": {}}
+    async with scripted_gateway(scripted) as where:
+        session = await where.session()
+        for method in ("resources/subscribe", "resources/unsubscribe"):
+            assert (await session.ask(method, {"uri": "memo://files"})).error["code"] == -32601
+        listen = await listening(where, "memo://files")
+        acknowledged = listen.messages[0]["params"]["notifications"]  # type: ignore[index,call-overload]  # raw JSON
+        assert acknowledged == {"resourceSubscriptions": []}
+
+
+@pytest.mark.parametrize("code", [-32002, -32602, 4711])
+async def test_what_a_server_answers_to_a_subscription_is_what_its_client_hears(
+    autojump_clock: MockClock, code: int
+) -> None:
+    async def refusing(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        raise Refusal(code, "not this one", {"why": "secret"})
+
+    async with scripted_gateway(backend(resources_subscribe=refusing)) as where:
+        answer = await (await where.session()).ask("resources/subscribe", {"uri": "memo://files"})
+        assert answer.error == {"code": code, "message": "not this one", "data": {"why": "secret"}}
+
+
+async def test_a_refusal_without_a_code_is_told_in_our_words(autojump_clock: MockClock) -> None:
+    async def refusing(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        raise Refusal(0, "odd")
+
+    async with scripted_gateway(backend(resources_subscribe=refusing)) as where:
+        answer = await (await where.session()).ask("resources/subscribe", {"uri": "memo://files"})
+        assert answer.error["code"] == -33424
 
 
 # --- servers that come and go ---

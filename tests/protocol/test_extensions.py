@@ -4,12 +4,20 @@ import pytest
 
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol.eras import ERAS, V2025_11_25, V2026_07_28, Era
-from mcp_gateway.protocol.extensions import declared, is_custom, is_custom_notification
+from mcp_gateway.protocol.extensions import (
+    MAX_ID,
+    MAX_OFFERS,
+    MAX_SETTINGS_BYTES,
+    declared,
+    is_custom,
+    is_custom_notification,
+    offered,
+)
 from mcp_gateway.protocol.headers import HeaderFault, check_custom_name, custom_name
 from mcp_gateway.protocol.methods import CORE_REQUESTS, known
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.translate import MetaEdits, request_params, result
-from mcp_gateway.values import Header, JsonObject
+from mcp_gateway.values import Header, JsonObject, JsonValue
 
 
 @pytest.mark.parametrize("method", ["acme/search", "search", "com.acme/jobs/list", "ui/open", "x" * 128])
@@ -135,3 +143,54 @@ def test_result_types_of_an_agreed_extension_pass() -> None:
 def test_result_types_of_others_are_not_an_extensions_own(kind: str) -> None:
     with pytest.raises(RemoteFault):
         shown(b'{"resultType":"%b"}' % kind.encode(), extended=True, method="acme/search")
+
+
+# --- what is advertised of a server ---
+
+
+def test_what_a_server_offers_beyond_the_core_keeps_its_exact_ids_and_settings() -> None:
+    extensions: JsonObject = {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html"]}, "com.Acme/Jobs": {}}
+    found = offered({"tools": {}, "extensions": extensions, "experimental": {"vendorThing": {"a": 1}}})
+    assert found.settings == {"extensions": extensions, "experimental": {"vendorThing": {"a": 1}}}
+    assert found.dropped == ()
+    nothing: JsonObject = {"extensions": None}
+    for capabilities in ({}, nothing):
+        assert offered(capabilities).settings == {"extensions": {}, "experimental": {}}
+        assert offered(capabilities).dropped == ()
+
+
+def test_authorization_is_never_offered_for_another_and_that_is_no_problem() -> None:
+    both: JsonObject = {"io.modelcontextprotocol/oauth-client-credentials": {}, "a/b": {}}
+    found = offered({"extensions": both, "experimental": dict(both)})
+    assert found.settings == {"extensions": {"a/b": {}}, "experimental": {"a/b": {}}}
+    assert found.dropped == ()
+
+
+@pytest.mark.parametrize(
+    "value, why",
+    [
+        pytest.param([], "capabilities.extensions is not an object", id="an array"),
+        pytest.param("ui", "capabilities.extensions is not an object", id="a text"),
+        pytest.param({"a/b": None}, "'a/b' is not an object", id="null"),
+        pytest.param({"a/b": True}, "'a/b' is not an object", id="true"),
+        pytest.param({"": {}}, "is no id", id="an empty id"),
+        pytest.param({"a/\u202eb": {}}, "is no id", id="an id that cannot be seen"),
+        pytest.param({"a/b\n": {}}, "is no id", id="an id with a line feed"),
+        pytest.param({"a/" + "b" * MAX_ID: {}}, "is no id", id="a long id"),
+        pytest.param({"a/b": {"x": "y" * MAX_SETTINGS_BYTES}}, "is over 4096 bytes", id="long settings"),
+    ],
+)
+def test_what_cannot_be_advertised_is_dropped_alone_and_reported(value: JsonValue, why: str) -> None:
+    good: JsonObject = {"good/one": {}}
+    given = {**value, **good} if isinstance(value, dict) else value
+    found = offered({"extensions": given, "experimental": good})
+    assert found.settings == {"extensions": good if isinstance(value, dict) else {}, "experimental": good}
+    (reason,) = found.dropped
+    assert why in reason
+    assert len(reason) < 200
+
+
+def test_a_server_offers_so_many_and_no_more() -> None:
+    found = offered({"extensions": {f"a/{number}": {} for number in range(1000)}})
+    assert len(found.settings["extensions"]) == MAX_OFFERS
+    assert 1 <= len(found.dropped) <= MAX_OFFERS

@@ -185,7 +185,7 @@ def test_a_narrowed_view_leaves_plain_uris_to_their_listing() -> None:
 def test_a_virtual_server_does_not_name_servers_that_it_hides() -> None:
     assert virtual_view(
         VirtualServerSpec(name="v", tools=("b_z",), prompts=("none",), resources=("none",))
-    ).instructions == ("b (names begin with b_)")
+    ).advertised.instructions == ("b (names begin with b_)")
 
 
 def test_a_gateway_has_the_virtual_servers_that_it_names() -> None:
@@ -207,17 +207,17 @@ def test_hints_are_the_shortest_ttl_and_private_wins() -> None:
 
 
 def test_instructions_are_the_configured_text() -> None:
-    assert view_of(spec(server("a", "a_"), instructions="Ask nicely.")).instructions == "Ask nicely."
+    assert view_of(spec(server("a", "a_"), instructions="Ask nicely.")).advertised.instructions == "Ask nicely."
 
 
 def test_instructions_are_else_one_line_per_server() -> None:
     config = spec(server("a", "a_", hint="What time it is"), server("b"), server("off", enabled=False))
-    assert view_of(config).instructions == "a (names begin with a_): What time it is\nb"
+    assert view_of(config).advertised.instructions == "a (names begin with a_): What time it is\nb"
 
 
 def test_generated_instructions_are_cut_after_a_line() -> None:
     config = spec(*(server(f"s{index}", hint="h" * 100) for index in range(100)))
-    text = view_of(config).instructions
+    text = view_of(config).advertised.instructions
     assert 3900 < len(text) <= 4096
     assert text.endswith("h" * 100)
 

@@ -10,7 +10,7 @@ from mcp_gateway.config.spec import VirtualServerSpec
 from mcp_gateway.protocol import methods
 from mcp_gateway.protocol.eras import ERAS, V2024_11_05, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
-from mcp_gateway.routing.decide import Answer, Decision, Forward, ListOf, Own, Refuse, decide
+from mcp_gateway.routing.decide import NO_SUBSCRIPTIONS, Answer, Decision, Forward, ListOf, Own, Refuse, decide
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.tables import lists, server, snapshot, spec, table, view_of, whole
@@ -158,7 +158,11 @@ def test_what_the_owner_cannot_do_we_answer() -> None:
     assert ask("completion/complete", prompt) == Answer(
         result=b'{"completion":{"values":[],"total":0,"hasMore":false}}'
     )
-    assert ask("resources/subscribe", {"uri": "test://mute/m"}) == Answer(result=b"{}")
+
+
+@pytest.mark.parametrize("method", ["resources/subscribe", "resources/unsubscribe"])
+def test_a_subscription_that_its_owner_cannot_keep_is_refused_as_by_itself(method: str) -> None:
+    assert ask(method, {"uri": "test://mute/m"}) == Refuse(code=-32601, message=NO_SUBSCRIPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +173,7 @@ def test_what_the_owner_cannot_do_we_answer() -> None:
         ("logging/setLevel", {"level": "debug"}, Own(method="logging/setLevel"), None),
         ("server/discover", {}, None, Own(method="server/discover")),
         ("subscriptions/listen", {}, None, Own(method="subscriptions/listen")),
-        ("resources/subscribe", {"uri": "test://mute/m"}, Answer(result=b"{}"), None),
+        ("resources/subscribe", {}, Refuse(code=-32602, message="params.uri must be a string"), None),
         ("tasks/get", {}, None, None),
         ("notifications/initialized", {}, None, None),
     ],

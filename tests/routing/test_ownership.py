@@ -130,7 +130,7 @@ def world(made: list[tuple[str, list[str], list[str]]]) -> tuple[GatewaySpec, li
 def everything(built: RouteTable) -> object:
     view = whole(built)
     pages = [view.page(kind, V2026_07_28) for kind in Kind]
-    return pages, view.tools, view.resources, view.instructions, built.collisions, built.problems
+    return pages, view.tools, view.resources, view.advertised.instructions, built.collisions, built.problems
 
 
 @given(made=WORLDS, data=st.data())

@@ -102,12 +102,6 @@ def test_a_server_without_resources_owns_no_mapped_uri() -> None:
     assert resolved(view_of(spec(server("a", "a_"))), "x://a/y") == ("a", "x://y")
 
 
-def test_capabilities_are_the_gateways_whatever_is_up() -> None:
-    view = view_of(spec())
-    assert view.capabilities["resources"] == {"subscribe": True, "listChanged": True}
-    assert view.capabilities.keys() == {"tools", "prompts", "resources", "completions", "logging"}
-
-
 def test_lists_fingerprints_and_hints_are_there_for_every_kind() -> None:
     view = view_of(spec())
     for kind in Kind:

@@ -89,6 +89,7 @@ class ScriptedBackend:
     looked: list[tuple[float, str]] = attrs.field(factory=list)
     """(time, method) of every exchange on them."""
     capabilities: JsonObject = attrs.field(factory=lambda: {"tools": {"listChanged": True}})
+    instructions: str = ""
     tools: list[JsonObject] = attrs.field(factory=lambda: [tool("read")])
     up: bool = True
     """False: connections are refused."""
@@ -213,7 +214,12 @@ class ScriptedBackend:
         return self.era.modern and verdict.modern is False and identity == GATEWAY
 
     def hello(self) -> Hello:
-        return Hello(era=self.era, capabilities=self.capabilities, server_info={"name": "scripted", "version": "1"})
+        return Hello(
+            era=self.era,
+            capabilities=self.capabilities,
+            server_info={"name": "scripted", "version": "1"},
+            instructions=self.instructions,
+        )
 
     async def _reach(self) -> None:
         self.attempts.append(trio.current_time())
@@ -256,7 +262,8 @@ class ScriptedBackend:
                     raise Refusal(-32601)
                 meta: JsonObject = {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}}
                 versions: list[JsonValue] = [self.era.version]
-                return {"supportedVersions": versions, "capabilities": self.capabilities, "_meta": meta}
+                said: JsonObject = {"instructions": self.instructions} if self.instructions else {}
+                return {"supportedVersions": versions, "capabilities": self.capabilities, "_meta": meta, **said}
             case "tools/list":
                 return self._list(link, params)
             case "subscriptions/listen":

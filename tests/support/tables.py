@@ -22,6 +22,7 @@ def server(
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     hint: str = "",
+    own_instructions: bool = True,
 ) -> ServerSpec:
     """One entry of the configuration."""
     return ServerSpec(
@@ -31,6 +32,7 @@ def server(
         enabled=enabled,
         tools=ItemFilter(include=include, exclude=exclude),
         hint=hint,
+        own_instructions=own_instructions,
     )
 
 
@@ -73,6 +75,7 @@ def snapshot(
     legacy: Lists | None = None,
     era: Era | None = V2025_11_25,
     capabilities: JsonObject = EVERYTHING,
+    instructions: str = "",
     problems: tuple[Problem, ...] = (),
 ) -> Snapshot:
     """What was observed of one backend; no lists: it is down; ``legacy``: it speaks both eras, and these are 2025's."""
@@ -85,6 +88,7 @@ def snapshot(
         health=Health.DOWN if listings is None else Health.READY,
         era=era,
         capabilities=capabilities,
+        instructions=instructions,
         listings=both,
         problems=problems,
     )

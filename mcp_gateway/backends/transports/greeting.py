@@ -11,10 +11,13 @@ from mcp_gateway.backends.transports.base import Hello
 from mcp_gateway.errors import BackendProtocol, BackendRefused, MalformedMessage
 from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, Era
+from mcp_gateway.protocol.plain_text import plain
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 
 MESSAGE_CHARS: Final = 500
 """So much of a backend's error message is kept."""
+MAX_INSTRUCTIONS: Final = 1024
+"""Bytes of a backend's own instructions that are kept; more of them would crowd out those of others."""
 SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 
 
@@ -69,5 +72,5 @@ def _hello(result: JsonObject, era: Era, server_info: JsonValue) -> Hello:
         era=era,
         capabilities=capabilities if isinstance(capabilities, dict) else {},
         server_info=server_info,
-        instructions=instructions if isinstance(instructions, str) else "",
+        instructions=plain(instructions, MAX_INSTRUCTIONS) if isinstance(instructions, str) else "",
     )
