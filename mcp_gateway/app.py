@@ -25,6 +25,7 @@ from hypercorn.typing import ASGIFramework
 
 from mcp_gateway import garbage
 from mcp_gateway.backends.fleet import Fleet, open_fleet
+from mcp_gateway.backends.transports import orphans
 from mcp_gateway.config.source import ConfigSource, Configuration
 from mcp_gateway.front.admission import Admission, cap_connections, raise_fd_limit
 from mcp_gateway.front.asgi import FrontApp
@@ -147,6 +148,7 @@ class Program:
         status = Status(metrics=self.metrics, configuration=self.configuration)
         async with trio.open_nursery() as root:
             root.start_soon(self._signals, name="signals")
+            root.start_soon(self._orphans, name="orphans")
             root.start_soon(sample_loop, self.metrics, name="loop sampler")
             async with (
                 self._admin_server(status, admin),
@@ -290,6 +292,11 @@ class Program:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
                 self.drain.signalled()
+
+    async def _orphans(self) -> None:
+        """As process 1 of a container: what stdio servers leave behind is ours to reap."""
+        if orphans.inherits() and threading.current_thread() is threading.main_thread():
+            await orphans.reap()
 
 
 async def _serve_public(

@@ -105,7 +105,7 @@ class Process(Where):
 def spec_of(config: Config) -> GatewaySpec:
     """The spec of a configuration, read by the product's own reader."""
     keys = {"signingKeys": [{"value": _KEY}], **config.get("sessions", {})}
-    text = json.dumps({**config, "sessions": keys})  # JSON is YAML
+    text = json.dumps({**config, "sessions": keys})
     return read_spec(text, "test", os.environ, lambda name: Path(name).read_bytes())
 
 
@@ -175,13 +175,16 @@ async def _served(app: ASGIFramework, connections: int) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def gateway_process(config: Config, *flags: str, wait: bool = True) -> AsyncIterator[Process]:
+async def gateway_process(
+    config: Config, *flags: str, wait: bool = True, before: Sequence[str] = ()
+) -> AsyncIterator[Process]:
     """Run ``mcp-gateway serve`` on free ports; ended by its process id, for certain, with the block.
 
     Args:
         config: written to a file that the process watches.
         flags: more words for the command line.
         wait: return only when ``/readyz`` is 200.
+        before: words before the command, which run it in some other way.
     Raises:
         RuntimeError: it ended instead, with what it printed.
     """
@@ -190,7 +193,7 @@ async def gateway_process(config: Config, *flags: str, wait: bool = True) -> Asy
         file.write_text(json.dumps(config))
         binds = ["--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"]
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "mcp_gateway.cli", "serve", "--config", str(file), *binds, *flags],
+            [*before, sys.executable, "-m", "mcp_gateway.cli", "serve", "--config", str(file), *binds, *flags],
             stdout=PIPE,
             stderr=-2,  # with the output
             env={**os.environ, "PYTHONPATH": str(peers.ROOT), "PYTHONUNBUFFERED": "1"},

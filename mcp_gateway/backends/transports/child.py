@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.transports.lines import LineCutter, LongLine
+from mcp_gateway.backends.transports.orphans import OWN
 from mcp_gateway.config.spec import StdioTarget
 from mcp_gateway.errors import BackendGone, Executed
 from mcp_gateway.values import BackendKey
@@ -127,6 +128,7 @@ class Child:
     async def ended(self) -> str:
         """Wait for the end and say how it came. What is left of its group is killed, unless ``stop`` is patient."""
         code = await self.process.wait()
+        OWN.reaped(self.process.pid)
         if not self._patient:
             self._signal_group(signal.SIGKILL)
             self._group_ended = True  # the number may soon be another's
@@ -187,7 +189,7 @@ class Child:
         Asked once the leader is reaped.
         """
         with contextlib.suppress(ChildProcessError):
-            # As process 1 of a container we inherit orphans, and nobody else would reap them.
+            # Where we inherit orphans (``orphans.inherits``): those of this group, at once.
             os.waitpid(-self.process.pid, os.WNOHANG)
         try:
             os.killpg(self.process.pid, 0)
@@ -221,15 +223,17 @@ async def start(key: BackendKey, target: StdioTarget, hurry: trio.Event) -> Chil
         BackendGone: it cannot be started; says which command and why. Nothing was executed.
     """
     try:
-        process = await trio.lowlevel.open_process(
-            list(target.command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(target, os.environ),
-            cwd=target.cwd,
-            start_new_session=True,
-        )
+        with OWN.starting():
+            process = await trio.lowlevel.open_process(
+                list(target.command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(target, os.environ),
+                cwd=target.cwd,
+                start_new_session=True,
+            )
+            OWN.add(process.pid)
     except (OSError, ValueError) as exc:
         raise BackendGone(backend=key, executed=Executed.NO, why=_why_not(target, exc)) from exc
     assert process.stdin is not None
