@@ -385,6 +385,8 @@ class Backend:
         upstream.enter()
         if upstream.key.askable:
             upstream.ears.append(hear)
+        if outgoing.task is not None:
+            upstream.task_ears[outgoing.task] = hear
         began_at = trio.current_time()
         try:
             if not upstream.usable:  # it was lost while we queued
@@ -404,6 +406,8 @@ class Backend:
             upstream.leave()
             if upstream.key.askable:
                 upstream.ears.remove(hear)
+            if outgoing.task is not None and upstream.task_ears.get(outgoing.task) is hear:
+                del upstream.task_ears[outgoing.task]
             if slot:
                 self._slots.leave()
         self.supervisor.vitals.answered()
@@ -504,11 +508,18 @@ class Backend:
 
     # --- the client session ---
 
-    def end_session(self, session: str) -> None:
-        """The client session ended: close its link, in the background."""
-        self._held.pop(session, None)
+    def end_session(self, session: str, *, for_good: bool = True) -> None:
+        """The client session ended: close its link, in the background; see ``UpstreamSessions.end_session``."""
+        if for_good:
+            self._held.pop(session, None)
         if self._sessions is not None:
-            self._sessions.end_session(session)
+            self._sessions.end_session(session, for_good=for_good)
+
+    def hold(self, caller: Caller, task_id: str, until_at: float) -> None:
+        """A task of the caller lives on its link, which is kept until then; see ``Held``."""
+        key = self._key_of(caller)
+        if self._sessions is not None and key != EVERYBODY:  # that one is no session that could be lost
+            self._sessions.held.hold(key, task_id, until_at)
 
     def set_stream(self, session: str, hear: Hear | None) -> None:
         """The client opened (or, with None, closed) its GET stream.

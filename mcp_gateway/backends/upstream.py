@@ -15,9 +15,10 @@ import trio
 from mcp_gateway.backends.caller import EVERYBODY, SessionKey
 from mcp_gateway.backends.connector import Connection
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
-from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Link
+from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Inbound, Link
 from mcp_gateway.backends.transports.doubts import Doubts
 from mcp_gateway.errors import BackendAuth, BackendBusy, BackendGone, BackendProtocol, BackendTooLarge
+from mcp_gateway.protocol import tasks
 
 Jitter: TypeAlias = Callable[[float], float]
 """Makes a pause of a pause: between 0 and the given seconds."""
@@ -46,6 +47,8 @@ class Upstream:
     ears: list[Hear] = attrs.field(factory=list)
     """Of the exchanges under way, if its callers are modern and can be asked things; what is asked beside an exchange
     is for the only one under way."""
+    task_ears: dict[str, Hear] = attrs.field(factory=dict)
+    """Of the exchanges that wait for the result of a task, by the task's id: what belongs to it may come anywhere."""
     _unused: trio.Event = attrs.field(factory=trio.Event)
 
     @property
@@ -67,6 +70,15 @@ class Upstream:
     def only_ear(self) -> Hear | None:
         """Whose exchange an unattributed message belongs to for certain; None: to nobody's, or to one of several."""
         return self.ears[0] if len(self.ears) == 1 else None
+
+    def task_ear(self, inbound: Inbound) -> Hear | None:
+        """Whose exchange a message is for that says which task it belongs to."""
+        if not self.task_ears:
+            return None
+        meta = inbound.params.get("_meta")
+        related = meta.get(tasks.RELATED) if isinstance(meta, dict) else None
+        task_id = related.get("taskId") if isinstance(related, dict) else None
+        return self.task_ears.get(task_id) if isinstance(task_id, str) else None
 
     def enter(self) -> None:
         """One more user."""

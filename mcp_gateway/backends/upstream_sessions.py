@@ -21,6 +21,7 @@ import trio
 from mcp_gateway.backends.caller import EVERYBODY, SessionKey
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, leading
 from mcp_gateway.backends.health import Backoff
+from mcp_gateway.backends.held import Held
 from mcp_gateway.backends.losses import Losses
 from mcp_gateway.backends.own_requests import answer_to, ask, pong, request
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
@@ -110,6 +111,8 @@ class UpstreamSessions:
     _streams: dict[str, Hear] = attrs.field(factory=dict)
     """Of clients, by their sessions."""
     _subscribed: set[SessionKey] = attrs.field(factory=set)
+    held: Held = attrs.field(factory=Held)
+    """Links that must stay although nobody uses them."""
     _losses: Losses = attrs.field(factory=Losses)
     _running: int = 0
 
@@ -149,11 +152,18 @@ class UpstreamSessions:
             raise self._failure(entry)
         return entry.upstream
 
-    def end_session(self, session: str) -> None:
-        """The client session is over: its link says goodbye in the background, within ``GOODBYE_S`` twice."""
-        self._streams.pop(session, None)
+    def end_session(self, session: str, *, for_good: bool = True) -> None:
+        """The client session is over: its link says goodbye in the background, within ``GOODBYE_S`` twice.
+
+        ``for_good``: its client cannot come back; else a link with a live task stays.
+        """
         key = SessionKey(session=session)
+        if not for_good and self.held.now(key):
+            self.set_stream(session, None)
+            return
+        self._streams.pop(session, None)
         self._losses.forget(key)
+        self.held.forget(key)
         self.forget(key, patience_s=0.0)
 
     def forget(self, key: SessionKey, patience_s: float, only: Upstream | None = None) -> None:
@@ -231,7 +241,9 @@ class UpstreamSessions:
         key = upstream.key
         if self.heard(key, inbound) or await pong(upstream.link, inbound):
             return
-        hear = self._streams.get(key.session) if key.session is not None else upstream.only_ear
+        hear = upstream.task_ear(inbound)
+        if hear is None:
+            hear = self._streams.get(key.session) if key.session is not None else upstream.only_ear
         if hear is not None:
             await hear(inbound)
         elif inbound.id_raw is not None:
@@ -291,7 +303,10 @@ class UpstreamSessions:
         own = self._own
         if len(own) < bound.limit:
             return
-        idle = [(since, entry.key) for entry in own if (since := entry.idle_since) is not None]
+        unused = [(since, entry.key) for entry in own if (since := entry.idle_since) is not None]
+        idle = [pair for pair in unused if not self.held.now(pair[1])]
+        if not idle and len(unused) > bound.limit // 2:
+            idle = unused  # tasks may keep half of all places from newcomers, not more
         if not bound.evicts or not idle:
             raise Overload(bound=bound.name, limit=bound.limit)
         _, longest = min(idle, key=lambda pair: pair[0])
@@ -417,8 +432,9 @@ class UpstreamSessions:
 
     async def _until_unwanted(self, entry: _Entry, upstream: Upstream) -> None:
         while not upstream.ending.is_set():
-            idle_since = entry.idle_since
-            now_at = trio.current_time()
+            now_at, idle_since = trio.current_time(), entry.idle_since
+            if idle_since is not None and self.held.now(entry.key):
+                idle_since = None
             if idle_since is not None and now_at >= idle_since + IDLE_S:
                 self.forget(entry.key, patience_s=0.0, only=upstream)
                 return

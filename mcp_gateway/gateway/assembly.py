@@ -37,6 +37,7 @@ from mcp_gateway.gateway.runner import Runner
 from mcp_gateway.gateway.session_care import SessionCare
 from mcp_gateway.gateway.session_table import SessionTable
 from mcp_gateway.gateway.sse_face import SseFace
+from mcp_gateway.gateway.tasks import Tasks
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.routing.build import build, build_steps
 from mcp_gateway.routing.table import RouteTable
@@ -108,7 +109,7 @@ async def open_gateway(
         nursery.start_soon(gateway.core.hub.run, name="hub")
         nursery.start_soon(gateway.core.runner.pacer.run, name="pacer")
         nursery.start_soon(gateway.core.sessions.reap, name="session reaper")
-        nursery.start_soon(_prune, gateway.core.runner.parking, name="parking pruner")
+        nursery.start_soon(_prune, gateway.core, name="pruner")
         try:
             yield gateway
         finally:
@@ -134,7 +135,8 @@ def _assemble(
     limits = spec.value.limits
     hub = Hub(table=table, fleet=fleet)
     post: Post[jsonrpc.RpcResponse] = Post()
-    care = SessionCare(hub=hub, post=post, fleet=fleet)
+    tasks = Tasks(signer=signer, fleet=fleet)
+    care = SessionCare(hub=hub, post=post, fleet=fleet, tasks=tasks)
     sessions = SessionTable(
         signer=signer,
         spec=spec.value.sessions,
@@ -159,6 +161,7 @@ def _assemble(
         runner=runner,
         hub=hub,
         own=OwnAnswers(server_info=SERVER_INFO, signer=signer),
+        tasks=tasks,
         post=post,
         draining=lambda: gateway.refusing,
     )
@@ -222,7 +225,8 @@ async def _either_changed(spec: Cell[GatewaySpec], fleet: Fleet, versions: tuple
         nursery.start_soon(of_snapshots, name="await snapshots")
 
 
-async def _prune(parking: Parking) -> None:
+async def _prune(core: Core) -> None:
     while True:
         await trio.sleep(PRUNE_S)
-        parking.prune()
+        core.runner.parking.prune()
+        core.tasks.prune()

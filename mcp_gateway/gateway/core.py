@@ -16,6 +16,7 @@ from mcp_gateway.gateway.own_answers import OwnAnswers
 from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.runner import Runner
 from mcp_gateway.gateway.session_table import SessionTable
+from mcp_gateway.gateway.tasks import Tasks
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.routing.table import RouteTable, View
 from mcp_gateway.values import GatewayName
@@ -48,6 +49,7 @@ class Core:
     runner: Runner
     hub: Hub
     own: OwnAnswers
+    tasks: Tasks
     post: Post[jsonrpc.RpcResponse]
     draining: Callable[[], bool]
     """True once new requests are refused (drain phase 2 and later)."""

@@ -29,7 +29,7 @@ from mcp_gateway.gateway.server_requests import (
     progress_to,
 )
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import json_text, jsonrpc, splice
+from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.extensions import is_custom_notification
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
@@ -76,16 +76,25 @@ class Ear:
             await self._question(inbound, inbound.id_raw)
         elif inbound.method == PROGRESS:
             self.clock.progress()
-            if self._token is not None:
-                await self.outlet.send(splice.rewrite(inbound.raw, {"params": {"progressToken": self._token}}))
+            token = tasks.clients_token(inbound.params.get("progressToken")) or self._token
+            if token is not None:
+                await self._pass(splice.rewrite(inbound.raw, {"params": {"progressToken": token}}))
         elif inbound.method == MESSAGE:
             await self._log(inbound)
         elif inbound.method == CANCELLED:
             await self._withdrawn(inbound)
         elif inbound.method == URL_DONE and hears_of_urls(self.session):
             await self.tell(inbound.raw)
+        elif inbound.method == tasks.STATUS_2025 and self.errand.tasks is not None:
+            status = self.errand.tasks.status(inbound.raw)
+            if status is not None:
+                await self.outlet.send(status)
         elif self.errand.extensions and is_custom_notification(inbound.method):
-            await self.outlet.send(inbound.raw)
+            await self._pass(inbound.raw)
+
+    async def _pass(self, notice: bytes) -> None:
+        """Send a notification; what is related to a task under the client's id of it."""
+        await self.outlet.send(notice if self.errand.tasks is None else self.errand.tasks.message(notice))
 
     async def _log(self, inbound: Inbound) -> None:
         level = inbound.params.get("level")
@@ -95,7 +104,7 @@ class Ear:
         if wanted is None and self.errand.client.modern:
             return
         if wanted is None or level_at_least(str(level), wanted):
-            await self.outlet.send(inbound.raw)
+            await self._pass(inbound.raw)
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         if self.session is None or not allowed(inbound.method, inbound.params, self.errand.capabilities):
@@ -106,9 +115,13 @@ class Ear:
             return
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
-            await self._respond(answer_for(id_raw, response, self.errand.uri_back))
+            answer = answer_for(id_raw, response, self.errand.uri_back)
+            await self._respond(answer if names is None else names.answer(answer))
 
+        names = self.errand.tasks
         message = fitted(inbound, self.session.era, self.errand.uri_out)
+        if names is not None:
+            message = names.message(message)
         on_progress = progress_to(inbound.raw, self._respond)
         try:
             if not await self.ask(

@@ -7,6 +7,7 @@ Invariant: nothing in it changes on the way.
 import attrs
 
 from mcp_gateway.backends.backend import Caller
+from mcp_gateway.gateway.tasks import TaskNames
 from mcp_gateway.protocol import extensions, jsonrpc
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.eras import Era
@@ -29,6 +30,8 @@ class Errand:
     """What the client declared; decides what it may be asked."""
     extensions: frozenset[str] = frozenset()
     """Those that the client and the server both declare."""
+    tasks: TaskNames | None = None
+    """What the two call the client's tasks; None: the client can have none there."""
     log_level: str | None = None
     headers: tuple[Header, ...] = attrs.field(default=(), repr=False)
     """The client's HTTP headers, names lower case; the backend's allow-list picks from them."""
@@ -37,6 +40,16 @@ class Errand:
     def method(self) -> str:
         """What the client asked for."""
         return self.message.method
+
+    @property
+    def becomes_task(self) -> bool:
+        """Whether its answer may be a task of 2025-11-25 instead of a result."""
+        return self.tasks is not None and "task" in self.message.params
+
+    @property
+    def awaits_task(self) -> str | None:
+        """The server's id of the task whose result it waits for."""
+        return self.target.upstream if self.method == "tasks/result" else None
 
     @property
     def uri_out(self) -> MapUri | None:

@@ -28,7 +28,9 @@ from mcp_gateway.gateway.own_answers import Invalid
 from mcp_gateway.gateway.runner import failure
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.session_ear import SessionEar
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.gateway.task_list import listed
+from mcp_gateway.gateway.tasks import TaskNames, task_owner
+from mcp_gateway.protocol import jsonrpc, splice, tasks
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.protocol.extensions import declared, is_custom_notification
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
@@ -113,7 +115,8 @@ class LegacyFace:
         outlet: Outlet,
     ) -> Outcome:
         view = session.sees(place.view)
-        decision = decide(message.method, message.params, view, session.era, session.capabilities)
+        task = self.core.tasks.read(message.params, task_owner(session)) if "taskId" in message.params else None
+        decision = decide(message.method, message.params, view, session.era, session.capabilities, task)
         match decision:
             case Answer():
                 return self._result(message, decision.result)
@@ -127,8 +130,7 @@ class LegacyFace:
             case Forward() if message.method in ("resources/subscribe", "resources/unsubscribe"):
                 return await self._subscription(session, message, decision.target)
             case Forward():
-                extensions = agreed(session.capabilities, view, decision.target.backend)
-                return await self._forward(request, place, session, message, call, outlet, decision, extensions)
+                return await self._forward(request, place, view, session, message, call, outlet, decision)
             case _:
                 assert_never(decision)
 
@@ -136,14 +138,15 @@ class LegacyFace:
         self,
         request: Request,
         place: Place,
+        view: View,
         session: Session,
         message: jsonrpc.RpcRequest,
         call: Call,
         outlet: Outlet,
         decision: Forward,
-        extensions: frozenset[str],
     ) -> Outcome:
-        caller = self.caller(session)
+        caller, key = self.caller(session), decision.target.backend
+        has_tasks = not view.lacks(key, tasks.CALLS)
         errand = Errand(
             message=message,
             client=session.era,
@@ -151,7 +154,8 @@ class LegacyFace:
             target=decision.target,
             edits=decision.edits,
             capabilities=session.capabilities,
-            extensions=extensions,
+            extensions=agreed(session.capabilities, view, key),
+            tasks=self._names(session, key) if has_tasks else None,
             log_level=session.log_level,
             headers=request.headers,
         )
@@ -165,10 +169,18 @@ class LegacyFace:
         """Whose upstream session the session's requests use."""
         return Caller(session=session.key, principal=session.principal, identity=session.identity)
 
+    def _names(self, session: Session, key: BackendKey) -> TaskNames | None:
+        """What the client and a server call the client's tasks; None: it has none in its revision."""
+        if not session.era.tasks:
+            return None
+        book = self.core.tasks
+        return TaskNames(tasks=book, owner=task_owner(session), server=key, caller=self.caller(session))
+
     def hear_unasked(self, session: Session, backend: Backend) -> None:
         """Let a backend speak on the session's GET stream, which is open."""
         fleet = self.core.runner.fleet
-        ear = SessionEar(session=session, fleet=fleet, key=backend.key, caller=self.caller(session))
+        names = self._names(session, backend.key)
+        ear = SessionEar(session=session, fleet=fleet, key=backend.key, caller=self.caller(session), names=names)
         backend.set_stream(session.key, ear.hear)
 
     def _join_backend(self, session: Session, key: BackendKey) -> None:
@@ -188,7 +200,12 @@ class LegacyFace:
         return self._result(message, answer)
 
     async def _own(self, session: Session, message: jsonrpc.RpcRequest) -> Outcome:
-        """``logging/setLevel``, and what ``dispatch`` has kept out of sessions."""
+        """``logging/setLevel``, ``tasks/list``, and what ``dispatch`` has kept out of sessions."""
+        if message.method == "tasks/list":
+            result = await listed(self.core.tasks, task_owner(session), message.params.get("cursor"))
+            if isinstance(result, Invalid):
+                return self._error(message, result.code, result.message)
+            return self._result(message, result)
         level = message.params.get("level")
         if message.method != "logging/setLevel" or not isinstance(level, str):
             return self._error(message, INVALID_REQUEST, f"{message.method} must not be sent within a session")

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from mcp_gateway.cell import Cell
-from mcp_gateway.protocol import json_text, splice
+from mcp_gateway.protocol import json_text, splice, tasks
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
@@ -108,4 +108,6 @@ def _capabilities(view: View, era: Era) -> JsonObject:
     found = view.capabilities
     if not era.completions:
         found.pop("completions", None)
+    if era.tasks and view.some_server(tasks.CALLS):
+        found["tasks"] = tasks.capability(cancels=view.some_server(tasks.CANCELS))
     return found

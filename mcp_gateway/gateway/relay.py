@@ -27,7 +27,7 @@ from mcp_gateway.gateway.log_levels import LogLevels
 from mcp_gateway.gateway.questionnaire import Questionnaire
 from mcp_gateway.gateway.server_requests import allowed, needed_for
 from mcp_gateway.protocol import headers as mcp_headers
-from mcp_gateway.protocol import json_text, jsonrpc, splice, translate
+from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks, translate
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import Era, Family
@@ -102,6 +102,7 @@ class Relay:
             headers=self._headers(errand, backend, era),
             polled=polled,
             family=era.family,
+            task=errand.awaits_task,
         )
         try:
             answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue, renewed)
@@ -147,7 +148,10 @@ class Relay:
             if undeclared is not None:
                 return may_not_be_asked(errand, undeclared.method, undeclared.value)
             if asked is None or errand.client.modern:  # a 2026 client comes back by itself
-                return await self.outcome(errand, era, answer)
+                outcome = await self.outcome(errand, era, answer)
+                if errand.tasks is not None and not answer.parts.is_error:
+                    errand.tasks.saw(errand.method, answer.parts.result, era)
+                return outcome
             rounds += 1
             if rounds == MAX_ROUNDS:
                 why = f"asked for input {MAX_ROUNDS} times in a row"
@@ -206,7 +210,8 @@ class Relay:
             if parts.is_error:
                 return self._error(errand, era, parts.result, answer.status)
             result = translate.result(
-                errand.method,
+                # "exactly what the underlying request would have returned", and only tools are called as tasks
+                "tools/call" if errand.awaits_task else errand.method,
                 parts.result,
                 client=errand.client,
                 backend=era,
@@ -214,6 +219,8 @@ class Relay:
                 uri_map=outward(errand),
                 extended=bool(errand.extensions),
             )
+            if errand.tasks is not None:
+                result = errand.tasks.result(errand.method, result, era)
         except RemoteFault as fault:
             raise broken(errand, Executed.YES, fault) from fault
         # Only a label: a result that holds another result with such a member is counted as its error, too.
@@ -287,7 +294,9 @@ class Rendering:
     def render(self, upstream_id: int) -> bytes:
         """The whole JSON-RPC request under ``upstream_id``."""
         id_raw = b"%d" % upstream_id
-        wants_progress = progress_token(self.errand.message.raw) is not None
+        token = progress_token(self.errand.message.raw)
+        if token is not None:  # one that is good longer than this request is
+            token = tasks.progress_token(token) if self.errand.becomes_task else id_raw
         identity = self.errand.caller.identity
         params = translate.request_params(
             splice.value_at(self.errand.message.raw, ("params",)),
@@ -295,14 +304,17 @@ class Rendering:
             backend=self.era,
             edits={**self.errand.edits, **self.extra},
             meta=translate.MetaEdits(
-                progress_token=id_raw if wants_progress else None,
+                progress_token=token,
                 capabilities=identity.capabilities,
                 client_info=identity.info,
                 log_level=self._log_level,
             ),
             uri_back=self.errand.uri_back,
             custom=is_custom(self.errand.method),
+            may_be_task=self.errand.tasks is not None and self.era.tasks,
         )
+        if self.errand.tasks is not None:
+            params = self.errand.tasks.params(params)
         request = splice.rewrite(self.errand.message.raw, {"id": id_raw, "params": params})
         self.begun()
         return request

@@ -114,7 +114,10 @@ class Runner:
     async def _direct(
         self, errand: Errand, call: Call, outlet: Outlet, session: Session | None, backend: Backend
     ) -> Outcome:
-        clock = CallClock(scope=call.scope, timeouts=backend.spec.timeouts)
+        timeouts = backend.spec.timeouts
+        if errand.awaits_task:  # it blocks for as long as the task runs
+            timeouts = attrs.evolve(timeouts, call_s=timeouts.max_s)
+        clock = CallClock(scope=call.scope, timeouts=timeouts)
         ear = Ear(errand=errand, backend=backend, outlet=outlet, clock=clock, session=session)
         try:
             outcome = await self._carried(errand, call, backend, ear)

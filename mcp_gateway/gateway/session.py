@@ -52,6 +52,8 @@ class Session:
     key: str
     """The id's random part: what upstream sessions are keyed by; never the id itself."""
     era: Era
+    realm: str
+    """What the id is bound to."""
     gateway: GatewayName
     principal: Principal
     identity: ClientIdentity
@@ -73,6 +75,8 @@ class Session:
     """Keys of the backends that hold an upstream session for this one."""
     used_at: float = attrs.field(factory=trio.current_time)
     ended: bool = False
+    over: bool = False
+    """Its client has ended it: it cannot come back."""
     tag: str = attrs.field(init=False)
     """What logs call this session: a hash, which leads nobody to its id."""
     _granted: frozenset[str] = attrs.field(init=False, repr=False)

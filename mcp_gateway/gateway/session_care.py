@@ -11,6 +11,7 @@ from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.gateway.hub import Audience, Hub
 from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.session import Session
+from mcp_gateway.gateway.tasks import Tasks, task_owner
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.values import BackendKey
 
@@ -22,6 +23,7 @@ class SessionCare:
     hub: Hub
     post: Post[jsonrpc.RpcResponse]
     fleet: Fleet
+    tasks: Tasks
     _audiences: dict[str, Audience] = attrs.field(factory=dict)
 
     def opened(self, session: Session) -> None:
@@ -36,7 +38,9 @@ class SessionCare:
         """A session has left memory; whoever ended it waits for no backend."""
         self.post.release(f"session:{session.key}")
         self.hub.leave(self._audiences.pop(session.key))
+        if session.over:
+            self.tasks.end(task_owner(session))
         for key in session.backends:
             backend = self.fleet.get(BackendKey(key))
             if backend is not None:
-                backend.end_session(session.key)
+                backend.end_session(session.key, for_good=session.over)

@@ -15,7 +15,8 @@ from mcp_gateway.errors import Overload, RemoteFault
 from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
 from mcp_gateway.gateway.server_requests import allowed, answer_for, as_ours, fitted, progress_to
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import json_text, jsonrpc
+from mcp_gateway.gateway.tasks import TaskNames
+from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.extensions import declared, is_custom_notification
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
@@ -32,6 +33,8 @@ class SessionEar:
     key: BackendKey
     """Whose words these are; its present generation is looked up for each answer."""
     caller: Caller
+    names: TaskNames | None = None
+    """What client and backend call the client's tasks."""
 
     async def hear(self, inbound: Inbound) -> None:
         """Take one message (a ``Hear``)."""
@@ -40,13 +43,25 @@ class SessionEar:
         elif inbound.method == "notifications/message":
             wanted = self.session.log_level
             if wanted is None or level_at_least(str(inbound.params.get("level")), wanted):
-                self.session.mailbox.post(inbound.raw)
+                self._post(inbound.raw)
         elif inbound.method == URL_DONE and hears_of_urls(self.session):
             self.session.mailbox.post(inbound.raw)
         elif inbound.method == CANCELLED:
             self._withdrawn(inbound)
+        elif inbound.method == tasks.STATUS_2025:
+            status = None if self.names is None else self.names.status(inbound.raw)
+            if status is not None:
+                self.session.mailbox.post(status)
+        elif inbound.method == "notifications/progress":
+            token = tasks.clients_token(inbound.params.get("progressToken"))  # of a call that became a task
+            if token is not None:
+                self._post(splice.rewrite(inbound.raw, {"params": {"progressToken": token}}))
         elif is_custom_notification(inbound.method) and self._agreed():
-            self.session.mailbox.post(inbound.raw)
+            self._post(inbound.raw)
+
+    def _post(self, notice: bytes) -> None:
+        """Queue a notification; what is related to a task under the client's id of it."""
+        self.session.mailbox.post(notice if self.names is None else self.names.message(notice))
 
     def _agreed(self) -> bool:
         """Whether client and backend both declare some extension, which may have notifications of its own."""
@@ -61,13 +76,15 @@ class SessionEar:
         uris = uri_map_for(backend.spec) if backend is not None else None
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
-            await self._respond(answer_for(id_raw, response, uris.restored if uris is not None else None))
+            answer = answer_for(id_raw, response, uris.restored if uris is not None else None)
+            await self._respond(answer if self.names is None else self.names.answer(answer))
 
         why = f"the client cannot do {inbound.method}"
         if session.listeners and allowed(inbound.method, inbound.params, session.capabilities):
             uri_out = uris.out if uris is not None else None
             try:
                 message = fitted(inbound, session.era, uri_out)
+                message = message if self.names is None else self.names.message(message)
                 on_progress = progress_to(inbound.raw, self._respond)
                 asked = session.questions.ask(on_answer, (self.key, id_raw), on_progress)
             except (Overload, RemoteFault) as fault:

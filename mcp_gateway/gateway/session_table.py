@@ -120,6 +120,7 @@ class SessionTable:
 
     async def end(self, session: Session, cause: Cause) -> None:
         """End a session for good: its id is refused from now on."""
+        session.over = True
         try:
             await self.store.end(session.key, self.wall_clock() + self.spec.lifetime_s + LEEWAY_S)
         finally:
@@ -158,6 +159,7 @@ class SessionTable:
         return Session(
             key=session_id.nonce.hex(),
             era=ERAS[session_id.version],
+            realm=session_id.gateway,
             gateway=gateway,
             view=view,
             principal=principal,

@@ -49,6 +49,8 @@ class Era:
     titles: bool = True
     icons: bool = False
     """icons and execution.taskSupport exist (2025-11-25)."""
+    tasks: bool = False
+    """Tasks are part of the core (2025-11-25)."""
     elicitation: bool = True
     url_elicitation: bool = False
     caching_hints: bool = False
@@ -81,7 +83,7 @@ V2025_03_26: Final = Era(
     elicitation=False,
 )
 V2025_06_18: Final = Era(version="2025-06-18")
-V2025_11_25: Final = Era(version="2025-11-25", priming_event=True, icons=True, url_elicitation=True)
+V2025_11_25: Final = Era(version="2025-11-25", priming_event=True, icons=True, tasks=True, url_elicitation=True)
 V2026_07_28: Final = Era(
     version="2026-07-28",
     family=Family.MODERN,

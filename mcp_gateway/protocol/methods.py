@@ -38,13 +38,15 @@ CORE_NOTIFICATIONS: Final = frozenset(
     )
 )
 """The same for notifications."""
+TASK_METHODS: Final = frozenset({"tasks/get", "tasks/result", "tasks/cancel", "tasks/list"})
+"""Of 2025-11-25, the only revision whose core has tasks."""
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424 severities, least severe first (MCP server/utilities/logging)."""
 
 
 def known(method: str, era: Era) -> bool:
     """Whether a client may send this request in this revision."""
-    return method in _BY_FAMILY[era.family]
+    return method in _BY_FAMILY[era.family] or (era.tasks and method in TASK_METHODS)
 
 
 def named_by(method: str) -> str | None:

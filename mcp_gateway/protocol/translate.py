@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
-from mcp_gateway.protocol import content, json_text, shape, splice
+from mcp_gateway.protocol import content, json_text, shape, splice, tasks
 from mcp_gateway.protocol.content import Changes, MapUri
 from mcp_gateway.protocol.envelope import (
     ANONYMOUS_INFO,
@@ -55,8 +55,6 @@ CACHED: Final = frozenset(
 """Whose modern results must hold ttlMs and cacheScope."""
 INTERIM: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 """Whose modern results may be ``input_required`` ("MUST NOT" elsewhere, basic/patterns/mrtr)."""
-EXTENSION_TASKS: Final = "io.modelcontextprotocol/tasks"
-META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 
 RESERVED: Final = range(-32099, -32019)
 """ "Implementations MUST NOT emit any code from this sub-range that is not defined by this specification and MUST use
@@ -69,9 +67,9 @@ _INPUT_REQUIRED: Final = b'"input_required"'
 _OWN_TYPES: Final = frozenset({_INPUT_REQUIRED, b'"task"'})
 """Which no other extension may use for its own."""
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
-# Tasks are never relayed; the other two exist only between modern peers, and the gateway gives its own.
-_ONE_FAMILY_PARAMS: Final = ("task", "inputResponses", "requestState")
-_LOOKED_FOR: Final = tuple(key.encode() for key in ("_meta", *_ONE_FAMILY_PARAMS))
+# These exist only between modern peers, and the gateway gives its own.
+_MODERN_PARAMS: Final = ("inputResponses", "requestState")
+_LOOKED_FOR: Final = tuple(key.encode() for key in ("_meta", "task", *_MODERN_PARAMS))
 
 
 @attrs.frozen(kw_only=True)
@@ -93,6 +91,7 @@ def request_params(
     meta: MetaEdits,
     uri_back: MapUri | None = None,
     custom: bool = False,
+    may_be_task: bool = False,
 ) -> bytes:
     """The ``params`` for the backend.
 
@@ -101,6 +100,7 @@ def request_params(
         edits: of routing and of the gateway (name, uri, ref, requestState, inputResponses); never of ``_meta``.
         uri_back: from URIs that clients use to the backend's own, for the answers to its questions.
         custom: of a method that is not core: no member but ``_meta`` is known to mean anything.
+        may_be_task: both are of 2025-11-25, and the backend says that it has tasks.
     Returns:
         An object: the protocol's own ``_meta`` keys made anew for this backend, the progress token replaced or
         removed, every other key as it came.
@@ -116,7 +116,8 @@ def request_params(
         if custom:
             pass
         elif not (client.modern and backend.modern):
-            changes.update({key: REMOVE for key in _ONE_FAMILY_PARAMS if found.find(key) is not None})
+            foreign = _MODERN_PARAMS if may_be_task else ("task", *_MODERN_PARAMS)
+            changes.update({key: REMOVE for key in foreign if found.find(key) is not None})
         else:
             answered = _answers(_text(raw, found.find("inputResponses")), uri_back)
             changes.update({"inputResponses": answered} if answered else {})
@@ -316,7 +317,7 @@ def client_capabilities(raw: bytes | None) -> bytes:
     """
     if raw is None or not raw.startswith(b"{"):
         return b"{}"
-    if not content.mentions(raw, b"tasks", EXTENSION_TASKS.encode()):
+    if not content.mentions(raw, b"tasks", tasks.EXTENSION.encode()):
         return raw
     try:
         return _without_tasks(raw)
@@ -326,8 +327,8 @@ def client_capabilities(raw: bytes | None) -> bytes:
 
 def _without_tasks(capabilities: bytes) -> bytes:
     changes: Changes = {"tasks": REMOVE}
-    if splice.value_at(capabilities, ("extensions", EXTENSION_TASKS)) is not None:
-        changes["extensions"] = {EXTENSION_TASKS: REMOVE}
+    if splice.value_at(capabilities, ("extensions", tasks.EXTENSION)) is not None:
+        changes["extensions"] = {tasks.EXTENSION: REMOVE}
     return splice.rewrite(capabilities, changes)
 
 
@@ -369,7 +370,7 @@ def input_request(method: str, params_raw: bytes | None, *, uri_map: MapUri | No
     found = splice.members(raw)
     changes = _question_changes(method, raw, NEWEST_MODERN, uri_map)
     changes.update({key: REMOVE for key in ("elicitationId", "task") if found.find(key) is not None})
-    gone = _meta_edit(_text(raw, found.find("_meta")), {"progressToken": None, META_RELATED_TASK: None})
+    gone = _meta_edit(_text(raw, found.find("_meta")), {"progressToken": None, tasks.RELATED: None})
     if gone is not None:
         _merge_meta(changes, gone)
     return b'{"method":%b,"params":%b}' % (splice.quoted(method), splice.rewrite(raw, changes))

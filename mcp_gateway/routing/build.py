@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, ServerSpec, VirtualServerSpec
-from mcp_gateway.protocol import extensions
+from mcp_gateway.protocol import extensions, tasks
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.advertised import Advertised, Provider, advertise
@@ -111,6 +111,7 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Gener
                 *(("resources.subscribe",) if subscribes else ()),
                 *(() if snapshot.era.completions else ("completions",)),
                 *(f"extensions.{one}" for one in extensions.declared(snapshot.capabilities)),
+                *(tasks.abilities(snapshot.capabilities) if snapshot.era.tasks else ()),
             )
         )
     return _Member(
@@ -305,6 +306,7 @@ def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_i
         markers={marker: key for marker, key in merged.markers.items() if key not in mute},
         fallback=candidates[0] if len(candidates) == 1 else None,
         abilities=abilities,
+        servers=frozenset(member.server.key for member in chosen),
         unfiltered=tuple(key for key in abilities if key not in filtered),
         advertised=_advertised(chosen, chosen, instructions),
     )
@@ -338,6 +340,7 @@ def _narrowed(whole: View, virtual: VirtualServerSpec, chosen: Sequence[_Member]
         narrow,
         advertised=_advertised([member for member in chosen if member.server.key in shown], chosen, instructions),
         open_resources=not virtual.resources,
+        servers=frozenset(shown),
         unfiltered=(),  # what is named is all that is shown
     )
 

@@ -16,6 +16,7 @@ from mcp_gateway.protocol import splice
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.routing.table import View
+from mcp_gateway.sessions.task_ids import TaskRef
 from mcp_gateway.values import JsonObject
 
 Owned: TypeAlias = tuple[Target, Edits]
@@ -26,14 +27,22 @@ _FINDERS: Final[Mapping[str, Callable[[View, str], Target | None]]] = MappingPro
 )
 
 
-def owner_of(params: JsonObject, view: View, extensions: frozenset[str]) -> Owned | None:
+def task_target(task: TaskRef, params: JsonObject, view: View) -> Target | None:
+    """Where the task that ``params.taskId`` means is; None: at a server of which nothing is shown here."""
+    if task.server not in view.servers:
+        return None
+    return Target(backend=task.server, upstream=task.upstream, federated=str(params.get("taskId")))
+
+
+def owner_of(params: JsonObject, view: View, extensions: frozenset[str], task: TaskRef | None = None) -> Owned | None:
     """Who serves a custom request or notification; None: nobody, as far as this caller is concerned.
 
-    The first of ``params.name`` and ``params.uri`` that is something shown here decides; the other is put into its
-    owner's words, too, if it is the same server's.
+    The first of ``params.name``, ``params.uri`` and ``params.taskId`` that is something shown here decides; the others
+    are put into its owner's words, too, if they are the same server's.
 
     Args:
         extensions: what the caller declares.
+        task: what ``params.taskId`` means.
     """
     found: dict[str, Target] = {}
     for member, find in _FINDERS.items():
@@ -41,6 +50,9 @@ def owner_of(params: JsonObject, view: View, extensions: frozenset[str]) -> Owne
         target = find(view, value) if isinstance(value, str) else None
         if target is not None:
             found[member] = target
+    its_task = None if task is None else task_target(task, params, view)
+    if its_task is not None:
+        found["taskId"] = its_task
     if found:
         owner = next(iter(found.values()))
         edits: Edits = {

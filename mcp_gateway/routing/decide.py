@@ -11,14 +11,15 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from mcp_gateway.protocol import extensions, methods, splice
+from mcp_gateway.protocol import extensions, methods, splice, tasks
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND
-from mcp_gateway.routing.custom import owner_of
+from mcp_gateway.routing.custom import owner_of, task_target
 from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import View
+from mcp_gateway.sessions.task_ids import TaskRef
 from mcp_gateway.values import JsonObject, JsonValue
 
 _SHOWN: Final = 128
@@ -34,10 +35,11 @@ _LISTS: Final = MappingProxyType(
 )
 _NOTHING: Final[JsonObject] = {}
 _NO_OWNER: Final = (
-    "its params name no tool, prompt or resource that is shown here, and there is not exactly one server with an "
+    "its params name no tool, prompt, resource or task that is shown here, and there is not exactly one server with an "
     "extension that the client declares, too"
 )
 NO_SUBSCRIPTIONS: Final = "Method not found: the server of this resource has no subscriptions"
+NO_TASK: Final = "Task not found"
 _NO_COMPLETION: Final = b'{"completion":{"values":[],"total":0,"hasMore":false}}'
 
 
@@ -59,8 +61,8 @@ class ListOf:
 
 @attrs.frozen(kw_only=True)
 class Own:
-    """A method of the gateway itself, its params checked: initialize, server/discover, subscriptions/listen,
-    logging/setLevel."""
+    """A method of the gateway itself, its params checked (but a cursor): initialize, server/discover,
+    subscriptions/listen, logging/setLevel, tasks/list."""
 
     method: str
 
@@ -84,7 +86,14 @@ class Refuse:
 Decision: TypeAlias = Forward | ListOf | Own | Answer | Refuse
 
 
-def decide(method: str, params: JsonObject, view: View, era: Era, capabilities: JsonObject = _NOTHING) -> Decision:
+def decide(
+    method: str,
+    params: JsonObject,
+    view: View,
+    era: Era,
+    capabilities: JsonObject = _NOTHING,
+    task: TaskRef | None = None,
+) -> Decision:
     """Say what to do with one request.
 
     Args:
@@ -92,20 +101,36 @@ def decide(method: str, params: JsonObject, view: View, era: Era, capabilities: 
         view: what this caller may see.
         era: the caller's.
         capabilities: the caller's, as it declared them.
+        task: what ``params.taskId`` means, if it is the id of a task of this caller's.
     """
     if not methods.known(method, era):
-        return _custom(method, params, view, capabilities)
+        return _custom(method, params, view, capabilities, task)
     if method in _LISTS:
         return _list(_LISTS[method], params)
     rule = _RULES.get(method)
-    return Own(method=method) if rule is None else rule(params, view, era)
+    if rule is not None:
+        return rule(params, view, era)
+    return _about_tasks(method, params, view, task) if method in methods.TASK_METHODS else Own(method=method)
 
 
-def _custom(method: str, params: JsonObject, view: View, capabilities: JsonObject) -> Decision:
+def _about_tasks(method: str, params: JsonObject, view: View, task: TaskRef | None) -> Decision:
+    """Tasks of 2025-11-25. An id that is forged, another client's or of a server that is not shown here is unknown."""
+    if task is not None:
+        target = task_target(task, params, view)
+        if target is not None:
+            return _forward("taskId", target)
+    if not view.some_server(tasks.CALLS):
+        return Refuse(code=METHOD_NOT_FOUND, message=f"method not found: {method}: no server here has tasks")
+    if method == "tasks/list":
+        return Own(method=method)
+    return _bad(NO_TASK if isinstance(params.get("taskId"), str) else "params.taskId must be a string")
+
+
+def _custom(method: str, params: JsonObject, view: View, capabilities: JsonObject, task: TaskRef | None) -> Decision:
     """A method that is not core: to its owner, if it has one that this caller can see."""
     tail = ""
     if extensions.is_custom(method):
-        owned = owner_of(params, view, extensions.declared(capabilities))
+        owned = owner_of(params, view, extensions.declared(capabilities), task)
         if owned is not None:
             return Forward(target=owned[0], edits=owned[1])
         tail = f": {_NO_OWNER}"
@@ -144,7 +169,11 @@ def _call_tool(params: JsonObject, view: View, era: Era) -> Decision:
         return _bad("params.name must be a string")
     target = view.find_tool(name)
     # "Unknown tools: -32602" -- MCP server/tools, Error Handling
-    return _bad(f"Unknown tool: {name[:_SHOWN]}") if target is None else _forward("name", target)
+    if target is None:
+        return _bad(f"Unknown tool: {name[:_SHOWN]}")
+    if target.only_as_task and era.modern and not view.lacks(target.backend, tasks.CALLS):
+        return _bad(tasks.NOT_BRIDGED)
+    return _forward("name", target)
 
 
 def _get_prompt(params: JsonObject, view: View, era: Era) -> Decision:

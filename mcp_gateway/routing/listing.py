@@ -185,7 +185,9 @@ def _read_item(kind: Kind, raw: bytes, checks_headers: bool) -> Item:
         if not isinstance(value.get(member), wanted | None):
             raise _Unusable(f"{member!r} is of the wrong type")
     if kind is Kind.TOOLS:
-        return Item(name=name, raw=raw, headers=_check_schema(value, checks_headers))
+        execution = value.get("execution")
+        only_as_task = isinstance(execution, dict) and execution.get("taskSupport") == "required"
+        return Item(name=name, raw=raw, headers=_check_schema(value, checks_headers), only_as_task=only_as_task)
     if kind is Kind.PROMPTS:
         _check_arguments(value.get("arguments"))
     return Item(name=name, raw=raw)

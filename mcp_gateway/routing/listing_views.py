@@ -39,6 +39,8 @@ class Target:
     """How URIs in this thing's results are mapped; None: they stay."""
     needs: Needs = ()
     """As ``Item.needs``."""
+    only_as_task: bool = False
+    """As ``Item.only_as_task``."""
 
 
 @attrs.frozen(kw_only=True)

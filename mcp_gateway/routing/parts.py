@@ -135,6 +135,7 @@ def entry_for(server: ServerSpec, kind: Kind, item: Item) -> Entry:
         headers=item.headers,
         uri_map=uri_map,
         needs=item.needs,
+        only_as_task=item.only_as_task,
     )
     raw = item.raw
     if federated != item.name:

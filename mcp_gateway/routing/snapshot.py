@@ -46,6 +46,8 @@ class Item:
     """Tools: (Mcp-Param name as annotated, property path in the arguments) from x-mcp-header, in any era."""
     needs: Needs = ()
     """What a client must be able to do to be shown it."""
+    only_as_task: bool = False
+    """Tools: ``execution.taskSupport`` is ``required``, which means something at a server with tasks of 2025-11-25."""
 
 
 @attrs.frozen(kw_only=True)

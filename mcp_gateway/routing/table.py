@@ -68,7 +68,9 @@ class View:
     """The only server that has resources and no prefix."""
     abilities: Mapping[BackendKey, frozenset[str]] = attrs.field(factory=dict)
     """The capabilities that servers have declared, ``resources.subscribe`` and each extension as ``extensions.<its
-    id>``; a server not heard yet is not in it."""
+    id>``, and ``tasks.call`` and ``tasks.cancel`` of 2025-11-25; a server not heard yet is not in it."""
+    servers: frozenset[BackendKey] = frozenset()
+    """Those of which something is shown here, or could be."""
     unfiltered: tuple[BackendKey, ...] = ()
     """Servers all of whose tools are shown here, which may be sent what names nothing that is shown."""
     legacy: "View | None" = None
@@ -88,6 +90,7 @@ class View:
         fallback: BackendKey | None,
         abilities: Mapping[BackendKey, frozenset[str]],
         advertised: Advertised,
+        servers: frozenset[BackendKey] = frozenset(),
         unfiltered: tuple[BackendKey, ...] = (),
         open_resources: bool = True,
     ) -> "View":
@@ -112,6 +115,7 @@ class View:
             linked=frozenset(entry.linked for entry in listings[Kind.TOOLS].entries if entry.linked is not None),
             fallback=fallback,
             abilities=abilities,
+            servers=servers,
             unfiltered=unfiltered,
             advertised=advertised,
             conditions=frozenset(one for target in chain(listed, withheld.values()) for one in target.needs),
@@ -125,6 +129,7 @@ class View:
             markers=self.markers,
             fallback=self.fallback,
             abilities=self.abilities,
+            servers=self.servers,
             unfiltered=self.unfiltered,
             advertised=self.advertised,
             open_resources=self.open_resources,
@@ -171,6 +176,10 @@ class View:
         begins = "extensions."
         has = self.abilities.get(backend, ())
         return frozenset(ability.removeprefix(begins) for ability in has if ability.startswith(begins))
+
+    def some_server(self, ability: str) -> bool:
+        """Whether a server of which something is shown here has said that it has this ability."""
+        return any(ability in self.abilities.get(server, ()) for server in self.servers)
 
     def find_tool(self, name: str) -> Target | None:
         """The target of an exposed name, visible or withheld."""

@@ -1,4 +1,4 @@
-"""Tokens that only this gateway can have made: session ids, request states, cursors, event ids.
+"""Tokens that only this gateway can have made: ids of sessions, events and tasks, request states, cursors.
 
 Owns the signature and what a session id says. Deliberately no store, no clock and
 no randomness: nonce and time come in as arguments. Invariant: a token of one
@@ -37,6 +37,7 @@ class Purpose(Enum):
     REQUEST_STATE = "request-state"
     CURSOR = "cursor"
     EVENT = "event"
+    TASK = "task"
 
 
 @attrs.frozen

@@ -24,6 +24,7 @@ METHODS: Final = frozenset(
         *("tools/list", "tools/call", "prompts/list", "prompts/get", "completion/complete", "logging/setLevel"),
         *("resources/list", "resources/templates/list", "resources/read"),
         *("resources/subscribe", "resources/unsubscribe"),
+        *("tasks/get", "tasks/result", "tasks/list", "tasks/update", "tasks/cancel"),
         *("notifications/initialized", "notifications/cancelled", "notifications/progress"),
         "notifications/roots/list_changed",
     )

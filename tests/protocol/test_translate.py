@@ -36,6 +36,12 @@ CALLER = MetaEdits(capabilities=b'{"roots":{}}', client_info=b'{"name":"c","vers
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
+def test_the_wish_for_a_task_is_told_to_those_who_have_tasks() -> None:
+    raw = b'{"task":{"ttl":1},"name":"t","requestState":"x"}'
+    made = request_params(raw, client=L, backend=L, edits={}, meta=CALLER, may_be_task=True)
+    assert made == b'{"task":{"ttl":1},"name":"t"}'
+
+
 @pytest.mark.parametrize(
     "client, backend, params, sent",
     [
@@ -47,7 +53,7 @@ CALLER = MetaEdits(capabilities=b'{"roots":{}}', client_info=b'{"name":"c","vers
             '{"_meta":{"traceparent":"00-1"}}',
             id="L-L: token",
         ),
-        pytest.param(L, L, '{"task":{"ttl":1},"name":"t"}', '{"name":"t"}', id="L-L: tasks are not relayed"),
+        pytest.param(L, L, '{"task":{"ttl":1},"name":"t"}', '{"name":"t"}', id="L-L: a server without tasks"),
         pytest.param(L, L, '{"_meta":null,"name":"t"}', '{"name":"t"}', id="L-L: no object as metadata"),
         pytest.param(
             L, M, '{"name":"t"}', f'{{"name":"t","_meta":{{{VERSION},{CAPS},{INFO}}}}}', id="L-M: new metadata"

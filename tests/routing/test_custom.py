@@ -6,9 +6,10 @@ from mcp_gateway.config.spec import VirtualServerSpec
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.routing.custom import owner_of
-from mcp_gateway.routing.decide import Decision, Forward, Refuse, decide
+from mcp_gateway.routing.decide import Decision, Forward, Own, Refuse, decide
 from mcp_gateway.routing.table import View
-from mcp_gateway.values import JsonObject
+from mcp_gateway.sessions.task_ids import TaskRef
+from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 from tests.support.tables import lists, server, snapshot, spec, table, view_of, whole
 
 UI = "io.modelcontextprotocol/ui"
@@ -108,3 +109,50 @@ def test_what_no_list_says_is_no_guess() -> None:
     view = view_of(spec(server("plain")), snapshot("plain", lists(resources=["test://r"])))
     assert isinstance(decide("resources/read", {"uri": "other://x"}, view, V2025_11_25), Forward)
     assert isinstance(ask({"uri": "other://x"}, view=view), Refuse)
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+WITH_TASKS: JsonObject = {"tools": {}, "tasks": {"requests": {"tools": {"call": {}}}}}
+TASKS = spec(server("time", "time_"), server("plain"), virtual=(VirtualServerSpec(name="some", tools=("time_now",)),))
+OBSERVED = (
+    snapshot("time", lists(["now"]), capabilities=WITH_TASKS),
+    snapshot("plain", lists(["look"]), capabilities=WITH_TASKS),
+)
+TASK_VIEW = view_of(TASKS, *OBSERVED)
+AT_TIME, AT_PLAIN, AT_NONE = (TaskRef(server=BackendKey(key), upstream="t1") for key in ("time", "plain", "gone"))
+
+
+def about(task: TaskRef | None, view: View = TASK_VIEW, method: str = "tasks/get", **params: JsonValue) -> Decision:
+    return decide(method, {"taskId": "ours", **params}, view, V2025_11_25, {}, task)
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/result", "tasks/cancel", "acme/run"])
+def test_what_is_about_a_task_goes_to_its_server_under_the_servers_id(method: str) -> None:
+    decision = about(AT_TIME, method=method)
+    assert isinstance(decision, Forward)
+    assert (decision.target.backend, decision.target.upstream, dict(decision.edits)) == (
+        "time",
+        "t1",
+        {"taskId": b'"t1"'},
+    )
+
+
+def test_a_server_that_is_not_heard_yet_may_still_know_its_tasks() -> None:
+    assert isinstance(about(AT_TIME, view_of(TASKS)), Forward)
+
+
+def test_a_task_where_nothing_is_shown_is_unknown() -> None:
+    unknown = Refuse(code=-32602, message="Task not found")
+    narrow = whole(table(TASKS, *OBSERVED), virtual="some")
+    assert isinstance(about(AT_TIME, narrow), Forward)
+    assert about(AT_PLAIN, narrow) == about(AT_NONE) == about(None) == unknown
+    assert about(None, taskId=7) == Refuse(code=-32602, message="params.taskId must be a string")
+    assert isinstance(about(AT_NONE, method="acme/run"), Refuse)
+
+
+def test_the_list_is_the_gateways_own() -> None:
+    assert about(None, method="tasks/list") == Own(method="tasks/list")
+    refused = about(None, VIEW, method="tasks/list")
+    assert isinstance(refused, Refuse)
+    assert refused.code == -32601

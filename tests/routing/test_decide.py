@@ -174,7 +174,7 @@ def test_a_subscription_that_its_owner_cannot_keep_is_refused_as_by_itself(metho
         ("server/discover", {}, None, Own(method="server/discover")),
         ("subscriptions/listen", {}, None, Own(method="subscriptions/listen")),
         ("resources/subscribe", {}, Refuse(code=-32602, message="params.uri must be a string"), None),
-        ("tasks/get", {}, None, None),
+        ("tasks/other", {}, None, None),
         ("notifications/initialized", {}, None, None),
     ],
 )

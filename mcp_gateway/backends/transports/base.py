@@ -91,6 +91,8 @@ class Outgoing:
     """In whose form it is written; None: it is the same in both."""
     control: bool = False
     """True: use the control connections, outside ``concurrency`` (pings, probes, listen streams)."""
+    task: str | None = None
+    """The backend's id of the task whose result it waits for: what is asked about that task elsewhere is for it."""
     polled: Polled = unpolled
 
 
