@@ -53,7 +53,7 @@ cov *args:
     {{ py }} -m coverage run -m pytest -m "not brisk" "$@"
     {{ py }} -m coverage combine --quiet
     {{ py }} -m coverage report
-    {{ py }} -m coverage report --include='mcp_gateway/protocol/*,mcp_gateway/routing/*' --fail-under=100
+    {{ py }} -m coverage report --include='mcp_gateway/protocol/*,mcp_gateway/routing/*,mcp_gateway/kube/reconcile/*' --fail-under=100
 
 # measure the gateway beside nginx (arguments go to the benchmark)
 bench *args:

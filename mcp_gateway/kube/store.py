@@ -247,14 +247,6 @@ class Store:
         """None: there is none, or it is being deleted; like all of the following."""
         return self._one(schema.REGISTRATION, key, Registration)
 
-    def extension(self, key: Key) -> Extension | None:
-        """One MCPGatewayExtension."""
-        return self._one(schema.EXTENSION, key, Extension)
-
-    def virtual_server(self, key: Key) -> VirtualServer | None:
-        """One MCPVirtualServer."""
-        return self._one(schema.VIRTUAL_SERVER, key, VirtualServer)
-
     def gateway(self, key: Key) -> Gateway | None:
         """One Gateway."""
         return self._one(schema.GATEWAY, key, Gateway)

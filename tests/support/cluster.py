@@ -27,7 +27,7 @@ Document = dict[str, Any]
 """An object as the API server gives it; a test looks into it freely."""
 
 NOW: Final = Now(at=1000.0, unix_s=1_800_000_000.0)
-LATER: Final = Now(at=2000.0, unix_s=1_800_001_000.0)
+LATER: Final = Now(at=1010.0, unix_s=1_800_001_000.0)
 
 EXTENSION: Final = Key("mcp-test", "mcp-extension")
 GATEWAY: Final = Key("gateway-system", "mcp-gateway")

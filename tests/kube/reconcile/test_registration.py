@@ -338,6 +338,11 @@ def test_two_parents_that_lead_to_one_extension_are_one_place() -> None:
     assert outcome.status is not None
     assert outcome.status.status["extensions"] == [{"namespace": "mcp-test", "name": "mcp-extension", "accepted": True}]
     assert short(outcome)["Accepted"] == "False NoMatchingListenerHostname"
+    outcome = reconcile(cluster.put(route(parents=[{**ref, "sectionName": "mcps"}, ref])))
+    assert short(outcome)["Accepted"] == "True Accepted"
+    assert outcome.status is not None
+    found: Any = outcome.status.status["extensions"]
+    assert len(found) == 1
 
 
 # --- an implementation's word ----------------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""Conditions: how they follow each other, and what kstatus makes of them."""
+
+from typing import Any
+
+import pytest
+
+from mcp_gateway.kube import schema
+from mcp_gateway.kube.reconcile.conditions import (
+    MAX_MESSAGE_CHARACTERS,
+    STALLING,
+    Reason,
+    Verdict,
+    bad,
+    first_failing,
+    good,
+    status_after,
+    unknown,
+)
+from tests.support.cluster import LATER, NOW
+
+ACCEPTED = good(Reason.ACCEPTED, "yes")
+
+
+def kstatus(document: dict[str, Any]) -> str:
+    """The generic rules of kstatus, for a kind with a Ready condition."""
+    status = document.get("status", {})
+    if document["metadata"]["generation"] != status.get("observedGeneration", document["metadata"]["generation"]):
+        return "InProgress"
+    found = {one["type"]: one["status"] for one in status.get("conditions", [])}
+    if found.get("Reconciling") == "True":
+        return "InProgress"
+    if found.get("Stalled") == "True":
+        return "Failed"
+    return "Current" if found.get("Ready", "True") == "True" else "InProgress"
+
+
+@pytest.mark.parametrize(
+    "verdicts, generation, said",
+    [
+        pytest.param({"Accepted": ACCEPTED, "Ready": good(Reason.READY, "")}, 1, "Current", id="ready"),
+        pytest.param({"Accepted": ACCEPTED, "Ready": good(Reason.READY, "")}, 2, "InProgress", id="a newer spec"),
+        pytest.param({"Ready": bad(Reason.NOT_READY, "")}, 1, "InProgress", id="not yet"),
+        pytest.param(
+            {"ResolvedRefs": bad(Reason.BACKEND_NOT_FOUND, ""), "Ready": bad(Reason.NOT_READY, "")},
+            1,
+            "InProgress",
+            id="what is missing may come",
+        ),
+        pytest.param(
+            {"ResolvedRefs": bad(Reason.REF_NOT_PERMITTED, ""), "Ready": bad(Reason.REFERENCE_GRANT_REQUIRED, "")},
+            1,
+            "InProgress",
+            id="a grant may come",
+        ),
+        *(
+            pytest.param({"Accepted": bad(reason, ""), "Ready": bad(Reason.NOT_READY, "")}, 1, "Failed", id=reason)
+            for reason in sorted(STALLING)
+        ),
+    ],
+)
+def test_kstatus(verdicts: dict[str, Verdict], generation: int, said: str) -> None:
+    status = status_after({}, verdicts, 1, NOW)
+    assert kstatus({"metadata": {"generation": generation}, "status": status}) == said
+
+
+def test_stalled_goes_when_its_cause_goes() -> None:
+    stalled: Any = status_after({}, {"Accepted": bad(Reason.PREFIX_CONFLICT, "x")}, 1, NOW)
+    assert [one["type"] for one in stalled["conditions"]] == ["Accepted", "Stalled"]
+    assert stalled["conditions"][1]["reason"] == "PrefixConflict"
+    mended: Any = status_after(stalled, {"Accepted": ACCEPTED}, 1, LATER)
+    assert [one["type"] for one in mended["conditions"]] == ["Accepted"]
+
+
+def test_a_reason_that_changes_without_the_status_keeps_its_time() -> None:
+    before = status_after({}, {"Accepted": bad(Reason.NO_MATCHING_PARENT, "x")}, 1, NOW)
+    after: Any = status_after(before, {"Accepted": bad(Reason.NOT_ALLOWED_BY_LISTENERS, "y")}, 2, LATER)
+    assert after["conditions"][0]["lastTransitionTime"] == "2027-01-15T08:00:00Z"
+    assert after["conditions"][0]["observedGeneration"] == 2
+
+
+def test_a_problem_comes_before_an_open_question() -> None:
+    verdicts = {"a": unknown(Reason.PENDING, "?"), "b": bad(Reason.BACKEND_NOT_FOUND, "!"), "c": ACCEPTED}
+    assert first_failing(verdicts) is verdicts["b"]
+    assert first_failing({"a": verdicts["a"], "c": ACCEPTED}) is verdicts["a"]
+    assert first_failing({"c": ACCEPTED}) is None
+
+
+def test_messages_have_a_bound() -> None:
+    status: Any = status_after({}, {"Accepted": good(Reason.ACCEPTED, "x" * 10_000)}, 1, NOW)
+    assert len(status["conditions"][0]["message"]) == MAX_MESSAGE_CHARACTERS
+
+
+def test_absent_fields_are_left_out() -> None:
+    assert status_after({}, {}, 3, NOW, a=None, b=0) == {"observedGeneration": 3, "conditions": [], "b": 0}
+
+
+def test_every_reason_is_one_that_the_crd_admits() -> None:
+    assert all(reason.isalpha() for reason in Reason)
+    assert schema.STALLED == "Stalled"
