@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mcp_gateway.config.file import read_spec
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile import compile as compiling
@@ -244,3 +245,58 @@ def test_a_route_that_is_not_there_any_more_takes_its_server_away() -> None:
     assert compiled(cluster).servers
     cluster.put(route(rules=[]))
     assert not compiled(cluster).servers
+
+
+NEW_MEMBERS = {
+    "schema",
+    "revision",
+    "requires",
+    "authorities",
+    "authority",
+    "systemAuthorities",
+    "external",
+    "logLevel",
+}
+"""What the document has besides the members of a configuration file."""
+
+
+def as_file(value: Any) -> Any:  # noqa: ANN401 -- JSON
+    match value:
+        case dict():
+            return {key: as_file(below) for key, below in value.items() if key not in NEW_MEMBERS}
+        case list():
+            return [as_file(one) for one in value]
+        case _:
+            return value
+
+
+def test_every_other_member_is_one_of_the_configuration_file() -> None:
+    cluster = seed().put(
+        registration(
+            timeouts={"connect": "500ms", "call": "1m", "input": "5m", "max": "10m", "list": "5s"},
+            limits={"concurrency": 64, "responseBytes": "32MiB", "eventBytes": "4MiB", "upstreamSessions": 1000},
+            health={"interval": "30s", "failures": 3, "graceWhenDown": "30s"},
+            tools={"include": ["read_*"], "exclude": ["read_secret"]},
+            forwardHeaders=["X-Request-Id"],
+            protocol="2025-11-25",
+            tags=["a"],
+            category=["b"],
+            hint="h",
+            credentialRef={"name": "t"},
+            caCertSecretRef={"name": "ca"},
+        ),
+        secret("t", token=b"Bearer x"),
+        secret("ca", ca__crt=PEM),
+        secret(schema.SIGNING_KEY_SECRET, inside="mcp-system", key=b"k" * 32),
+        virtual_server(prompts=["myserver_p"], resources=["x://y"]),
+        policy(),
+    )
+
+    def no_file(name: str) -> bytes:
+        raise AssertionError(name)
+
+    spec = read_spec(json.dumps(as_file(content(cluster))), "the document", {}, no_file)
+    (server,) = spec.servers
+    assert server.key == "mcp-test/my-mcp-server"
+    assert server.timeouts.connect_s == 0.5
+    assert [gateway.hosts for gateway in spec.gateways] == [("mcp.127-0-0-1.sslip.io", "*.mcp.local")]

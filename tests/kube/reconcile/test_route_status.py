@@ -98,7 +98,11 @@ def test_a_registration_that_turns_to_another_route_leaves_nothing_behind() -> N
 
 
 def test_each_parent_that_leads_to_an_extension_has_an_entry() -> None:
-    refs: list[dict[str, Any]] = [{**PARENT, "sectionName": "mcps", "port": 8080}, {**PARENT, "sectionName": "x"}, {"name": "plain"}]
+    refs: list[dict[str, Any]] = [
+        {**PARENT, "sectionName": "mcps", "port": 8080},
+        {**PARENT, "sectionName": "x"},
+        {"name": "plain"},
+    ]
     cluster = seed().put(route(parents=refs), gateway(), gateway(key=Key("mcp-test", "plain")))
     found = parents(reconcile(cluster))
     assert [one["parentRef"].get("sectionName") for one in found] == ["mcps", "x"]
