@@ -16,7 +16,7 @@ report. A controller
 - puts events into the store with ``put``, ``drop`` and ``replace``; ``Change.SUBSTANCE`` means that anything may have
   to be decided anew, ``Change.DETAIL`` that only the object itself may have to be written anew;
 - decides nothing while ``Store.unlisted`` names something, and watches Secrets in ``Store.secret_namespaces`` only;
-- feeds reports of its own instance and namespace into a ``ReportLog`` too, which says when time alone changes something;
+- feeds reports of its own instance and namespace into a ``ReportLog``, which says when time alone changes something;
 - writes an outcome with the ``resource_version`` in it, and after a conflict decides anew instead of forcing it.
 
 Invariant: no module below ``kube`` that decides imports trio, httpx2 or kubernetes, so the same cluster gives the same
