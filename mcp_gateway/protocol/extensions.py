@@ -10,11 +10,11 @@ Spec: MCP 2026-07-28 basic/index, extensions overview; SEP-2663, "Reservations".
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Final
 
 import attrs
 
-from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.methods import CORE_NOTIFICATIONS, CORE_REQUESTS
 from mcp_gateway.values import JsonObject, JsonValue
 
@@ -28,8 +28,8 @@ MEMBERS: Final = ("extensions", "experimental")
 MAX_OFFERS: Final = 64
 """Of one server in each of ``MEMBERS``."""
 MAX_ID: Final = 256
-MAX_SETTINGS_BYTES: Final = 4 * 2**10
-"""Of one id."""
+MAX_SETTINGS: Final = 4 * 2**10
+"""Characters of the settings of one id, and what punctuates them."""
 
 _RESERVED: Final = ("tasks/", "notifications/tasks/", "rpc.")
 """Of the tasks extension, and of JSON-RPC itself."""
@@ -81,7 +81,7 @@ def offered(capabilities: JsonObject) -> Offers:
         if not isinstance(found, dict):
             dropped.append(f"capabilities.{member} is not an object")
             continue
-        for name, value in found.items():
+        for name, value in islice(found.items(), 2 * MAX_OFFERS):
             fault = _fault(name, value, len(kept))
             if fault:
                 dropped.append(f"capabilities.{member}: {name[:_SHOWN]!r} {fault}")
@@ -96,6 +96,23 @@ def _fault(name: str, value: JsonValue, before: int) -> str:
         return f"is no id of 1 to {MAX_ID} visible characters"
     if not isinstance(value, dict):
         return "is not an object"
-    if len(json_text.dumps(value)) > MAX_SETTINGS_BYTES:
-        return f"is over {MAX_SETTINGS_BYTES} bytes"
+    if _is_over(value, MAX_SETTINGS):
+        return f"is over {MAX_SETTINGS} characters"
     return f"is one of more than {MAX_OFFERS}" if before >= MAX_OFFERS else ""
+
+
+def _is_over(value: JsonValue, room: int) -> bool:
+    """Whether JSON is longer than ``room`` characters or so; no more of it is looked at."""
+    rest: list[JsonValue] = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            keys = [key for key, _ in islice(one.items(), room)]
+            room -= sum(map(len, keys)) + 4 * len(keys)
+            rest += islice(one.values(), max(room, 0))
+        elif isinstance(one, list):
+            rest += islice(one, room)
+        room -= len(one) + 2 if isinstance(one, str) else 2
+        if room < 0:
+            return True
+    return False

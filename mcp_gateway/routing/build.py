@@ -25,6 +25,8 @@ from mcp_gateway.routing.steps import at_once
 from mcp_gateway.routing.table import Collision, GatewayPart, Hosts, RouteTable, View
 from mcp_gateway.values import BackendKey, GatewayName
 
+_CORE: Final = ("tools", "prompts", "resources", "completions", "logging")
+"""The capabilities of servers that mean something here."""
 _NO_GATEWAY: Final = GatewayEntry(servers=(), virtual_servers=())
 
 
@@ -100,6 +102,7 @@ def build_steps(
 def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Generator[None, None, _Member]:
     parts = yield from parts_for(server, snapshot, last)
     snapshot = Snapshot(backend=server.key) if snapshot is None else snapshot
+    offers = extensions.offered(snapshot.capabilities)
     abilities = None
     if snapshot.era is not None:
         resources = snapshot.capabilities.get("resources")
@@ -107,10 +110,10 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Gener
         subscribes = isinstance(resources, dict) and (resources.get("subscribe") is True or not snapshot.era.modern)
         abilities = frozenset(
             (
-                *snapshot.capabilities,
+                *(name for name in _CORE if name in snapshot.capabilities),
                 *(("resources.subscribe",) if subscribes else ()),
                 *(() if snapshot.era.completions else ("completions",)),
-                *(f"extensions.{one}" for one in extensions.declared(snapshot.capabilities)),
+                *(f"extensions.{one}" for one in offers.settings["extensions"]),
                 *(tasks.abilities(snapshot.capabilities) if snapshot.era.tasks else ()),
             )
         )
@@ -124,7 +127,7 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Gener
             prefix=server.prefix,
             hint=server.hint,
             abilities=abilities or frozenset(),
-            offers=extensions.offered(snapshot.capabilities),
+            offers=offers,
             instructions=snapshot.instructions if server.own_instructions else "",
         ),
     )

@@ -1,13 +1,15 @@
 """What is beyond the core, and which extensions are agreed on."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol.eras import ERAS, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.protocol.extensions import (
     MAX_ID,
     MAX_OFFERS,
-    MAX_SETTINGS_BYTES,
+    MAX_SETTINGS,
     declared,
     is_custom,
     is_custom_notification,
@@ -177,7 +179,10 @@ def test_authorization_is_never_offered_for_another_and_that_is_no_problem() -> 
         pytest.param({"a/\u202eb": {}}, "is no id", id="an id that cannot be seen"),
         pytest.param({"a/b\n": {}}, "is no id", id="an id with a line feed"),
         pytest.param({"a/" + "b" * MAX_ID: {}}, "is no id", id="a long id"),
-        pytest.param({"a/b": {"x": "y" * MAX_SETTINGS_BYTES}}, "is over 4096 bytes", id="long settings"),
+        pytest.param({"a/b": {"x" * MAX_SETTINGS: 1}}, "is over 4096 characters", id="a long member"),
+        pytest.param({"a/b": {"x": [[1] * 1000, [2] * 2000]}}, "is over 4096 characters", id="many numbers"),
+        pytest.param({"a/b": {"x": {str(n): n for n in range(5000)}}}, "is over 4096 characters", id="many members"),
+        pytest.param({"a/b": {"x": "y" * MAX_SETTINGS}}, "is over 4096 characters", id="long settings"),
     ],
 )
 def test_what_cannot_be_advertised_is_dropped_alone_and_reported(value: JsonValue, why: str) -> None:
@@ -190,7 +195,32 @@ def test_what_cannot_be_advertised_is_dropped_alone_and_reported(value: JsonValu
     assert len(reason) < 200
 
 
+def test_settings_of_a_usual_length_are_kept_whole() -> None:
+    settings: JsonObject = {"x": {"y": ["z" * 1000, 1, 2.5, None, True, {"deep": [{}]}]}}
+    assert offered({"extensions": {"a/b": settings}}).settings["extensions"] == {"a/b": settings}
+
+
 def test_a_server_offers_so_many_and_no_more() -> None:
-    found = offered({"extensions": {f"a/{number}": {} for number in range(1000)}})
+    found = offered({"extensions": {f"a/{number}": {} for number in range(100_000)}})
     assert len(found.settings["extensions"]) == MAX_OFFERS
     assert 1 <= len(found.dropped) <= MAX_OFFERS
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["extensions", "experimental", "tools"]), JSON | st.dictionaries(st.text(), JSON))
+)
+def test_whatever_a_server_declares_something_bounded_is_advertised(capabilities: JsonObject) -> None:
+    found = offered(capabilities)
+    assert found.settings.keys() == {"extensions", "experimental"}
+    for member, settings in found.settings.items():
+        declared_there = capabilities[member] if settings else {}
+        assert isinstance(declared_there, dict)
+        assert all(declared_there[name] is value for name, value in settings.items())
+    assert len(found.dropped) <= MAX_OFFERS
