@@ -10,7 +10,8 @@ import trio
 
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound, Outgoing
 from mcp_gateway.backends.transports.http_client import HttpPool
-from mcp_gateway.backends.transports.legacy_sse import open_legacy_sse, read_endpoint
+from mcp_gateway.backends.transports.legacy_sse import SKIPPED_MAX, open_legacy_sse, read_endpoint
+from mcp_gateway.backends.transports.origin import read_origin
 from mcp_gateway.backends.transports.pipe import PipeLink
 from mcp_gateway.config.spec import BackendLimits, HttpTarget
 from mcp_gateway.errors import (
@@ -24,7 +25,6 @@ from mcp_gateway.errors import (
     Executed,
 )
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.sse import SseEvent
 from mcp_gateway.values import BackendKey, JsonObject
 from tests.support import peers
 from tests.support.raw_http import RawConnection, RawRequest, RawServer, response, serve_raw
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.wire
 KEY = BackendKey("files")
 LIMITS = BackendLimits(event_bytes=100_000)
 ENDPOINT = "/messages?session_id=s3cret"
+ORIGIN = read_origin(HttpTarget(url="http://h.example/prefix/sse"))
 INITIALIZED: JsonObject = {"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": {"name": "s"}}
 
 
@@ -42,6 +43,8 @@ class SseBackend:
     """An HTTP+SSE server; tests set what it does wrong."""
 
     endpoint: str | None = ENDPOINT
+    before: bytes = b""
+    """What stands on the stream before the endpoint."""
     """None: the stream begins and says nothing."""
     status: str = "200 OK"
     content_type: str = "text/event-stream"
@@ -67,7 +70,9 @@ class SseBackend:
         await connection.begin_events()
         self.stream = connection
         if self.endpoint is not None:
-            await connection.send_chunk(b": hello\n\nevent: endpoint\r\ndata: %b\r\n\r\n" % self.endpoint.encode())
+            await connection.send_chunk(
+                self.before + b": hello\n\nevent: endpoint\r\ndata: %b\r\n\r\n" % self.endpoint.encode()
+            )
         await connection.gone()
 
     async def accept(self, connection: RawConnection, request: RawRequest) -> None:
@@ -327,6 +332,35 @@ async def test_what_is_no_http_sse_server_is_refused_bare(far: SseBackend, error
                 pytest.fail("opened")
 
 
+EARLY = b'data: {"jsonrpc":"2.0","method":"notifications/message","params":{}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(b"event: ping\ndata: 2026-11-27\n\n", id="a ping"),
+        pytest.param(EARLY, id="a message"),
+        pytest.param(b"data: \n\nid: 7\n\n", id="empty ones"),
+        pytest.param(EARLY * SKIPPED_MAX, id="many"),
+    ],
+)
+async def test_events_before_the_endpoint_are_skipped(before: bytes) -> None:
+    far = SseBackend(before=before)
+    heard: list[str] = []
+    async with connected(far, unattributed=heard) as link:
+        await far.say(method="notifications/tools/list_changed")
+        while not heard:  # another task fills it
+            await trio.lowlevel.checkpoint()
+        assert (heard, link.lost) == (["notifications/tools/list_changed"], False)
+
+
+async def test_a_stream_of_other_events_is_no_http_sse_server() -> None:
+    async with serve_raw(SseBackend(before=EARLY * 101).script) as server, pooled(server) as pool:
+        with pytest.raises(BackendProtocol, match="101 events, none of them the endpoint"):
+            async with open_legacy_sse(pool, limits=LIMITS, unattributed=ignore):
+                pytest.fail("opened")
+
+
 async def test_opening_is_bounded_by_the_caller() -> None:
     far = SseBackend(endpoint=None)
     with trio.move_on_after(0.1) as scope:
@@ -347,30 +381,32 @@ async def test_opening_is_bounded_by_the_caller() -> None:
     ],
 )
 def test_an_endpoint_of_the_same_origin_is_read(endpoint: str, target: bytes) -> None:
-    event = SseEvent(data=endpoint.encode(), event="endpoint")
-    assert read_endpoint(KEY, "http://h.example/prefix/sse", event) == target
+    assert read_endpoint(KEY, ORIGIN, endpoint.encode()) == target
 
 
 @pytest.mark.parametrize(
-    "event, endpoint",
+    "endpoint, why",
     [
-        pytest.param("endpoint", b"http://other.example/m", id="another host"),
-        pytest.param("endpoint", b"//other.example/m", id="another host, no scheme"),
-        pytest.param("endpoint", b"https://h.example/m", id="another scheme"),
-        pytest.param("endpoint", b"http://h.example:8080/m", id="another port"),
-        pytest.param("endpoint", b"http://h.example:x/m", id="no port"),
-        pytest.param("endpoint", b"http://[h.example/m", id="no host"),
-        pytest.param("endpoint", b"/m HTTP/1.1", id="a space"),
-        pytest.param("endpoint", b"/m\nX-Evil: 1", id="a line end"),
-        pytest.param("endpoint", "/\u00e4".encode(), id="not ASCII"),
-        pytest.param("endpoint", b"", id="empty"),
-        pytest.param("endpoint", b"/" + b"m" * 9000, id="too long"),
-        pytest.param("message", b"/messages", id="another event"),
+        pytest.param(
+            b"http://u:p@other.example/m?session_id=1", "another origin, http://other.example", id="another host"
+        ),
+        pytest.param(b"//other.example/m", "another origin, http://other.example", id="another host, no scheme"),
+        pytest.param(b"https://h.example/m", "another origin, https://h.example", id="another scheme"),
+        pytest.param(b"http://h.example:8080/m", "another origin, http://h.example:8080", id="another port"),
+        pytest.param(b"http://h.example:x/m", "not a URI", id="no port"),
+        pytest.param(b"file:///m", "not a URI", id="no HTTP"),
+        pytest.param(b"http://[h.example/m", "not a URI", id="no host"),
+        pytest.param(b"/m HTTP/1.1", "not a URI", id="a space"),
+        pytest.param(b"/m\nX-Evil: 1", "not a URI", id="a line end"),
+        pytest.param("/\u00e4".encode(), "not a URI", id="not ASCII"),
+        pytest.param(b"", "not a URI", id="empty"),
+        pytest.param(b"/" + b"m" * 9000, "not a URI", id="too long"),
     ],
 )
-def test_any_other_endpoint_is_refused(event: str, endpoint: bytes) -> None:
-    with pytest.raises(BackendProtocol):
-        read_endpoint(KEY, "http://h.example/prefix/sse", SseEvent(data=endpoint, event=event))
+def test_any_other_endpoint_is_refused_and_its_origin_told(endpoint: bytes, why: str) -> None:
+    with pytest.raises(BackendProtocol) as caught:
+        read_endpoint(KEY, ORIGIN, endpoint)
+    assert caught.value.why.endswith(why)
 
 
 @pytest.mark.peers

@@ -8,6 +8,7 @@ either kept (answer complete, or an event stream about to end) or closed, withou
 waiting; a kept one is used again only as ``take`` has looked at its socket.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -26,6 +27,8 @@ from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendGone, Executed
 from mcp_gateway.values import BackendKey, Header
+
+logger = logging.getLogger(__name__)
 
 CONTROL_PLACES: Final = 4
 """Connections for control messages, outside ``concurrency`` (design section 8)."""
@@ -130,6 +133,7 @@ class HttpPool:
         stream: bool = False,
         path: bytes | None = None,
         parting: list[HttpConnection] | None = None,
+        follow: bool = False,
     ) -> "HttpRequest":
         """One request, as a context: ``async with pool.request(...) as response``.
 
@@ -140,13 +144,16 @@ class HttpPool:
             path: the request target; None: that of the url.
             parting: where a connection goes that is left before its answer is complete, still open, for whoever
                 has something to say first and then calls ``part``; None: it is closed at once.
+            follow: go along with a redirect (307, 308) that changes nothing but the slash at the end of the url's path,
+                once, and use that url from now on; of any other, tell where it leads. For discovery: what clients are
+                told of a failed call names no hosts.
         Raises (on entering):
             BackendTimeout: the dial took ``connect_s``.
             BackendGone: not connected (executed NO), or lost before the response's head (UNKNOWN).
             BackendProtocol: a redirect, a content coding, bytes that are not HTTP.
         """
         places = self._streams if stream else self._control if control else self._calls
-        return HttpRequest(self, places, method, headers, body, path, parting)
+        return HttpRequest(self, places, method, headers, body, path, parting, follow)
 
     async def tell(self, headers: bytes, body: bytes, *, path: bytes | None = None) -> int:
         """POST a notice, which may come twice, on a control connection, with others if many wait; return the status.
@@ -157,6 +164,21 @@ class HttpPool:
         status = await self._pipelining.tell(self.render(b"POST", path, headers, body))
         refuse_redirect(self.key, status)
         return status
+
+    @property
+    def origin(self) -> Origin:
+        """Where requests go that name no path."""
+        return self._origin
+
+    def follow(self, response: HttpResponse) -> bool:
+        """Move to where a redirect leads, if that is the same url but for its last slash; whether it was."""
+        path = self._origin.slash_twin(response.location) if response.status in (307, 308) else None
+        if path is None:
+            return False
+        self._origin = attrs.evolve(self._origin, path=path)
+        self._starts.clear()
+        logger.info("redirect followed: the url's last slash", extra={"backend": self.key, "status": response.status})
+        return True
 
     def part(self, parting: list[HttpConnection]) -> None:
         """Close connections whose requests were left early."""
@@ -285,7 +307,7 @@ class HttpPool:
 class HttpRequest:
     """One request on its way: takes a place and a connection on entry, gives both back on exit."""
 
-    __slots__ = ("_body", "_headers", "_method", "_parting", "_path", "_places", "_pool", "_response")
+    __slots__ = ("_body", "_follow", "_headers", "_method", "_parting", "_path", "_places", "_pool", "_response")
 
     def __init__(
         self,
@@ -296,6 +318,7 @@ class HttpRequest:
         body: Body,
         path: bytes | None,
         parting: list[HttpConnection] | None,
+        follow: bool,
     ) -> None:
         self._pool = pool
         self._places = places
@@ -304,6 +327,7 @@ class HttpRequest:
         self._body = body
         self._path = path
         self._parting = parting
+        self._follow = follow
         self._response: HttpResponse | None = None
 
     async def __aenter__(self) -> HttpResponse:
@@ -327,9 +351,9 @@ class HttpRequest:
             self._places.leave()
 
     async def _converse(self) -> HttpResponse:
-        """Send, once more if a kept connection turned out dead before the first byte was written."""
+        """Send, once more if a kept connection turned out dead before the first byte was written, or to follow."""
         request: bytes | None = None
-        fresh = False
+        fresh = followed = False
         while True:
             connection = await self._pool.take(fresh=fresh)
             asked = failed = False
@@ -338,7 +362,10 @@ class HttpRequest:
                     request = self._render()
                 await connection.ask(request)
                 response = HttpResponse(self._pool.key, connection)
-                response.check()
+                if self._follow and not followed and self._pool.follow(response):
+                    followed, request = True, None
+                    continue
+                response.check(self._pool.origin if self._follow else None)
                 asked = True
                 return response
             except BackendGone:

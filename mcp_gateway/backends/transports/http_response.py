@@ -6,18 +6,22 @@ Invariant: no more than the caller's limit is ever held.
 """
 
 from mcp_gateway.backends.transports.http_connection import HttpConnection
+from mcp_gateway.backends.transports.origin import Origin, name_url
 from mcp_gateway.errors import BackendProtocol, BackendTooLarge
 from mcp_gateway.values import BackendKey
 
 
-def refuse_redirect(key: BackendKey, status: int) -> None:
-    """Refuse to be sent elsewhere: not followed, its target never told.
+def refuse_redirect(key: BackendKey, status: int, where: str = "") -> None:
+    """Refuse to be sent elsewhere.
 
+    Args:
+        where: the url that it leads to, as it may be told.
     Raises:
         BackendProtocol: the status is a redirect's.
     """
     if 300 <= status < 400:
-        raise BackendProtocol(backend=key, why=f"a redirect (HTTP {status}), which is never followed")
+        to = f" to {where}" if where else ""
+        raise BackendProtocol(backend=key, why=f"a redirect{to} (HTTP {status}), which is not followed", status=status)
 
 
 class HttpResponse:
@@ -35,13 +39,21 @@ class HttpResponse:
         self.ending = False
         """Set by a reader that has all it wants and expects the end: the connection may be kept if it comes soon."""
 
-    def check(self) -> None:
+    @property
+    def location(self) -> bytes:
+        """Where a redirect leads; empty without one."""
+        return self.headers.get(b"location", b"")
+
+    def check(self, origin: Origin | None = None) -> None:
         """Refuse what no backend may answer.
 
+        Args:
+            origin: of the request, to tell where a redirect leads; None: that is not told.
         Raises:
             BackendProtocol: a redirect or a content coding.
         """
-        refuse_redirect(self._key, self.status)
+        url = origin.joined(self.location) if origin is not None else None
+        refuse_redirect(self._key, self.status, "" if url is None else name_url(url))
         coding = self.headers.get(b"content-encoding")
         if coding is not None and coding.lower() != b"identity":
             raise self._protocol("a content coding that was not asked for")

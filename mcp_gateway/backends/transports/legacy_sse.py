@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
-from urllib.parse import SplitResult, urljoin, urlsplit
 
 import attrs
 import trio
@@ -21,7 +20,7 @@ from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_response import HttpResponse
-from mcp_gateway.backends.transports.origin import render_headers
+from mcp_gateway.backends.transports.origin import Origin, name_url, render_headers, request_target
 from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, open_pipe
 from mcp_gateway.backends.transports.pipe_greeting import NOBODY, greet
 from mcp_gateway.config.spec import BackendLimits
@@ -42,10 +41,11 @@ from mcp_gateway.values import BackendKey, Header
 POST_S: Final = 10.0
 """How long a POST may take to be accepted: it is only queued there, the answer comes on the stream."""
 ENDPOINT_BYTES: Final = 8192
+SKIPPED_MAX: Final = 100
+"""Events before the ``endpoint``; a stream with more is none of this transport."""
 
 _POST_HEADERS: Final = render_headers(((b"Content-Type", b"application/json"), (b"Accept", b"*/*")))
 _GET_HEADERS: Final[tuple[Header, ...]] = ((b"Accept", b"text/event-stream"), (b"Cache-Control", b"no-store"))
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -126,11 +126,11 @@ async def open_legacy_sse(
     key = pool.key
     async with AsyncExitStack() as stack:
         with asking("GET"):
-            response = await stack.enter_async_context(pool.request(b"GET", _GET_HEADERS, stream=True))
+            response = await stack.enter_async_context(pool.request(b"GET", _GET_HEADERS, stream=True, follow=True))
             _check_stream(key, response)
             decoder = SseDecoder(limits.event_bytes)
-            first, *rest = await _first_events(key, response, decoder)
-            path = read_endpoint(key, pool.target.url, first)
+            endpoint, rest = await _await_endpoint(key, response, decoder)
+            path = read_endpoint(key, pool.origin, endpoint.data)
         pipe = SsePipe(pool=pool, path=path, decoder=decoder, response=response, ready=deque(rest))
         failure: BackendError
         async with open_pipe(
@@ -146,35 +146,23 @@ async def open_legacy_sse(
         raise failure
 
 
-def read_endpoint(key: BackendKey, url: str, event: SseEvent) -> bytes:
+def read_endpoint(key: BackendKey, origin: Origin, reference: bytes) -> bytes:
     """The request target that the ``endpoint`` event names.
 
     "When a client connects, the server MUST send an endpoint event containing a URI for the client to use for
     sending messages." -- MCP 2024-11-05, basic/transports
 
     Raises:
-        BackendProtocol: another event came first, it is no URI, or it leads to another origin, where the
-            configured credential must not go.
+        BackendProtocol: it is no URI, or it leads to another origin, where the configured credential must not go.
     """
-    if event.event != "endpoint":
-        raise BackendProtocol(backend=key, why="its stream did not begin with an endpoint event")
-    data = event.data.strip()
-    if not data or len(data) > ENDPOINT_BYTES or not all(0x21 <= byte <= 0x7E for byte in data):
+    reference = reference.strip()
+    url = origin.joined(reference) if len(reference) <= ENDPOINT_BYTES else None
+    if url is None:
         raise BackendProtocol(backend=key, why="its endpoint is not a URI")
-    try:
-        configured = urlsplit(url)
-        endpoint = urlsplit(urljoin(url, data.decode("ascii")))
-        same = _origin(endpoint) == _origin(configured)
-    except ValueError as exc:
-        raise BackendProtocol(backend=key, why="its endpoint is not a URI") from exc
-    if not same:
-        raise BackendProtocol(backend=key, why="its endpoint is on another origin")
-    query = f"?{endpoint.query}" if endpoint.query else ""
-    return f"{endpoint.path or '/'}{query}".encode("ascii")
-
-
-def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
-    return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)
+    if not origin.holds(url):
+        # Its path is not told: session ids stand there.
+        raise BackendProtocol(backend=key, why=f"its endpoint is on another origin, {name_url(url, path=False)}")
+    return request_target(url)
 
 
 def _check_stream(key: BackendKey, response: HttpResponse) -> None:
@@ -185,11 +173,20 @@ def _check_stream(key: BackendKey, response: HttpResponse) -> None:
         raise BackendProtocol(backend=key, executed=Executed.NO, why=why, status=response.status)
 
 
-async def _first_events(key: BackendKey, response: HttpResponse, decoder: SseDecoder) -> list[SseEvent]:
-    events: list[SseEvent] = []
-    while not events:
+async def _await_endpoint(
+    key: BackendKey, response: HttpResponse, decoder: SseDecoder
+) -> tuple[SseEvent, list[SseEvent]]:
+    """The ``endpoint`` event, and what came with it but later. What comes before it is skipped: nobody waits for it."""
+    skipped = 0
+    while True:
         events = await _more(key, response, decoder)
-    return events
+        for number, event in enumerate(events, 1):
+            if event.event == "endpoint":
+                return event, events[number:]
+            skipped += 1
+            if skipped > SKIPPED_MAX:
+                why = f"its stream has begun with {skipped} events, none of them the endpoint"
+                raise BackendProtocol(backend=key, why=why)
 
 
 async def _more(key: BackendKey, response: HttpResponse, decoder: SseDecoder) -> list[SseEvent]:

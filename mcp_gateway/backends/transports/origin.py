@@ -1,14 +1,14 @@
 """Where an HTTP backend lives, and the constant part of every request head to it.
 
-Owns the reading of a url, an address override and a proxy into an ``Origin``, and
-the rendering of header lines. Deliberately no I/O: ``dial`` connects.
+Owns the reading of a url, an address override and a proxy into an ``Origin``, what
+a url that a backend names has to do with it, and the rendering of header lines. Deliberately no I/O: ``dial`` connects.
 Invariant: whatever address is dialled, Host and the TLS server name are the url's.
 """
 
 from base64 import b64encode
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import attrs
 
@@ -18,6 +18,8 @@ from mcp_gateway.values import Header
 
 USER_AGENT: Final = b"mcp-gateway"
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+NAME_CHARS: Final = 200
+"""So much of a url is told."""
 SAFE_IN_TARGET: Final = "/%:@!$&'()*+,;=~-._?"
 """RFC 3986 section 3.3 and 3.4: what may stand in a path or query unencoded ("%": the url is encoded already)."""
 
@@ -64,6 +66,54 @@ class Origin:
             self.static,
         )
 
+    @property
+    def url(self) -> str:
+        """Of the endpoint; without user info."""
+        return f"{self._base}{self.path.decode('ascii')}"
+
+    def joined(self, reference: bytes) -> SplitResult | None:
+        """The url that a backend names by a reference, as seen from the endpoint (RFC 3986, 5); None: it is none."""
+        if not reference or not all(0x21 <= byte <= 0x7E for byte in reference):
+            return None
+        try:
+            url = urlsplit(urljoin(self.url, reference.decode("ascii")))
+            url.port  # noqa: B018  # raises where it is no number
+        except ValueError:
+            return None
+        return url if url.hostname and url.scheme in DEFAULT_PORTS else None
+
+    def holds(self, url: SplitResult) -> bool:
+        """Whether a url is on this origin: scheme, host and port (RFC 6454, 4)."""
+        return name_url(url, path=False) == self._base
+
+    def slash_twin(self, location: bytes) -> bytes | None:
+        """The request target of a redirect to the same url with a slash more or less at the end of its path.
+
+        Returns: None: it leads anywhere else.
+        """
+        url = self.joined(location)
+        if url is None or not self.holds(url) or url.username is not None or url.fragment:
+            return None
+        target = request_target(url)
+        (path, _, query), (own_path, _, own_query) = target.partition(b"?"), self.path.partition(b"?")
+        twins = path + b"/" == own_path or own_path + b"/" == path
+        return target if twins and query == own_query else None
+
+    @property
+    def _base(self) -> str:
+        return f"http{'s' if self.secure else ''}://{self.host_header.decode('ascii')}"
+
+
+def name_url(url: SplitResult, *, path: bool = True) -> str:
+    """A url for people: no query, fragment or user info, where secrets live; at most ``NAME_CHARS``.
+
+    Args:
+        path: False: its origin only.
+    """
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    port = "" if url.port in (None, DEFAULT_PORTS[url.scheme]) else f":{url.port}"
+    return f"{url.scheme}://{host}{port}{url.path if path else ''}"[:NAME_CHARS]
+
 
 def read_origin(target: HttpTarget) -> Origin:
     """Read a configured target.
@@ -86,7 +136,7 @@ def read_origin(target: HttpTarget) -> Origin:
         dial_port=dial_port,
         server_name=target.tls.server_name or host,
         host_header=(bracketed if port == DEFAULT_PORTS[url.scheme] else f"{bracketed}:{port}").encode("ascii"),
-        path=_request_target(url),
+        path=request_target(url),
         proxy=proxy,
         static=_static(target, proxy if not secure else None),
     )
@@ -163,7 +213,8 @@ def _ascii_host(host: str) -> str:
         raise LocalFault(what="the host name of a backend cannot be written in ASCII") from exc
 
 
-def _request_target(url: SplitResult) -> bytes:
+def request_target(url: SplitResult) -> bytes:
+    """Path and query, percent-encoded."""
     path = quote(url.path or "/", safe=SAFE_IN_TARGET.rstrip("?"))
     query = f"?{quote(url.query, safe=SAFE_IN_TARGET)}" if url.query else ""
     return (path + query).encode("ascii")

@@ -140,7 +140,7 @@ async def _ask_discover(
         sent()
         return message
 
-    async with pool.request(b"POST", headers, body, control=True) as response:
+    async with pool.request(b"POST", headers, body, control=True, follow=True) as response:
         if response.content_type == EVENT_STREAM and response.status < 300:
             answer = await reader.read_events(response, trail, _ignore)
             return response.status, JSON, b"" if answer is None else answer.raw
@@ -205,7 +205,7 @@ async def _initialize(
     body = jsonrpc.render_request(b"1", "initialize", params)
     reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True)
     trail = Trail(upstream_id=1)
-    async with pool.request(b"POST", headers, body, control=control) as response:
+    async with pool.request(b"POST", headers, body, control=control, follow=True) as response:
         session_id = _session_id(pool.key, response)
         if response.status >= 400:
             answer = await reader.refused(response, trail)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_gateway.backends.transports.origin import read_origin, render_headers
+from mcp_gateway.backends.transports.origin import name_url, read_origin, render_headers
 from mcp_gateway.config.spec import HttpTarget, TlsSpec
 from mcp_gateway.errors import LocalFault
 
@@ -107,3 +107,56 @@ def test_what_check_should_have_refused_is_our_fault(target: HttpTarget) -> None
 def test_no_header_breaks_out_of_its_line(header: tuple[bytes, bytes]) -> None:
     with pytest.raises(LocalFault):
         render_headers([header])
+
+
+@pytest.mark.parametrize(
+    "url, location, target",
+    [
+        pytest.param("http://h.example/mcp", b"/mcp/", b"/mcp/", id="a slash more"),
+        pytest.param("http://h.example/mcp/", b"/mcp", b"/mcp", id="a slash less"),
+        pytest.param("http://h.example/mcp", b"http://H.example:80/mcp/", b"/mcp/", id="absolute"),
+        pytest.param("https://h.example:8443/mcp", b"https://h.example:8443/mcp/", b"/mcp/", id="TLS, with a port"),
+        pytest.param("https://[::1]/mcp", b"https://[::1]/mcp/", b"/mcp/", id="IPv6"),
+        pytest.param("http://h.example/mcp?a=b", b"/mcp/?a=b", b"/mcp/?a=b", id="the query goes with it"),
+        pytest.param("http://h.example/b c", b"/b%20c/", b"/b%20c/", id="encoded"),
+        pytest.param("http://h.example/mcp", b"mcp/", b"/mcp/", id="relative"),
+        pytest.param("http://h.example/mcp", b"/mcp", None, id="the same"),
+        pytest.param("http://h.example/mcp", b"/mcp//", None, id="two slashes"),
+        pytest.param("http://h.example/mcp", b"/MCP/", None, id="another case"),
+        pytest.param("http://h.example/mcp", b"/mcp/?a=b", None, id="a query more"),
+        pytest.param("http://h.example/mcp?a=b", b"/mcp/", None, id="a query less"),
+        pytest.param("http://h.example/mcp", b"/mcp/#x", None, id="a fragment"),
+        pytest.param("http://h.example/mcp", b"http://u:p@h.example/mcp/", None, id="user info"),
+        pytest.param("http://h.example/mcp", b"https://h.example/mcp/", None, id="another scheme"),
+        pytest.param("http://h.example/mcp", b"http://h.example:81/mcp/", None, id="another port"),
+        pytest.param("http://h.example/mcp", b"http://other.example/mcp/", None, id="another host"),
+        pytest.param("http://h.example/mcp", b"//other.example/mcp/", None, id="another host, no scheme"),
+        pytest.param("http://h.example/mcp", b"/mcp/ HTTP/1.1", None, id="a space"),
+        pytest.param("http://h.example/mcp", b"/mcp/, /mcp/", None, id="two Locations"),
+        pytest.param("http://h.example/", b"http://h.example", None, id="the root has one spelling"),
+        pytest.param("http://h.example/mcp", b"", None, id="none"),
+    ],
+)
+def test_a_redirect_is_a_twin_only_if_its_last_slash_alone_differs(
+    url: str, location: bytes, target: bytes | None
+) -> None:
+    assert read_origin(HttpTarget(url=url)).slash_twin(location) == target
+
+
+@pytest.mark.parametrize(
+    "reference, name",
+    [
+        pytest.param(b"/login?token=s#f", "http://h.example:81/login", id="no query, no fragment"),
+        pytest.param(b"https://u:p@other.example:443/a", "https://other.example/a", id="no user info"),
+        pytest.param(b"http://[fd00::7]:9/a", "http://[fd00::7]:9/a", id="IPv6"),
+        pytest.param(b"/" + b"x" * 500, "http://h.example:81/" + "x" * 180, id="long"),
+        pytest.param(b"ftp://h.example/", None, id="another protocol"),
+        pytest.param(b"http://:80/a", None, id="no host"),
+        pytest.param(b"http://h.example:port/", None, id="no port"),
+        pytest.param(b"http://[/", None, id="no address"),
+        pytest.param(b"/a\x1b[2J", None, id="control characters"),
+    ],
+)
+def test_a_url_that_a_backend_names_is_told_without_its_secrets(reference: bytes, name: str | None) -> None:
+    url = read_origin(HttpTarget(url="http://h.example:81/mcp")).joined(reference)
+    assert (None if url is None else name_url(url)) == name
