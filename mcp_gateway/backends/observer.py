@@ -25,6 +25,9 @@ class Observer(Protocol):
     def late_answer(self, server: str) -> None:
         """An answer came for a call that had ended."""
 
+    def message_skipped(self, server: str) -> None:
+        """Something came where a message should be, and is none."""
+
     def kept_connection_lost(self, server: str) -> None:
         """A request was sent on a connection that was kept, and the backend closed that without a word."""
 
@@ -41,6 +44,8 @@ class Silent:
     def reconnected(self, server: str) -> None: ...
 
     def late_answer(self, server: str) -> None: ...
+
+    def message_skipped(self, server: str) -> None: ...
 
     def kept_connection_lost(self, server: str) -> None: ...
 

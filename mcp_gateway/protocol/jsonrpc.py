@@ -48,6 +48,12 @@ _HEAD_WITH_VERSION: Final = re.compile(_OPEN + _VERSION + _COMMA + _BODY)
 _HEAD_BARE: Final = re.compile(_OPEN + _BODY)
 _TAIL_ID: Final = re.compile(_COMMA + _ID + _W + rb"\Z")
 _TAIL_VERSION_ID: Final = re.compile(_COMMA + _VERSION + _COMMA + _ID + _W + rb"\Z")
+_CLAIM: Final = re.compile(
+    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*([1-9][0-9]{0,17})\s*,\s*"(?:result|error|jsonrpc)"'
+)
+_BEGIN: Final = re.compile(
+    rb'\s*+\{(?:\s*+"(?:jsonrpc|id)"\s*+:\s*+(?:"[^"\\]{0,64}+"|-?[0-9]{1,20}+|null)\s*+,){0,2}\s*+"(?:result|error)"\s*+:'
+)
 _TAIL_BYTES: Final = 128
 """How far from the end an id is looked for."""
 
@@ -101,6 +107,17 @@ class AnswerParts:
 
 def _invalid(what: str) -> MalformedMessage:
     return MalformedMessage(what=what, code=_INVALID)
+
+
+def begins_answer(head: bytes) -> bool:
+    """Whether the first bytes of a text are those of a response, which may be large."""
+    return _BEGIN.match(head) is not None
+
+
+def claimed_id(raw: bytes) -> int | None:
+    """The id with which a text begins that looks like a response to a request of ours, valid or not; None: no such."""
+    found = _CLAIM.match(raw)
+    return None if found is None else int(found[1])
 
 
 def looks_like_batch(raw: bytes) -> bool:

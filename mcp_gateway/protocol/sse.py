@@ -8,6 +8,7 @@ Spec: WHATWG HTML 9.2.6 "Interpreting an event stream"; MCP 2025-11-25 and
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -16,6 +17,9 @@ from mcp_gateway.errors import LocalFault, RemoteFault
 
 COMMENT: Final = b":\n\n"
 """A comment: keeps the stream alive and is ignored by every reader."""
+
+HEAD_BYTES: Final = 512
+"""So much of an event's data tells whether it may be larger than others."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _RETRY: Final = re.compile(rb"[0-9]{1,10}")
@@ -32,15 +36,28 @@ class SseEvent:
     retry_ms: int | None = None
 
 
+@attrs.frozen(kw_only=True)
+class Larger:
+    """Events that may be larger than others."""
+
+    begins: Callable[[bytes], bool]
+    """Told by the first ``HEAD_BYTES`` of their data."""
+    max_bytes: int
+
+
 @attrs.define(eq=False)
 class SseDecoder:
     """Turns network chunks, cut anywhere, into events.
 
     ``max_event_bytes`` bounds each line, and the sum of the lines of one event
-    (field names included, line ends and comments not).
+    (field names included, line ends and comments not); ``larger`` has another
+    bound for some, which counts if it is higher.
     """
 
     max_event_bytes: int
+    larger: Larger | None = None
+    bound: int = attrs.field(init=False)
+    """That of the event under way, as far as it is known."""
     last_event_id: str | None = None
     """The id of the last complete event that had one; what a resume asks for."""
     retry_ms: int | None = None
@@ -58,6 +75,9 @@ class SseDecoder:
     _event_id: str | None = attrs.field(init=False, default=None)
     _event_retry_ms: int | None = attrs.field(init=False, default=None)
 
+    def __attrs_post_init__(self) -> None:
+        self.bound = self.max_event_bytes
+
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """The events that ``chunk`` completes, in order. An unfinished event stays inside; at the end of the
         stream it is worth nothing (WHATWG: "discard").
@@ -74,8 +94,8 @@ class SseDecoder:
                 chunk = chunk[1:]
         for piece in chunk.splitlines(keepends=True):  # of bytes: at CR, LF and CRLF only
             text = piece.rstrip(b"\r\n")
-            if len(self._line) + len(text) > self.max_event_bytes:
-                raise self._too_large()
+            if len(self._line) + len(text) > self.bound:
+                self._widen(len(self._line) + len(text), bytes(self._line[:HEAD_BYTES]) + text[:HEAD_BYTES])
             if len(text) == len(piece):  # the last piece, not yet a line
                 self._line += text
                 break
@@ -93,7 +113,25 @@ class SseDecoder:
         self._line.clear()
         self._more_data.clear()
         self._data = None
-        return RemoteFault(what=f"a server-sent event of more than {self.max_event_bytes} bytes")
+        return RemoteFault(what=f"a server-sent event of more than {self.bound} bytes")
+
+    def _widen(self, size: int, line: bytes) -> None:
+        """Let the event under way be so large, if it is one that may.
+
+        Args:
+            line: the beginning of its line under way.
+        Raises:
+            RemoteFault: it may not.
+        """
+        if self._data is not None:
+            head = self._data[:HEAD_BYTES] + self._more_data[:HEAD_BYTES]
+        else:
+            name, _, value = line.partition(b":")
+            head = value if name == b"data" else b""
+        if self.larger is not None and self.larger.begins(head):
+            self.bound = max(self.bound, self.larger.max_bytes)
+        if size > self.bound:
+            raise self._too_large()
 
     def _take(self, line: bytes, events: list[SseEvent]) -> None:
         if self._at_start:
@@ -102,13 +140,15 @@ class SseDecoder:
         if not line:
             self._finish(events)
             return
-        name, _, value = line.partition(b":")
-        if not name:
+        colon = line.find(b":")
+        if colon == 0:
             return  # a comment
         self._size += len(line)
-        if self._size > self.max_event_bytes:
-            raise self._too_large()
-        value = value.removeprefix(b" ")
+        if self._size > self.bound:
+            self._widen(self._size, line[: HEAD_BYTES + len("data: ")])
+        name, value = line, b""
+        if colon > 0:  # of a large line one copy only
+            name, value = line[:colon], line[colon + 2 if line[colon + 1 : colon + 2] == b" " else colon + 1 :]
         if name == b"data":
             if self._data is None:
                 self._data = value
@@ -136,6 +176,7 @@ class SseDecoder:
                 )
             )
         self._size = 0
+        self.bound = self.max_event_bytes
         self._data = None
         self._more_data.clear()
         self._event = ""

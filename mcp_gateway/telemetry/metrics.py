@@ -84,6 +84,7 @@ class Metrics(Collector):
         self._items = _gauge("server_items", "What a server has listed.", "server", "kind")
         self._reconnects = _counter("reconnects", "Connections made anew after a loss.", "server")
         self._late = _counter("late_answers", "Answers to calls that had already ended.", "server")
+        self._skipped = _counter("messages_skipped", "What servers sent as a message and was none.", "server")
         self._kept_lost = _counter("kept_connections_lost", "Connections closed under a request.", "server")
         self._generation = _gauge("configuration_generation", "Counts the configurations that were applied.")
         self._reload_ok = _gauge("configuration_last_reload_successful", "1 if the last reload was applied.")
@@ -93,7 +94,7 @@ class Metrics(Collector):
         self._families: tuple[Numbers | Histograms, ...] = (
             self._durations, self._queue, self._in_flight, self._cancelled, self._limits, self._state,
             self._discovered, self._discovery, self._items, self._reconnects, self._late,
-            self._kept_lost, self._generation, self._reload_ok, self._reload_at, self._lag, self._tasks,
+            self._skipped, self._kept_lost, self._generation, self._reload_ok, self._reload_at, self._lag, self._tasks,
         )  # fmt: skip
         self._lag_here = self._lag.at()
         self._registry = CollectorRegistry()
@@ -169,6 +170,10 @@ class Metrics(Collector):
     def late_answer(self, server: str) -> None:
         """An answer came for a call that had already ended."""
         self._late.add(self._server(server))
+
+    def message_skipped(self, server: str) -> None:
+        """A server sent something as a message that is none."""
+        self._skipped.add(self._server(server))
 
     def kept_connection_lost(self, server: str) -> None:
         """A server closed a kept connection while a request was on its way."""

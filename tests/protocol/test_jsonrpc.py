@@ -13,6 +13,8 @@ from mcp_gateway.protocol.jsonrpc import (
     RpcRequest,
     RpcResponse,
     answer_parts,
+    begins_answer,
+    claimed_id,
     looks_like_batch,
     read,
     read_batch,
@@ -323,3 +325,39 @@ def test_an_answer_is_taken_apart(raw: bytes, parts: AnswerParts) -> None:
 def test_what_is_no_single_response_is_a_fault_of_the_peer(raw: bytes) -> None:
     with pytest.raises(RemoteFault):
         answer_parts(raw)
+
+
+@pytest.mark.parametrize(
+    "head, begins",
+    [
+        (b'{"jsonrpc":"2.0","id":2,"result":', True),
+        (b'{"jsonrpc":"2.0","id":"a-1","error" : {', True),
+        (b'\n { "id" : null ,"jsonrpc": "2.0", "result": {"method"', True),
+        (b'{"result":{', True),
+        (b'{"jsonrpc":"2.0","result":{', True),
+        (b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"result":', False),
+        (b'{"id":1,"method":"x"', False),
+        (b'{"params":{},"result":', False),
+        (b'[{"result":', False),
+        (b'"result":', False),
+        (b"", False),
+    ],
+)
+def test_an_answer_is_known_by_how_it_begins(head: bytes, begins: bool) -> None:
+    assert begins_answer(head) is begins
+
+
+@pytest.mark.parametrize(
+    "raw, claimed",
+    [
+        (b'{"jsonrpc":"2.0","id":12,"result":NaN}', 12),
+        (b'{"id": 3, "error": ', 3),
+        (b'{"id":3,"jsonrpc"', 3),
+        (b'{"jsonrpc":"2.0","id":"3","result":{}}', None),
+        (b'{"jsonrpc":"2.0","id":3,"method":"x"}', None),
+        (b'{"id":3}', None),
+        (b"3", None),
+    ],
+)
+def test_a_broken_answer_still_says_whose_it_is(raw: bytes, claimed: int | None) -> None:
+    assert claimed_id(raw) == claimed

@@ -3,7 +3,7 @@
 import pytest
 
 from mcp_gateway.errors import LocalFault, RemoteFault
-from mcp_gateway.protocol.sse import COMMENT, SseDecoder, SseEvent, encode_event
+from mcp_gateway.protocol.sse import COMMENT, Larger, SseDecoder, SseEvent, encode_event
 
 
 def decode(*chunks: bytes, bound: int = 1000) -> list[SseEvent]:
@@ -102,3 +102,49 @@ def test_a_field_cannot_be_forged(text: str) -> None:
         encode_event(b"", event_id=text)
     with pytest.raises(LocalFault):
         encode_event(b"", event=text)
+
+
+LARGER = Larger(begins=lambda head: head.lstrip().startswith(b"big"), max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pytest.param(b"data: big%b\n\n" % (b"x" * 50), id="a line"),
+        pytest.param(b"id: 1\nevent: e\ndata: big\ndata: %b\n\n" % (b"x" * 50), id="a line after others"),
+        pytest.param(b"data: big\n" + b"data: x\n" * 9 + b"\n", id="many lines"),
+        pytest.param(b"data:\ndata: big\n" + b"data: x\n" * 8 + b"\n", id="an empty line first"),
+    ],
+)
+def test_an_event_that_begins_so_may_be_larger_wherever_it_is_cut(stream: bytes) -> None:
+    for cut in range(16, len(stream) + 1):  # below the usual bound nothing is asked
+        decoder = SseDecoder(15, LARGER)
+        (event,) = (event for chunk in (stream[:cut], stream[cut:]) for event in decoder.feed(chunk))
+        assert b"big" in event.data
+        assert decoder.bound == 15
+
+
+@pytest.mark.parametrize(
+    "stream, bound",
+    [
+        pytest.param(b"data: small%b\n" % (b"x" * 50), 15, id="another line"),
+        pytest.param(b"data: big\n\ndata: small%b\n" % (b"x" * 50), 15, id="the next event"),
+        pytest.param(b"event: big%b\n" % (b"x" * 50), 15, id="another field"),
+        pytest.param(b":big%b" % (b"x" * 50), 15, id="a comment"),
+        pytest.param(b"data: x\ndata: big%b" % (b"x" * 50), 15, id="too late"),
+        pytest.param(b"data: big%b" % (b"x" * 200), 100, id="above its own bound"),
+        pytest.param(b"data: big\n" + b"data: x\n" * 30, 100, id="above its own bound, in lines"),
+    ],
+)
+def test_no_other_event_may(stream: bytes, bound: int) -> None:
+    decoder = SseDecoder(15, LARGER)
+    with pytest.raises(RemoteFault, match=f"more than {bound} bytes"):
+        decoder.feed(stream)
+    assert decoder.bound == bound
+
+
+def test_a_bound_that_is_lower_is_none() -> None:
+    decoder = SseDecoder(15, Larger(begins=lambda head: True, max_bytes=5))
+    assert decoder.feed(b"data: 01234567\n\n") == [SseEvent(data=b"01234567")]
+    with pytest.raises(RemoteFault, match="more than 15 bytes"):
+        decoder.feed(b"data: 0123456789\n")

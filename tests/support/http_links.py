@@ -12,6 +12,7 @@ import orjson
 import trio
 import trio.testing
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import ClientIdentity, Inbound, Outgoing
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.streamable_http import (
@@ -94,10 +95,9 @@ def hello(version: str) -> bytes:
     )
 
 
-def pool_for(server: RawServer, concurrency: int = 4) -> HttpPool:
-    return HttpPool(
-        key=KEY, target=HttpTarget(url=server.url, credential="Bearer t"), concurrency=concurrency, connect_s=5
-    )
+def pool_for(server: RawServer, concurrency: int = 4, observer: Observer = SILENT) -> HttpPool:
+    target = HttpTarget(url=server.url, credential="Bearer t")
+    return HttpPool(key=KEY, target=target, concurrency=concurrency, connect_s=5, observer=observer)
 
 
 def open_session(pool: HttpPool, offer: str = "2025-11-25") -> Awaitable[LegacyHttpLink]:
@@ -105,9 +105,11 @@ def open_session(pool: HttpPool, offer: str = "2025-11-25") -> Awaitable[LegacyH
 
 
 @asynccontextmanager
-async def legacy_link(script: Script, *, concurrency: int = 4) -> AsyncIterator[tuple[LegacyHttpLink, RawServer]]:
+async def legacy_link(
+    script: Script, *, concurrency: int = 4, observer: Observer = SILENT
+) -> AsyncIterator[tuple[LegacyHttpLink, RawServer]]:
     async with serve_raw(script) as server:
-        pool = pool_for(server, concurrency)
+        pool = pool_for(server, concurrency, observer)
         link = await open_session(pool)
         yield link, server
         await at_rest(pool)

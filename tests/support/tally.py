@@ -15,9 +15,13 @@ class Tally(Silent):
 
     late: list[str] = attrs.field(factory=list)
     lost: list[str] = attrs.field(factory=list)
+    skipped: list[str] = attrs.field(factory=list)
 
     def late_answer(self, server: str) -> None:
         self.late.append(server)
+
+    def message_skipped(self, server: str) -> None:
+        self.skipped.append(server)
 
     def kept_connection_lost(self, server: str) -> None:
         self.lost.append(server)

@@ -39,6 +39,7 @@ def used() -> Metrics:
     metrics.items("time", tools=3, prompts=0, resources=1)
     metrics.reconnected("time")
     metrics.late_answer("time")
+    metrics.message_skipped("time")
     metrics.kept_connection_lost("time")
     metrics.received(10)
     metrics.sent(20)
@@ -76,6 +77,7 @@ def test_each_call_changes_its_series() -> None:
         "server_items{kind=resources,server=time}": 1,
         "reconnects_total{server=time}": 1,
         "late_answers_total{server=time}": 1,
+        "messages_skipped_total{server=time}": 1,
         "kept_connections_lost_total{server=time}": 1,
         "received_bytes_total": 10,
         "sent_bytes_total": 20,

@@ -45,7 +45,12 @@ SERIES: Final = {
     "mcp_gateway_build_info": {"version"},
 }
 """What a gateway shows that has been used; the label names of each."""
-MAYBE: Final = {"mcp_gateway_reconnects", "mcp_gateway_late_answers", "mcp_gateway_kept_connections_lost"}
+MAYBE: Final = {
+    "mcp_gateway_reconnects",
+    "mcp_gateway_late_answers",
+    "mcp_gateway_messages_skipped",
+    "mcp_gateway_kept_connections_lost",
+}
 """These have no series before they have something to say."""
 SERVER_KEYS: Final = {
     *("name", "state", "since_unix_s", "failures", "circuit", "protocol", "transport", "server", "prefix", "counts"),

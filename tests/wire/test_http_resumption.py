@@ -267,7 +267,6 @@ async def test_the_listen_stream_takes_no_place_of_calls_or_control() -> None:
             fixed(b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}', "400 No"), BackendProtocol, id="400"
         ),
         pytest.param(fixed(b"{}"), BackendProtocol, id="JSON"),
-        pytest.param(events(event(b"{")), BackendProtocol, id="rubbish"),
         pytest.param(events(event(b"x" * 3000)), BackendTooLarge, id="too large"),
     ],
 )

@@ -22,6 +22,7 @@ from mcp_gateway.errors import (
     BackendProtocol,
     BackendRefused,
     BackendSessionLost,
+    BackendTooLarge,
     Executed,
 )
 from mcp_gateway.protocol import jsonrpc
@@ -32,7 +33,7 @@ from tests.support.raw_http import RawConnection, RawRequest, RawServer, respons
 pytestmark = pytest.mark.wire
 
 KEY = BackendKey("files")
-LIMITS = BackendLimits(event_bytes=100_000)
+LIMITS = BackendLimits(event_bytes=100_000, response_bytes=300_000)
 ENDPOINT = "/messages?session_id=s3cret"
 ORIGIN = read_origin(HttpTarget(url="http://h.example/prefix/sse"))
 INITIALIZED: JsonObject = {"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": {"name": "s"}}
@@ -122,6 +123,7 @@ async def connected(
     unattributed: list[str] | None = None,
     exits: list[str] | None = None,
     target: HttpTarget | None = None,
+    limits: BackendLimits = LIMITS,
 ) -> AsyncIterator[PipeLink]:
     """A link to ``far``."""
 
@@ -131,7 +133,7 @@ async def connected(
 
     async with serve_raw(far.script) as server, pooled(server, target) as pool:
         async with open_legacy_sse(
-            pool, limits=LIMITS, unattributed=hear, on_exit=(exits if exits is not None else []).append
+            pool, limits=limits, unattributed=hear, on_exit=(exits if exits is not None else []).append
         ) as link:
             yield link
 
@@ -296,11 +298,43 @@ async def test_the_end_of_the_stream_fails_every_call() -> None:
         assert exits == ["its event stream ended"]
 
 
-async def test_an_event_above_the_bound_ends_the_stream() -> None:
+@pytest.mark.parametrize(
+    "message, limit",
+    [
+        pytest.param({"method": "notifications/x", "params": {"x": 100_000 * "y"}}, "eventBytes = 100000", id="notice"),
+        pytest.param({"id": 1, "result": {"x": 300_000 * "y"}}, "responseBytes = 300000", id="answer"),
+    ],
+)
+async def test_an_event_above_its_bound_ends_the_stream(message: JsonObject, limit: str) -> None:
     far, exits = SseBackend(), list[str]()
     async with connected(far, exits=exits) as link:
-        await far.say(id=1, result={"x": "y" * LIMITS.event_bytes})
-        assert "limits.eventBytes = 100000" in await link.gone()
+        await far.say(**message)
+        assert f"limits.{limit}" in await link.gone()
+
+
+async def test_an_answer_may_be_larger_than_other_events(nursery: trio.Nursery) -> None:
+    far = SseBackend()
+    async with connected(far) as link:
+        nursery.start_soon(answer_last, far, {"x": "y" * 200_000})
+        assert len((await link.exchange(call(), ignore)).raw) > 200_000
+
+
+async def test_an_answer_above_its_bound_though_not_above_that_of_events_fails_its_call_alone(
+    nursery: trio.Nursery,
+) -> None:
+    far = SseBackend()
+    async with connected(far, limits=BackendLimits(event_bytes=100_000, response_bytes=10_000)) as link:
+        nursery.start_soon(answer_last, far, {"x": "y" * 20_000})
+        with pytest.raises(BackendTooLarge, match=r"limits\.responseBytes = 10000"):
+            await link.exchange(call(), ignore)
+        assert not link.lost
+
+
+async def answer_last(far: SseBackend, result: JsonObject) -> None:
+    """Answer the call that is about to come."""
+    while far.methods[-1:] != ["tools/call"]:
+        await trio.lowlevel.checkpoint()
+    await far.say(id=far.posts[-1].json["id"], result=result)
 
 
 async def test_closing_the_link_closes_its_stream() -> None:

@@ -5,15 +5,19 @@ Deliberately sends nothing and knows no session; both eras use it.
 Invariant: what comes back is the answer to *our* id, or a ``BackendError``.
 """
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 import attrs
 import trio
 
+from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import Answer, Hear, Inbound, Outgoing
+from mcp_gateway.backends.transports.event_bounds import above_response_bytes, decoder_for, too_large
 from mcp_gateway.backends.transports.http_connection import HttpConnection
 from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.config.spec import BackendLimits
@@ -31,6 +35,8 @@ from mcp_gateway.protocol.jsonrpc import RpcMessage, RpcNotification, RpcRequest
 from mcp_gateway.protocol.sse import SseDecoder
 from mcp_gateway.values import BackendKey, Header
 
+logger = logging.getLogger(__name__)
+
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream"
 POST_HEADERS: Final[tuple[Header, ...]] = (
@@ -44,6 +50,8 @@ WORDS_BYTES: Final = 1 << 14
 WORDS_S: Final = 1.0
 """How long such a body may take to come."""
 REASON_CHARS: Final = 200
+SKIPPED_LOGGED: Final = 5
+"""Of each exchange, or stream; the rest is only counted."""
 EVENT_ID_CHARS: Final = 4096
 """A longer event id fits no request head; such a stream is not resumed."""
 
@@ -63,6 +71,10 @@ class Trail:
     """Its stream ended without the backend's doing."""
     last_event_id: str | None = None
     retry_ms: int | None = None
+    skipped: int = 0
+    """What came on its event stream as a message and was none."""
+    skipped_why: str = ""
+    """Of the last."""
     parting: list[HttpConnection] = attrs.field(factory=list)
     """Connections that were left early and are closed after the notice (design section 8)."""
 
@@ -92,6 +104,7 @@ class AnswerReader:
     limits: BackendLimits
     requests_allowed: bool
     """Legacy servers send requests on a stream; "the server MUST NOT" in 2026-07-28."""
+    observer: Observer = SILENT
     batches: bool = False
     """Messages may come in arrays: implementations "MUST support receiving JSON-RPC batches" in 2025-03-26 only."""
 
@@ -116,49 +129,73 @@ class AnswerReader:
             trail.over = True
             raise
         trail.over = True
-        *before, last = self.messages(raw)
+        with self._strict():
+            *before, last = self._messages(raw)
         for one in before:
-            answer = await self._take(one, response, trail, hear)
-            if answer is not None:
-                return answer
-        return self._checked(Answer(raw=last, status=response.status), trail.upstream_id)
+            with self._strict():
+                found = self._read(one, response.status, trail)
+            if isinstance(found, Answer):
+                return found
+            trail.heard = True
+            await hear(found)
+        with self._strict():
+            return self._answer(last, response.status, trail)
 
     async def read_events(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
         """Give every message of the stream to ``hear`` until the answer comes; None when the stream ends first."""
         events = self.events(response, trail)
         while (batch := await events.some()) is not None:
             for raw in batch:
-                for one in self.messages(raw):
-                    answer = await self._take(one, response, trail, hear)
-                    if answer is not None:
+                for found in self._found_in(raw, response.status, trail):
+                    if isinstance(found, Answer):
                         trail.over = True
                         response.ending = True  # nothing follows the answer but the end of the stream
-                        return answer
+                        return found
+                    trail.heard = True
+                    await hear(found)
         return None
 
-    async def _take(self, raw: bytes, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
-        """One message: the answer, or one for ``hear``."""
-        if not _is_answer(raw, trail.upstream_id):
-            message = self._read_message(raw)
-            if not isinstance(message, RpcResponse):
-                trail.heard = True
-                await hear(self.inbound(message))
-                return None
-        return self._checked(Answer(raw=raw, status=response.status), trail.upstream_id)
+    def _found_in(self, raw: bytes, status: int, trail: Trail) -> Iterator[Answer | Inbound]:
+        """The messages of one event of a call's stream. What is none is skipped, unless it must be the answer."""
+        for one in self.said(raw, trail):
+            try:
+                found = self._read(one, status, trail)
+            except RemoteFault as fault:
+                if jsonrpc.claimed_id(one) == trail.upstream_id:
+                    raise self._protocol(f"an answer that is not JSON-RPC: {fault.what}") from fault
+                self.skip(fault.what, trail)
+            else:
+                yield found
 
-    def messages(self, raw: bytes) -> list[bytes]:
-        """The messages in one body or event: itself, or the elements of an array where there are batches."""
+    def said(self, raw: bytes, trail: Trail) -> list[bytes]:
+        """The raw messages of one event; none, and counted, where a batch is none."""
+        try:
+            return self._messages(raw)
+        except RemoteFault as fault:
+            self.skip(fault.what, trail)
+            return []
+
+    def skip(self, why: str, trail: Trail) -> None:
+        """Count what came as a message and is none."""
+        trail.skipped += 1
+        trail.skipped_why = why
+        self.observer.message_skipped(self.key)
+        if trail.skipped <= SKIPPED_LOGGED:
+            logger.debug("not a message", extra={"backend": self.key, "why": why, "count": trail.skipped})
+
+    def _messages(self, raw: bytes) -> list[bytes]:
+        """The messages in one body or event: itself, or the elements of an array where there are batches.
+
+        Raises:
+            RemoteFault: an array that is no batch.
+        """
         if not self.batches or not jsonrpc.looks_like_batch(raw):
             return [raw]
-        try:
-            return jsonrpc.split_batch(raw)
-        except RemoteFault as exc:
-            raise self._protocol(f"a batch that is none: {exc.what}") from exc
+        return jsonrpc.split_batch(raw)
 
     def events(self, response: HttpResponse, trail: Trail) -> "EventReader":
         """The events of a stream; ``trail`` learns ids and pauses from them."""
-        decoder = SseDecoder(max_event_bytes=self.limits.event_bytes)
-        return EventReader(key=self.key, response=response, trail=trail, decoder=decoder)
+        return EventReader(key=self.key, response=response, trail=trail, decoder=decoder_for(self.limits))
 
     def inbound(self, message: RpcRequest | RpcNotification) -> Inbound:
         """A message of the backend, for ``hear``.
@@ -172,27 +209,45 @@ class AnswerReader:
             raise self._protocol("a request from the server, which its protocol version forbids")
         return Inbound(method=message.method, params=message.params, raw=message.raw, id_raw=message.id_raw)
 
-    def read_call(self, raw: bytes) -> RpcRequest | RpcNotification | None:
-        """A message of a listen stream; None for a response, which nobody there waits for."""
-        message = self._read_message(raw)
-        return None if isinstance(message, RpcResponse) else message
-
-    def _read_message(self, raw: bytes) -> RpcMessage:
+    def read_call(self, raw: bytes, trail: Trail) -> RpcMessage | None:
+        """A message of a listen stream; None, and counted, for what is none."""
         try:
             return jsonrpc.read(raw)
-        except RemoteFault as exc:
-            raise self._protocol(f"a message that is not JSON-RPC: {exc.what}") from exc
+        except RemoteFault as fault:
+            self.skip(fault.what, trail)
+            return None
 
-    def _checked(self, answer: Answer, upstream_id: int) -> Answer:
-        try:
-            parts = answer.parts
-        except RemoteFault as exc:
-            raise self._protocol(f"an answer that is not JSON-RPC: {exc.what}") from exc
+    def _read(self, raw: bytes, status: int, trail: Trail) -> Answer | Inbound:
+        """One message.
+
+        Raises:
+            RemoteFault: it is none. BackendProtocol, BackendTooLarge: one that must not come.
+        """
+        if not _is_answer(raw, trail.upstream_id):
+            message = jsonrpc.read(raw)
+            if not isinstance(message, RpcResponse):
+                return self.inbound(message)
+        return self._answer(raw, status, trail)
+
+    def _answer(self, raw: bytes, status: int, trail: Trail) -> Answer:
+        answer = Answer(raw=raw, status=status)
+        parts = answer.parts
         # An id of another type is another id: "3" is not 3.
-        if type(parts.id) is not int or parts.id != upstream_id:
+        if type(parts.id) is not int or parts.id != trail.upstream_id:
             why = "an answer without an id" if parts.id is None else "an answer with another id"
             raise StrayAnswer(backend=self.key, why=why, raw=answer.raw)
+        excess = above_response_bytes(self.key, self.limits, raw)
+        if excess is not None:
+            raise excess
         return answer
+
+    @contextmanager
+    def _strict(self) -> Iterator[None]:
+        """Inside, what is no message is the end of the exchange."""
+        try:
+            yield
+        except RemoteFault as fault:
+            raise self._protocol(f"an answer that is not JSON-RPC: {fault.what}") from fault
 
     async def refused(self, response: HttpResponse, trail: Trail, body: bytes | None = None) -> Answer:
         """What a status of 400 or more means: the backend's own JSON-RPC error with our id, or a typed error.
@@ -246,9 +301,12 @@ class AnswerReader:
     def _protocol(self, why: str, status: int | None = None) -> BackendProtocol:
         return BackendProtocol(backend=self.key, why=why, status=status)
 
-    def ended_without_answer(self) -> BackendProtocol:
+    def ended_without_answer(self, trail: Trail) -> BackendProtocol:
         """What to raise for an event stream that said nothing of the request."""
-        return self._protocol("its event stream ended without the answer")
+        why = "its event stream ended without the answer"
+        if trail.skipped:
+            why += f"; of its events {trail.skipped} were not JSON-RPC: {trail.skipped_why}"
+        return self._protocol(why)
 
 
 @attrs.frozen(kw_only=True)
@@ -270,8 +328,7 @@ class EventReader:
             try:
                 found = self.decoder.feed(chunk)
             except RemoteFault as exc:
-                bound = self.decoder.max_event_bytes
-                raise BackendTooLarge(backend=self.key, limit="limits.eventBytes", bound=bound) from exc
+                raise too_large(self.key, self.decoder) from exc
             event_id = self.decoder.last_event_id
             if event_id is not None and len(event_id) <= EVENT_ID_CHARS:
                 self.trail.last_event_id = event_id

@@ -42,6 +42,7 @@ from mcp_gateway.errors import (
 )
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.jsonrpc import RpcResponse
 from mcp_gateway.values import BackendKey, Header, JsonObject
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,11 @@ class LegacyHttpLink:
 
     def __attrs_post_init__(self) -> None:
         self._reader = AnswerReader(
-            key=self.pool.key, limits=self.limits, requests_allowed=True, batches=self.era.batches
+            key=self.pool.key,
+            limits=self.limits,
+            requests_allowed=True,
+            observer=self.pool.observer,
+            batches=self.era.batches,
         )
         lines: list[Header] = []
         if self.era.version_header:
@@ -226,7 +231,7 @@ class LegacyHttpLink:
         """Ask for the rest of the stream until the answer comes (2025-11-25, Resumability and Redelivery)."""
         if trail.last_event_id is None or not self.era.resumable:
             trail.over = True
-            raise self._reader.ended_without_answer()
+            raise self._reader.ended_without_answer(trail)
         fruitless = 0
         while fruitless < RESUME_TRIES:
             if not trail.broken:
@@ -312,12 +317,14 @@ class LegacyHttpLink:
     async def _hear_stream(self, response: HttpResponse, trail: Trail, hear: Hear) -> None:
         events = self._reader.events(response, trail)
         while (batch := await events.some()) is not None:
-            for raw in itertools.chain.from_iterable(map(self._reader.messages, batch)):
-                message = self._reader.read_call(raw)
-                if message is None:
-                    self.unasked += 1
-                else:
-                    await hear(self._reader.inbound(message))
+            for raw in itertools.chain.from_iterable(self._reader.said(event, trail) for event in batch):
+                match self._reader.read_call(raw, trail):
+                    case None:
+                        pass
+                    case RpcResponse():
+                        self.unasked += 1
+                    case message:
+                        await hear(self._reader.inbound(message))
 
     def _get_headers(self, trail: Trail, forward: tuple[Header, ...] | None = None) -> bytes:
         lines = [*_GET, *(self.forward if forward is None else forward)]

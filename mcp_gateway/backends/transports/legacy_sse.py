@@ -18,6 +18,7 @@ import trio
 from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
+from mcp_gateway.backends.transports.event_bounds import decoder_for, too_large
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.origin import Origin, name_url, render_headers, request_target
@@ -31,11 +32,11 @@ from mcp_gateway.errors import (
     BackendGone,
     BackendProtocol,
     BackendSessionLost,
-    BackendTooLarge,
     Executed,
     RemoteFault,
 )
-from mcp_gateway.protocol.sse import SseDecoder, SseEvent
+from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.sse import HEAD_BYTES, SseDecoder, SseEvent
 from mcp_gateway.values import BackendKey, Header
 
 POST_S: Final = 10.0
@@ -55,6 +56,7 @@ class SsePipe:
     pool: HttpPool
     path: bytes
     """Where to POST: path and query of the endpoint."""
+    _limits: BackendLimits = attrs.field(alias="limits", repr=False)
     _decoder: SseDecoder = attrs.field(alias="decoder", repr=False)
     _response: HttpResponse = attrs.field(alias="response", repr=False)
     _ready: deque[SseEvent] = attrs.field(alias="ready", repr=False)
@@ -90,8 +92,14 @@ class SsePipe:
             while self._ready:
                 event = self._ready.popleft()
                 if event.event == "message" and event.data:
-                    return event.data
+                    return self._bounded(event.data)
             self._ready.extend(await _more(self.pool.key, self._response, self._decoder))
+
+    def _bounded(self, data: bytes) -> bytes | TooLong:
+        bound = self._limits.response_bytes
+        if len(data) > bound and jsonrpc.begins_answer(data):  # it may be lower than that of events
+            return TooLong(head=data[:HEAD_BYTES], bound=bound)
+        return data
 
     async def aclose(self) -> None:
         """Close the stream's connection; see ``pipe.Pipe``."""
@@ -128,10 +136,10 @@ async def open_legacy_sse(
         with asking("GET"):
             response = await stack.enter_async_context(pool.request(b"GET", _GET_HEADERS, stream=True, follow=True))
             _check_stream(key, response)
-            decoder = SseDecoder(limits.event_bytes)
+            decoder = decoder_for(limits)
             endpoint, rest = await _await_endpoint(key, response, decoder)
             path = read_endpoint(key, pool.origin, endpoint.data)
-        pipe = SsePipe(pool=pool, path=path, decoder=decoder, response=response, ready=deque(rest))
+        pipe = SsePipe(pool=pool, path=path, limits=limits, decoder=decoder, response=response, ready=deque(rest))
         failure: BackendError
         async with open_pipe(
             pipe, key=key, limits=limits, shared=shared, unattributed=unattributed, on_lost=on_exit, observer=observer
@@ -197,7 +205,7 @@ async def _more(key: BackendKey, response: HttpResponse, decoder: SseDecoder) ->
     try:
         return decoder.feed(chunk)
     except RemoteFault as exc:
-        raise BackendTooLarge(backend=key, limit="limits.eventBytes", bound=decoder.max_event_bytes) from exc
+        raise too_large(key, decoder) from exc
 
 
 def _ended(key: BackendKey) -> BackendGone:

@@ -45,7 +45,9 @@ class ModernHttpLink:
     _post: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._reader = AnswerReader(key=self.pool.key, limits=self.limits, requests_allowed=False)
+        self._reader = AnswerReader(
+            key=self.pool.key, limits=self.limits, requests_allowed=False, observer=self.pool.observer
+        )
         version = (b"MCP-Protocol-Version", self.era.version.encode("ascii"))
         self._post = render_headers((*POST_HEADERS, version))
 
@@ -77,7 +79,7 @@ class ModernHttpLink:
                 return await self._reader.refused(response, trail)
             answer = await self._reader.read(response, trail, hear)
         if answer is None:
-            raise self._reader.ended_without_answer()
+            raise self._reader.ended_without_answer(trail)
         return answer
 
     async def notify(self, message: bytes) -> None:

@@ -51,9 +51,6 @@ JUNK_LOGGED: Final = 20
 _REFUSED: Final = -32603
 _TOO_MANY: Final = "too many requests at once"
 _TOO_LONG: Final = f"a request above {json_text.MAX_PARSED_BYTES} bytes is not relayed"
-_ANSWER_HEAD: Final = re.compile(
-    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*([1-9][0-9]{0,17})\s*,\s*"(?:result|error|jsonrpc)"'
-)
 _CALL_HEAD: Final = re.compile(rb'[^\[{]*\{[^\[{]{0,200}"method"')
 
 
@@ -360,8 +357,8 @@ class PipeLink:
             self._count_junk(why)
 
     def _fail_answered(self, head: bytes, error: BackendError) -> bool:
-        found = _ANSWER_HEAD.match(head)
-        box = self._pending.take(int(found[1])) if found is not None else None
+        claimed = jsonrpc.claimed_id(head)
+        box = self._pending.take(claimed) if claimed is not None else None
         if box is not None:
             box.fail(error)
         return box is not None
@@ -375,6 +372,7 @@ class PipeLink:
 
     def _count_junk(self, why: str) -> None:
         self.junk += 1
+        self._observer.message_skipped(self.key)
         if self.junk <= JUNK_LOGGED:
             logger.debug("not a message", extra={"backend": self.key, "why": why, "count": self.junk})
 

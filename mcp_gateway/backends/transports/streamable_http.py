@@ -133,7 +133,7 @@ async def _ask_discover(
             (b"Mcp-Method", DISCOVER.encode("ascii")),
         )
     )
-    reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True)
+    reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True, observer=pool.observer)
     trail = Trail(upstream_id=1)
 
     def body() -> bytes:
@@ -203,7 +203,7 @@ async def _initialize(
     )
     headers = render_headers((*POST_HEADERS, *forward))
     body = jsonrpc.render_request(b"1", "initialize", params)
-    reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True)
+    reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True, observer=pool.observer)
     trail = Trail(upstream_id=1)
     async with pool.request(b"POST", headers, body, control=control, follow=True) as response:
         session_id = _session_id(pool.key, response)
@@ -212,7 +212,7 @@ async def _initialize(
         else:
             found = await reader.read(response, trail, _early_ear(pool, headers, session_id))
             if found is None:
-                raise reader.ended_without_answer()
+                raise reader.ended_without_answer(trail)
             answer = found
     parts = answer.parts
     if parts.is_error:
