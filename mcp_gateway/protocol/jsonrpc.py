@@ -37,6 +37,9 @@ _GUARDED_META: Final = frozenset(
 
 _WS: Final = b" \t\r\n"
 _W: Final = rb"[ \t\r\n]*+"
+_BOM: Final = b"\xef\xbb\xbf"
+_PADDING: Final = _WS + b"\v\f\0\x1e"
+"""What servers put around a text: line ends of JSON lines, the separator of RFC 7464, what fills a buffer up."""
 _VERSION: Final = rb'"jsonrpc"%b:%b"2\.0"' % (_W, _W)
 _ID: Final = rb'"id"%b:%b(-?(?:0|[1-9][0-9]{0,15})|"[^"\\]*+"|null)' % (_W, _W)
 _BODY: Final = rb'"(result|error)"%b:%b' % (_W, _W)
@@ -107,6 +110,11 @@ class AnswerParts:
 
 def _invalid(what: str) -> MalformedMessage:
     return MalformedMessage(what=what, code=_INVALID)
+
+
+def unpadded(body: bytes) -> bytes:
+    """A body without what is around its JSON text; a mark of byte order too (RFC 8259, 8.1: "MAY ignore")."""
+    return body.strip(_PADDING).removeprefix(_BOM).lstrip(_PADDING)
 
 
 def begins_answer(head: bytes) -> bool:

@@ -20,6 +20,7 @@ from mcp_gateway.protocol.jsonrpc import (
     read_batch,
     readable_id,
     split_batch,
+    unpadded,
 )
 
 BIG = 1 << 70
@@ -361,3 +362,22 @@ def test_an_answer_is_known_by_how_it_begins(head: bytes, begins: bool) -> None:
 )
 def test_a_broken_answer_still_says_whose_it_is(raw: bytes, claimed: int | None) -> None:
     assert claimed_id(raw) == claimed
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (b"", b"\n"),
+        (b"\r\n\r\n  ", b"\r\n"),
+        (b" " * 5000, b"\t" * 5000),
+        (b"\xef\xbb\xbf", b""),
+        (b"\n\xef\xbb\xbf\n", b"\n"),
+        (b"\x1e", b"\n"),
+        (b"", b"\0\0\0"),
+        (b"\f", b"\v"),
+    ],
+)
+def test_what_is_around_a_text_is_no_part_of_it(before: bytes, after: bytes) -> None:
+    text = b'{"a":"\xef\xbb\xbf \\u0000 "}'
+    assert unpadded(before + text + after) == text
+    assert unpadded(before + after) == b""

@@ -124,7 +124,7 @@ class AnswerReader:
 
     async def _read_json(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer:
         try:
-            raw = await response.read(self.limits.response_bytes)
+            raw = jsonrpc.unpadded(await response.read(self.limits.response_bytes))
         except BackendError:
             trail.over = True
             raise
@@ -288,7 +288,7 @@ class AnswerReader:
         """The body of a refusal; empty if it is too large, or is no JSON and does not come at once."""
         if response.content_type == JSON:
             try:
-                return await response.read(min(ERROR_BYTES, self.limits.response_bytes))
+                return jsonrpc.unpadded(await response.read(min(ERROR_BYTES, self.limits.response_bytes)))
             except BackendTooLarge:
                 return b""
         with trio.move_on_after(WORDS_S):

@@ -147,7 +147,7 @@ async def _ask_discover(
         if response.status in (401, 403, 429, 503):
             await reader.refused(response, trail)
         raw = await response.read(limits.response_bytes) if response.content_type == JSON else b""
-        return response.status, response.content_type, raw
+        return response.status, response.content_type, jsonrpc.unpadded(raw)
 
 
 async def open_legacy(
