@@ -18,13 +18,14 @@ from mcp_gateway.backends.transports.era_probe import EraVerdict, judge
 from mcp_gateway.backends.transports.http_exchange import retry_after_ms
 from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.legacy_sse import read_endpoint
+from mcp_gateway.backends.transports.origin import read_origin
+from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, BackendRefused, RemoteFault
 from mcp_gateway.gateway import input_required
 from mcp_gateway.gateway.relay import error_code, url_elicitations
 from mcp_gateway.protocol import json_text, shape, splice, translate
 from mcp_gateway.protocol.eras import ERAS, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits
-from mcp_gateway.protocol.sse import SseEvent
 from mcp_gateway.routing.listing import MAX_PROBLEMS, Page, page_steps
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.uris import UriMap
@@ -329,13 +330,15 @@ ENDPOINT_PARTS = (
 )
 
 
+BACKEND = read_origin(HttpTarget(url="http://backend:9001/sse"))
+
+
 @given(plan=dice)
 def test_messages_are_posted_to_the_configured_origin_or_nowhere(plan: Dice) -> None:
     text = "".join(ENDPOINT_PARTS[plan.below(len(ENDPOINT_PARTS))] for _ in range(plan.below(6)))
     data = text.encode() + (plan.take(plan.below(6)) if plan.below(4) == 0 else b"")
-    event = SseEvent(data=data, event="endpoint" if plan.below(8) else "message")
     try:
-        target = read_endpoint(KEY, "http://backend:9001/sse", event)
+        target = read_endpoint(KEY, BACKEND, data)
     except BackendProtocol:
         return
     assert target.startswith(b"/")

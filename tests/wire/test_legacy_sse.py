@@ -315,7 +315,7 @@ async def test_an_event_above_its_bound_ends_the_stream(message: JsonObject, lim
 async def test_an_answer_may_be_larger_than_other_events(nursery: trio.Nursery) -> None:
     far = SseBackend()
     async with connected(far) as link:
-        nursery.start_soon(answer_last, far, {"x": "y" * 200_000})
+        nursery.start_soon(answer_last, far, 200_000)
         assert len((await link.exchange(call(), ignore)).raw) > 200_000
 
 
@@ -324,17 +324,17 @@ async def test_an_answer_above_its_bound_though_not_above_that_of_events_fails_i
 ) -> None:
     far = SseBackend()
     async with connected(far, limits=BackendLimits(event_bytes=100_000, response_bytes=10_000)) as link:
-        nursery.start_soon(answer_last, far, {"x": "y" * 20_000})
+        nursery.start_soon(answer_last, far, 20_000)
         with pytest.raises(BackendTooLarge, match=r"limits\.responseBytes = 10000"):
             await link.exchange(call(), ignore)
         assert not link.lost
 
 
-async def answer_last(far: SseBackend, result: JsonObject) -> None:
-    """Answer the call that is about to come."""
+async def answer_last(far: SseBackend, size: int) -> None:
+    """Answer the call that is about to come by so many bytes."""
     while far.methods[-1:] != ["tools/call"]:
         await trio.lowlevel.checkpoint()
-    await far.say(id=far.posts[-1].json["id"], result=result)
+    await far.say(id=far.posts[-1].json["id"], result={"x": "y" * size})
 
 
 async def test_closing_the_link_closes_its_stream() -> None:
