@@ -52,7 +52,8 @@ def _subclasses(kind: type[GatewayError]) -> set[type[GatewayError]]:
 
 
 def test_every_backend_error_stands_in_the_table() -> None:
-    assert _subclasses(errors.BackendError) <= {kind for kind, _ in WIRE}
+    ours = {kind for kind in _subclasses(errors.BackendError) if kind.__module__ == errors.__name__}
+    assert ours <= {kind for kind, _ in WIRE}  # what a package tells itself apart by goes as the error it is a kind of
 
 
 def test_the_special_class_stands_before_the_general_one() -> None:
