@@ -49,14 +49,29 @@ OPTIONAL: Final = {
     "client": "mcp_gateway.client",
     "demo": "mcp_gateway.demo.run",
     "http": "httpx2",
+    "controller": "mcp_gateway.controller_app",
     "screen": "mcp_gateway.screen",
     "console": "rich.console",
 }
 
 
+EXTRAS: Final = {"kubernetes": "kube"}
+"""Packages of optional modules, and the extra that brings them."""
+
+
 def optional(name: str) -> ModuleType:
-    """Import one module of the table."""
-    return importlib.import_module(OPTIONAL[name])
+    """Import one module of the table.
+
+    Raises:
+        BadConfiguration: it needs a package that is not installed; the text says what to install.
+    """
+    try:
+        return importlib.import_module(OPTIONAL[name])
+    except ModuleNotFoundError as missing:
+        extra = EXTRAS.get((missing.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise BadConfiguration(f"this needs more than is installed: pip install 'mcp-gateway[{extra}]'") from None
 
 
 class Failed(click.ClickException):
@@ -147,6 +162,13 @@ def _remote(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _log_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every program that runs for long."""
+    levels = click.Choice(["debug", "info", "warning", "error"])
+    command = click.option("--log-level", type=levels, default="info", show_default=True)(command)
+    return click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)(command)
+
+
 # --- the commands --------------------------------------------------------------------------------------------------
 
 
@@ -160,10 +182,7 @@ def main() -> None:
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="YAML or JSON; watched for changes.")
 @_bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")
 @_bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
-)
+@_log_options
 def serve(config: Path, bind: str, admin_bind: str, log_format: str, log_level: str) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     _load(config)
@@ -173,6 +192,42 @@ def serve(config: Path, bind: str, admin_bind: str, log_format: str, log_level: 
     with user_errors():
         code = trio.run(app.serve, options)
     sys.exit(code)
+
+
+@main.command(epilog=EXIT_CODES)
+@click.option("--namespace", default=None, help="Where it runs; else POD_NAMESPACE, else mcp-system.")
+@click.option("--instance", default="default", show_default=True, help="Serve extensions with this label only.")
+@click.option("--cluster-domain", default="cluster.local", show_default=True, help="The domain of Services.")
+@click.option(
+    "--external-backends/--no-external-backends",
+    default=True,
+    show_default=True,
+    help="Whether routes may lead to hosts outside the cluster.",
+)
+@_bind_option("--admin-bind", "127.0.0.1:9090", "Health, status and metrics.")
+@_log_options
+def controller(
+    namespace: str | None,
+    instance: str,
+    cluster_domain: str,
+    external_backends: bool,  # click passes every option by its name
+    admin_bind: str,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Run the controller of a Kubernetes cluster until SIGTERM or Ctrl-C."""
+    app = optional("controller")
+    options = app.Options(
+        namespace=namespace,
+        instance=instance,
+        cluster_domain=cluster_domain,
+        external_backends=external_backends,
+        admin_bind=admin_bind,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    with user_errors():
+        trio.run(app.serve, options)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -403,6 +458,8 @@ def _failure(error: BaseException) -> Failed | None:
     match f"{type(error).__module__}.{type(error).__name__}":
         case "mcp_gateway.front.server.BindError" | "mcp_gateway.client.Unreachable":
             return Unreached(str(error))
+        case "mcp_gateway.kube.errors.NoCluster":
+            return BadConfiguration(str(error))
         case "mcp_gateway.client.Refused" | "mcp_gateway.client.BadAnswer":
             return Failed(str(error))
         case _:

@@ -1,5 +1,6 @@
 """The command line: what it prints, how it exits, and what it does not load."""
 
+import importlib
 import json
 import signal
 import socket
@@ -15,7 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from mcp_gateway import __version__
+from mcp_gateway import __version__, cli
 from mcp_gateway.cli import main, user_errors
 from mcp_gateway.errors import ConfigError, ConfigMistake
 from mcp_gateway.front.server import BindError
@@ -383,3 +384,26 @@ def test_status_of_something_else(status: int, body: bytes) -> None:
     else:
         assert result.exit_code == 1
         assert result.stderr == f"{url}/status is no gateway's status (HTTP {status})\n"
+
+
+@pytest.mark.parametrize(
+    "namespace", [pytest.param("kubernetes", id="the package"), pytest.param("yaml", id="another")]
+)
+def test_a_missing_package_of_an_extra_is_named(monkeypatch: pytest.MonkeyPatch, namespace: str) -> None:
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError(name=f"{namespace}.client")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    if namespace == "kubernetes":
+        with pytest.raises(cli.BadConfiguration, match=r"pip install 'mcp-gateway\[kube\]'"):
+            cli.optional("controller")
+    else:
+        with pytest.raises(ModuleNotFoundError):
+            cli.optional("controller")
+
+
+def test_a_controller_without_a_cluster_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    result = CliRunner().invoke(cli.main, ["controller", "--admin-bind", "127.0.0.1:0"])
+    assert result.exit_code == 2
+    assert "set KUBECONFIG" in result.stderr

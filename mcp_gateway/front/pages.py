@@ -93,6 +93,46 @@ class StatusSource(Protocol):
         ...
 
 
+class HealthSource(Protocol):
+    """What tells whether traffic, or work, should come to a process."""
+
+    def ready(self) -> tuple[bool, str]:
+        """See ``StatusSource.ready``."""
+        ...
+
+
+class ControllerSource(HealthSource, Protocol):
+    """What the pages of a controller show."""
+
+    def status(self) -> JsonObject:
+        """What it knows, does and could not do."""
+        ...
+
+    def render_metrics(self) -> bytes:
+        """In the text format of Prometheus."""
+        ...
+
+
+def controller_pages(source: ControllerSource) -> QuartTrio:
+    """Health, metrics and status of a controller."""
+    app = _bare_app("controller")
+    _add_health(app, source)
+
+    async def metrics() -> Response:
+        return _answer(source.render_metrics(), CONTENT_TYPE)
+
+    async def status() -> Response:
+        return _json(source.status())
+
+    async def tasks() -> Response:
+        return _text(task_tree())
+
+    app.add_url_rule("/metrics", view_func=metrics)
+    app.add_url_rule("/status", view_func=status)
+    app.add_url_rule("/debug/tasks", view_func=tasks)
+    return app
+
+
 def public_pages(source: StatusSource) -> QuartTrio:
     """``/healthz`` and ``/readyz``; anything else is 404, a wrong verb 405 with Allow."""
     app = _bare_app("public")
@@ -167,7 +207,7 @@ def _bare_app(name: str) -> QuartTrio:
     return app
 
 
-def _add_health(app: QuartTrio, source: StatusSource) -> None:
+def _add_health(app: QuartTrio, source: HealthSource) -> None:
     async def healthz() -> Response:
         return _text("ok\n")
 

@@ -247,6 +247,11 @@ class Store:
         """None: there is none, or it is being deleted; like all of the following."""
         return self._one(schema.REGISTRATION, key, Registration)
 
+    def status(self, kind: Kind, key: Key) -> JsonObject:
+        """The status that one of our own objects has now; empty: none yet, or there is no such object."""
+        view = self._objects[kind].get(key)
+        return view.status if isinstance(view, Registration | Extension | VirtualServer) else {}
+
     def gateway(self, key: Key) -> Gateway | None:
         """One Gateway."""
         return self._one(schema.GATEWAY, key, Gateway)

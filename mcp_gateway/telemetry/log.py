@@ -60,6 +60,10 @@ class Drain:
     dropped: int = 0
 
 
+OURS: Final = "mcp_gateway"
+"""The logger above all of ours."""
+
+
 class QueueHandler(logging.Handler):
     """Hands records to the thread; drops and counts them when it is too far behind."""
 
@@ -90,7 +94,7 @@ def setup(form: Form = "text", level: str = "INFO", stream: TextIO | None = None
 
     Args:
         form: ``text`` for people, ``json`` (one object per line) for machines.
-        level: the lowest level that is written.
+        level: the lowest level that is written of our own; of libraries, warnings and worse.
         stream: where to; standard error by default.
     Yields:
         The drain, whose ``dropped`` is a metric.
@@ -101,9 +105,11 @@ def setup(form: Form = "text", level: str = "INFO", stream: TextIO | None = None
     write = _writer(stream or sys.stderr, json_line if form == "json" else text_line, drain)
     thread = threading.Thread(target=write, name="log", daemon=True)
     handler = QueueHandler(drain)
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    root.setLevel(level.upper())
+    root, ours = logging.getLogger(), logging.getLogger(OURS)
+    before = (root.handlers[:], root.level, ours.level)
+    ours.setLevel(level.upper())
+    # Libraries tell of each request at debug and info, with headers of answers among it.
+    root.setLevel(max(ours.level, logging.WARNING))
     root.handlers = [handler]
     logging.captureWarnings(True)
     thread.start()
@@ -113,6 +119,7 @@ def setup(form: Form = "text", level: str = "INFO", stream: TextIO | None = None
         logging.captureWarnings(False)
         root.handlers = before[0]
         root.setLevel(before[1])
+        ours.setLevel(before[2])
         _stop(drain, thread)
 
 

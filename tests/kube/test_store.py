@@ -171,3 +171,13 @@ def test_access_to_secrets_is_a_change_when_it_is_one() -> None:
     assert store.set_access("a", Access.FORBIDDEN) is Change.SUBSTANCE
     assert store.set_access("a", Access.FORBIDDEN) is Change.NOTHING
     assert store.reports() == ()
+
+
+def test_the_status_of_our_own_objects_is_at_hand() -> None:
+    cluster = seed()
+    store = cluster.store()
+    assert store.status(schema.EXTENSION, EXTENSION) == {}
+    assert store.status(schema.GATEWAY, GATEWAY) == {}
+    assert store.status(schema.REGISTRATION, Key("nobody", "nothing")) == {}
+    cluster.objects[schema.EXTENSION, EXTENSION]["status"] = {"hosts": ["a"]}
+    assert cluster.store().status(schema.EXTENSION, EXTENSION) == {"hosts": ["a"]}

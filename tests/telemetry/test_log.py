@@ -195,3 +195,14 @@ def test_a_library_with_a_bad_format_does_not_fail_its_caller() -> None:
     queued = drain.lines.get_nowait()
     assert queued is not None
     assert queued.getMessage() == "%d things (its arguments do not fit)"
+
+
+def test_of_libraries_only_what_needs_a_human_is_written() -> None:
+    """Their debug lines hold the heads of requests and answers."""
+    stream = io.StringIO()
+    with setup("text", "DEBUG", stream):
+        logging.getLogger("httpcore2.http11").debug("receive_response_headers.complete")
+        logging.getLogger("httpx2").info("HTTP Request: GET https://cluster/api")
+        logging.getLogger("httpx2").warning("odd")
+        logger.debug("ours")
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["odd", "ours"]

@@ -8,7 +8,7 @@ from mcp_gateway.kube import schema
 from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile import extension as reconciler
 from mcp_gateway.kube.reconcile.outcome import Outcome
-from mcp_gateway.kube.reconcile.public_route import sweep
+from mcp_gateway.kube.reconcile.public_route import orphans, sweep
 from mcp_gateway.kube.store import Settings
 from tests.support.cluster import (
     EXTENSION,
@@ -188,6 +188,16 @@ def test_a_deleted_extension_leaves_nothing_behind() -> None:
     cluster.settings = Settings(instance="b")
     assert not reconcile(cluster).delete
     assert not sweep(cluster.store())
+
+
+def test_an_extension_whose_deletion_nobody_heard_of_is_found_by_its_route() -> None:
+    cluster = seed()
+    cluster.carry_out(reconcile(cluster))
+    theirs = Key("elsewhere", "mcp-gateway-route")
+    cluster.put(route(theirs))
+    assert orphans(cluster.store()) == ()
+    cluster.drop(schema.EXTENSION, EXTENSION)
+    assert orphans(cluster.store()) == (EXTENSION,)
 
 
 def test_only_our_own_grants_are_swept() -> None:
