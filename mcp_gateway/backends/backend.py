@@ -216,6 +216,7 @@ class Backend:
     def _check_circuit(self) -> None:
         machine = self.supervisor.machine
         if machine.open:
+            self.supervisor.hasten()
             retry_at = self.supervisor.retry_at
             hint_s = None if retry_at is None else max(retry_at - trio.current_time(), 0.0)
             retry_after_ms = None if hint_s is None else int(hint_s * 1000)

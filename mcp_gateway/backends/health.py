@@ -15,6 +15,8 @@ from mcp_gateway.routing.snapshot import Health
 
 HEALTHY_AFTER_S: Final = 30.0
 """So long READY, and the next failure starts with the first pause again (design section 7)."""
+EAGER_S: Final = 300.0
+"""So long after it was first configured, or lost while READY, a backend that may be starting is asked often."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,6 +43,8 @@ class HealthMachine:
     """In a row."""
     tries: int = 0
     """Attempts to connect that failed or did not last; counts for the pauses only."""
+    eager_until: float = attrs.field()
+    """Until then it may well be about to start."""
     open: bool = False
     listed: bool = False
     """A last good list is held."""
@@ -49,6 +53,10 @@ class HealthMachine:
     last_error: str = ""
     last_error_at: float | None = None
     _health: Health = Health.CONNECTING
+
+    @eager_until.default
+    def _eager_at_first(self) -> float:
+        return self.since_at + EAGER_S
 
     @property
     def health(self) -> Health:
@@ -97,7 +105,7 @@ class HealthMachine:
     def connection_ended(self, now_at: float) -> int:
         """An attempt or a connection ended; return how many did so before it, for ``Backoff.delay_s``."""
         if self.ready_at is not None and now_at - self.ready_at >= HEALTHY_AFTER_S:
-            self.tries = 0
+            self.tries, self.eager_until = 0, now_at + EAGER_S
         self.ready_at = None
         tries, self.tries = self.tries, self.tries + 1
         return tries

@@ -42,6 +42,10 @@ from mcp_gateway.errors import (
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.values import BackendKey
 
+EAGER: Final = Backoff(ceiling_s=2.0)
+"""Between attempts at a server over HTTP that may be starting, or starting again (``HealthMachine.eager_until``)."""
+HASTE_S: Final = 0.5
+"""The least pause between two attempts, however many calls there are."""
 REPROBE_GAP_S: Final = 10.0
 """The least time between two re-probes of the era that calls cause."""
 
@@ -77,6 +81,10 @@ class Supervisor:
     _busy_s: float = 0.0
     """What the backend asked us to wait."""
     _reprobed_at: float = -math.inf
+    _pausing: trio.CancelScope | None = None
+    """The pause between two attempts, where it may be shortened."""
+    _hastened_to: float = -math.inf
+    """When it ends at the earliest."""
     _turn: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -100,6 +108,11 @@ class Supervisor:
     def key(self) -> BackendKey:
         """Whose supervisor this is."""
         return self.spec.key
+
+    @property
+    def _over_network(self) -> bool:
+        """An attempt costs a connection, not a process."""
+        return not isinstance(self.spec.target, StdioTarget)
 
     @property
     def machine(self) -> HealthMachine:
@@ -173,6 +186,11 @@ class Supervisor:
         if not piped and (last_at is None or began_at > last_at or not self.machine.failures):
             self.vitals.failed(error)
         self.rounds.check()
+
+    def hasten(self) -> None:
+        """A call met the open circuit: try again sooner than without callers. Neither a process nor who said when."""
+        if self._pausing is not None and self.retry_at is not None:
+            self.retry_at = self._pausing.deadline = min(self.retry_at, self._hastened_to)
 
     def known_now(self) -> Verdict:
         """How to speak to the backend; only to be asked after ``known``.
@@ -254,13 +272,17 @@ class Supervisor:
 
     async def _pause(self) -> None:
         now_at = trio.current_time()
-        delay_s = max(self.jitter(Backoff().delay_s(self.machine.connection_ended(now_at))), self._busy_s)
-        self._busy_s = 0.0
-        self.retry_at = now_at + delay_s
+        tries = self.machine.connection_ended(now_at)
+        eager = self._over_network and now_at < self.machine.eager_until
+        delay_s = self.jitter((EAGER if eager else Backoff()).delay_s(tries))
+        self.retry_at = now_at + max(delay_s, self._busy_s)
         self._turned()
         if not self.portrait.retired:
-            await trio.sleep(delay_s)
-        self.retry_at = None
+            with trio.CancelScope(deadline=self.retry_at) as pause:
+                if self._over_network and not self._busy_s:
+                    self._pausing, self._hastened_to = pause, now_at + HASTE_S
+                await trio.sleep_forever()
+        self._busy_s, self._pausing, self.retry_at = 0.0, None, None
 
     async def _connect_and_attend(self, background: trio.Nursery) -> None:
         began_at = trio.current_time()

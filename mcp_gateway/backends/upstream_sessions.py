@@ -206,10 +206,13 @@ class UpstreamSessions:
         return [entry for entry in self._entries.values() if not entry.key.everybodys]
 
     def doubt_all(self, since: float) -> None:
-        """Sessions were lost: every other one is asked before its next use, unless it has answered ``since``."""
+        """Sessions were lost: every other one is asked, unless it has answered ``since``.
+
+        At once where somebody listens; else before its next use, so that a server that comes back is not overrun.
+        """
         for entry in self._entries.values():
             if entry.upstream is not None and entry.upstream.doubts is not None:
-                entry.upstream.doubts.before_next_use(since)
+                entry.upstream.doubts.suspect(since, at_once=self._wants_stream(entry.key))
 
     # --- the standalone stream of a link ---
 

@@ -12,7 +12,7 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.connector import leading
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import HealthSpec, Timeouts
-from mcp_gateway.errors import BackendBusy, BackendGone
+from mcp_gateway.errors import BackendBusy, BackendDown, BackendGone
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Family
 from mcp_gateway.routing.snapshot import Health, Kind
 from mcp_gateway.values import JsonObject, JsonValue
@@ -73,12 +73,69 @@ async def test_only_advertised_lists_are_fetched(autojump_clock: MockClock) -> N
         assert scripted.asked("prompts/list") == 1
 
 
+def gaps(scripted: ScriptedBackend) -> list[float]:
+    """The pauses between attempts."""
+    return [later - earlier for earlier, later in pairwise(scripted.attempts)]
+
+
 async def test_attempts_come_with_growing_pauses_up_to_thirty_seconds(autojump_clock: MockClock) -> None:
-    scripted = ScriptedBackend(up=False)
+    scripted = ScriptedBackend(transport="stdio", up=False)
     async with running(scripted):
         await trio.sleep(100)
-    gaps = [later - earlier for earlier, later in zip(scripted.attempts, scripted.attempts[1:], strict=False)]
-    assert gaps == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30])
+    assert gaps(scripted) == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30])
+
+
+async def test_a_server_over_http_that_may_be_starting_is_tried_every_two_seconds_for_five_minutes(
+    autojump_clock: MockClock,
+) -> None:
+    scripted = ScriptedBackend(up=False)
+    async with running(scripted):
+        await trio.sleep(400)
+    eager = [gap for at, gap in zip(scripted.attempts, gaps(scripted), strict=False) if at < 300]
+    assert eager == pytest.approx([0.5, 1] + [2] * (len(eager) - 2))
+    assert gaps(scripted)[len(eager) :] == pytest.approx([30] * 3)
+
+
+async def test_so_is_one_that_was_lost_after_it_had_been_well(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend()
+    async with discovered(scripted):
+        await trio.sleep(1000)
+        scripted.crash()
+        await trio.sleep(60)
+    assert max(gaps(scripted)[2:]) == pytest.approx(2)
+
+
+async def test_a_call_that_meets_the_open_circuit_brings_the_next_attempt_forward(autojump_clock: MockClock) -> None:
+    scripted = ScriptedBackend(up=False)
+    async with running(scripted) as backend:
+        await trio.sleep(400)  # every 30 s by now
+        tried = len(scripted.attempts)
+        for _number in range(50):
+            with pytest.raises(BackendDown) as caught:
+                backend.check_open()
+            assert caught.value.retry_after_ms is not None
+            assert caught.value.retry_after_ms <= 500
+            await trio.sleep(0.1)
+        assert 8 <= len(scripted.attempts) - tried <= 11
+        scripted.up = True
+        with pytest.raises(BackendDown):
+            backend.check_open()
+        await trio.sleep(0.6)
+        backend.check_open()
+
+
+async def test_no_call_hurries_a_process_or_a_backend_that_said_when(autojump_clock: MockClock) -> None:
+    process, busy = ScriptedBackend(transport="stdio", up=False), ScriptedBackend()
+    busy.on_initialize = lambda: BackendBusy(backend=busy.key, status=503, retry_after_ms=20_000)
+    for scripted in (process, busy):
+        async with running(scripted) as backend:
+            await trio.sleep(200)
+            tried = len(scripted.attempts)
+            for _number in range(10):
+                with pytest.raises(BackendDown):
+                    backend.check_open()
+                await trio.sleep(0.5)
+            assert len(scripted.attempts) - tried <= 2
 
 
 async def test_pauses_begin_again_after_thirty_seconds_of_ready(autojump_clock: MockClock) -> None:

@@ -47,9 +47,15 @@ class Doubts:
         """Whether the session should not be used before ``settled``."""
         return self._next_use or self._outcome is not None
 
-    def before_next_use(self, since: float) -> None:
-        """Another session of the server was lost: ask this one before its next use, unless it answered ``since``."""
-        self._next_use = self._proven_at < since
+    def suspect(self, since: float, *, at_once: bool) -> None:
+        """Another session of the server was lost: ask this one, too, unless it has answered ``since``.
+
+        ``at_once``: else before its next use.
+        """
+        if self._proven_at < since:
+            self._next_use = True
+            if at_once:
+                self._raise()
 
     async def settled(self) -> None:
         """Wait while it is being found out whether the session stands."""
