@@ -333,7 +333,11 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 STATUS: JsonObject = {
     "ready": False,
     "why": "first discovery is not done",
-    "configuration": {"error": "x.yaml: line 1: a: unknown key", "restart_needed": ["sessions.store"]},
+    "configuration": {
+        "error": "x.yaml: line 1: a: unknown key",
+        "restart_needed": ["sessions.store"],
+        "notes": ["line 2: a\x07"],
+    },
     "servers": [
         {
             "name": "time",
@@ -348,6 +352,7 @@ STATUS: JsonObject = {
             "protocol": None,
             "last_error": {"message": "refused\x1b[31m", "at_unix_s": 1},
         },
+        {"name": "slow", "state": "starting", "last_error": None, "stderr": "Downloading\x07 numpy"},
         "nonsense",
     ],
 }
@@ -363,12 +368,14 @@ def test_status_prints_a_table_and_what_needs_a_person() -> None:
         ["SERVER", "STATE", "PROTOCOL", "TOOLS", "PROMPTS", "RESOURCES", "LAST", "ERROR"],
         ["time", "ready", "2026-07-28", "3", "0", "1"],
         ["files", "down", "refused\N{REPLACEMENT CHARACTER}[31m"],
+        ["slow", "starting", "Downloading\N{REPLACEMENT CHARACTER}", "numpy"],
     ]
     assert result.stderr.splitlines() == [
         "not ready: first discovery is not done",
         "the configuration file is refused:",
         "x.yaml: line 1: a: unknown key",
         "waiting for a restart: sessions.store",
+        "line 2: a\N{REPLACEMENT CHARACTER}",
     ]
 
 
