@@ -95,9 +95,9 @@ def desktop_server(item: Item, name: str) -> ServerSpec:
     fields = fields_of(item)
     kind = fields.take("transport", one_of(_TRANSPORTS | _DESKTOP_TYPES), TransportKind.AUTO)
     kind = fields.take("type", one_of(_DESKTOP_TYPES), kind)
-    enabled = fields.take("state", one_of(_STATES), True)
-    enabled = not fields.take("disabled", boolean, not enabled)
-    spec = _server(fields, name, kind, enabled=enabled, desktop=True)
+    disabled = fields.take("disabled", boolean, False)
+    wanted = (fields.take("state", one_of(_STATES), True), fields.take("enabled", boolean, True), not disabled)
+    spec = _server(fields, name, kind, enabled=all(wanted), desktop=True)
     for key in ("description", "icon", "name"):
         fields.at(key)
     for unknown, near in fields.unknown():

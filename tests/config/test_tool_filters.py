@@ -151,3 +151,20 @@ def test_a_filter_of_the_file_that_is_not_understood_refuses_the_file(top: JsonO
         read(top | {"mcpServers": {"time": {"command": "x"}}})
     assert refused.value.mistakes[0].path == at
     assert refused.value.mistakes[0].what.startswith(what)
+
+
+@pytest.mark.parametrize(
+    "entry, enabled",
+    [
+        ({}, True),
+        ({"enabled": True, "disabled": False, "state": "enabled"}, True),
+        ({"enabled": False}, False),
+        ({"disabled": True}, False),
+        ({"state": "disabled", "disabled": False}, False),
+        ({"enabled": False, "disabled": False}, False),
+        ({"enabled": True, "disabled": True}, False),
+    ],
+)
+def test_a_server_runs_only_if_nothing_in_its_entry_says_otherwise(entry: JsonObject, enabled: bool) -> None:
+    (server,) = read({"mcpServers": {"a": {"command": "x", **entry}}}).servers
+    assert server.enabled is enabled
