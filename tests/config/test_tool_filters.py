@@ -148,7 +148,7 @@ def test_the_servers_that_a_file_excludes_are_disabled(mcp: JsonValue, names: li
 )
 def test_a_filter_of_the_file_that_is_not_understood_refuses_the_file(top: JsonObject, at: str, what: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        read(top | {"mcpServers": {"time": {"command": "x"}}})
+        read({**top, "mcpServers": {"time": {"command": "x"}}})
     assert refused.value.mistakes[0].path == at
     assert refused.value.mistakes[0].what.startswith(what)
 
