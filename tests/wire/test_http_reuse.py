@@ -148,6 +148,26 @@ async def test_a_kept_connection_that_the_backend_left_serves_nobody(
         assert (tally.lost, at_rest(pool)) == ([], True)
 
 
+@pytest.mark.parametrize("quiet_s", [pytest.param(0.0, id="at once"), 1.0, 5.0])
+@pytest.mark.parametrize(
+    "leave, tls",
+    [
+        pytest.param(closes, False, id="closes"),
+        pytest.param(closes, True, id="closes, TLS"),
+        pytest.param(ends_tls, True, id="close_notify"),
+    ],
+)
+async def test_a_call_after_a_pause_is_answered_however_the_backend_closed(
+    leave: Leave, tls: bool, quiet_s: float, mock_clock: MockClock
+) -> None:
+    kept = Kept(leave, streaming=True)
+    async with served(kept, tls=tls) as (pool, server):
+        await kept.first_call(pool)
+        mock_clock.jump(quiet_s)
+        assert await post(pool) == b"{}"
+        assert (pool.dials, len(server.requests)) == (2, 2)
+
+
 @pytest.mark.parametrize("quiet_s, dials", [pytest.param(1.0, 1, id="after 1 s"), pytest.param(5.0, 2, id="after 5 s")])
 @pytest.mark.parametrize("tls", [pytest.param(False, id="plain"), pytest.param(True, id="TLS")])
 async def test_a_stream_that_has_ended_leaves_a_connection_for_four_seconds(

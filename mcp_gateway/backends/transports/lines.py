@@ -11,6 +11,10 @@ HEAD_BYTES = 256
 """What is kept of a line that is too long: enough to see whose answer it was."""
 
 
+_BOM = b"\xef\xbb\xbf"
+"""Programs on .NET begin their output with it."""
+
+
 @attrs.frozen(kw_only=True)
 class LongLine:
     """The first bytes of a line above the bound."""
@@ -28,12 +32,12 @@ class LineCutter:
     _skipping: bool = attrs.field(default=False, init=False)
 
     def feed(self, chunk: bytes) -> list[bytes | LongLine]:
-        """The lines that ``chunk`` completes, without line ends; blank ones are left out."""
+        """The lines that ``chunk`` completes, without line ends or a mark of byte order; blank ones are left out."""
         found: list[bytes | LongLine] = []
         *whole, rest = chunk.split(b"\n")
         for piece in whole:
             self._add(piece, found)
-            line = bytes(self._begun).strip()
+            line = bytes(self._begun).removeprefix(_BOM).strip()
             if line:
                 found.append(line)
             self._begun.clear()

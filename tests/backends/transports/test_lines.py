@@ -32,3 +32,9 @@ def test_long_lines_come_out_once_and_the_next_line_is_whole(text: bytes, pieces
 def test_only_the_head_of_a_long_line_is_kept() -> None:
     (line,) = LineCutter(1000).feed(b"h" * 5000)
     assert line == LongLine(head=b"h" * HEAD_BYTES)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_line() -> None:
+    cutter = LineCutter(1000)
+    assert cutter.feed(b"\xef\xbb") == []
+    assert cutter.feed(b"\xbf{}\r\n\xef\xbb\xbf\n{}\n") == [b"{}", b"{}"]
