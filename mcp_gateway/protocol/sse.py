@@ -21,6 +21,7 @@ COMMENT: Final = b":\n\n"
 HEAD_BYTES: Final = 512
 """So much of an event's data tells whether it may be larger than others."""
 
+_DATA: Final = b"data: "
 _BOM: Final = b"\xef\xbb\xbf"
 _RETRY: Final = re.compile(rb"[0-9]{1,10}")
 _BREAK: Final = re.compile(rb"\r\n|\r|\n")
@@ -140,15 +141,16 @@ class SseDecoder:
         if not line:
             self._finish(events)
             return
-        colon = line.find(b":")
-        if colon == 0:
-            return  # a comment
+        if line.startswith(_DATA):  # nearly always, and one copy only of a line that may be large
+            name, value = b"data", line[6:]
+        else:
+            name, _, value = line.partition(b":")
+            if not name:
+                return  # a comment
+            value = value.removeprefix(b" ")
         self._size += len(line)
         if self._size > self.bound:
-            self._widen(self._size, line[: HEAD_BYTES + len("data: ")])
-        name, value = line, b""
-        if colon > 0:  # of a large line one copy only
-            name, value = line[:colon], line[colon + 2 if line[colon + 1 : colon + 2] == b" " else colon + 1 :]
+            self._widen(self._size, line[: HEAD_BYTES + 6])
         if name == b"data":
             if self._data is None:
                 self._data = value
