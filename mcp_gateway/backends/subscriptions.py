@@ -44,8 +44,8 @@ class Subscriptions:
     """The caller's link, opened if need be; it is everybody's where there was no place for one of its own."""
     sessions: UpstreamSessions | None = None
     """While the backend runs."""
-    unknown: BackendRefused | None = None
-    """What the backend has answered, if it knows no subscriptions, whatever it declares."""
+    unknown: bool = False
+    """The backend has said that it knows no subscriptions, whatever it declares."""
     _kept: dict[SessionKey, Topics] = attrs.field(factory=dict)
     """Of each session that somebody is subscribed on."""
     _connected: trio.Event = attrs.field(factory=trio.Event)
@@ -71,10 +71,9 @@ class Subscriptions:
             except BackendSessionLost:
                 await self._subscribe(wish)  # on a new session, once
         except BackendRefused as refused:
-            if refused.code == METHOD_NOT_FOUND:
-                self.unknown = refused
+            self.unknown = refused.code == METHOD_NOT_FOUND
             raise
-        self.unknown = None
+        self.unknown = False
 
     async def in_force(self, wish: Wish) -> None:
         """Wait until the backend would tell of what was subscribed; the caller holds the deadline."""
@@ -91,7 +90,7 @@ class Subscriptions:
 
     def connected(self) -> None:
         """The backend is there (again), perhaps as another one: see who has a session of its own now."""
-        self.unknown = None
+        self.unknown = False
         connected, self._connected = self._connected, trio.Event()
         connected.set()
         for wish in self.notices.topics.wishes:

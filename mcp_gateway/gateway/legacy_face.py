@@ -127,7 +127,7 @@ class LegacyFace:
                 return self._list(place.realm, view, session, message, decision)
             case Own():
                 return await self._own(session, message)
-            case Forward() if message.method in ("resources/subscribe", "resources/unsubscribe"):
+            case Forward() if self._is_subscription(message, decision.target):
                 return await self._subscription(session, message, decision.target)
             case Forward():
                 return await self._forward(request, place, view, session, message, call, outlet, decision)
@@ -231,13 +231,18 @@ class LegacyFace:
         except GatewayError as gone:
             logger.debug("log level not passed on", extra={"backend": backend.key, "why": str(gone)})
 
+    def _is_subscription(self, message: jsonrpc.RpcRequest, target: Target) -> bool:
+        """Whether the hub keeps it; a server that knows no subscriptions answers ``resources/unsubscribe`` itself."""
+        if message.method != "resources/unsubscribe":
+            return message.method == "resources/subscribe"
+        backend = self.core.runner.fleet.get(target.backend)
+        return backend is None or not backend.subscriptions.unknown
+
     async def _subscription(self, session: Session, message: jsonrpc.RpcRequest, target: Target) -> Outcome:
         hub, caller, key = self.core.hub, self.caller(session), target.backend
         if message.method == "resources/unsubscribe":
             hub.unsubscribe(session.mailbox, target)
-            backend = self.core.runner.fleet.get(key)
-            unknown = backend.subscriptions.unknown if backend is not None else None
-            return self._result(message, b"{}") if unknown is None else self._refused(message, unknown)
+            return self._result(message, b"{}")
         self._join_backend(session, key)
         try:
             with trio.move_on_after(self.core.runner.timeouts(key).call_s):

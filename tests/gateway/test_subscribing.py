@@ -271,23 +271,27 @@ async def test_what_is_left_of_a_session_that_ends_is_nothing(autojump_clock: Mo
         assert not where.gateway.core.hub._held
 
 
-UNKNOWN: JsonObject = {"code": -32601, "message": "Method not found", "data": {"method": "resources/subscribe"}}
-
-
 @pytest.mark.parametrize("declares", [True, False, None])
 async def test_a_2025_server_that_cannot_says_so_itself_and_is_not_acknowledged_to_a_listener(
     autojump_clock: MockClock, declares: bool | None
 ) -> None:
-    async def unknown(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
-        raise Refusal(-32601, "Method not found", {"method": "resources/subscribe"})
+    def unknown(method: str) -> Handler:
+        async def handler(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+            assert params["uri"] == "memo://files"
+            raise Refusal(-32601, "Method not found", {"method": method})
 
-    scripted = backend(resources_subscribe=unknown)
+        return handler
+
+    methods = ("resources/subscribe", "resources/unsubscribe")
+    scripted = backend()
+    scripted.handlers |= {method: unknown(method) for method in methods}
     scripted.capabilities = {"resources": {} if declares is None else {"subscribe": declares}}
     async with scripted_gateway(scripted) as where:
         session = await where.session()
-        for method in ("resources/subscribe", "resources/unsubscribe"):
-            assert (await session.ask(method, {"uri": "memo://files"})).error == UNKNOWN
-        assert scripted.asked("resources/subscribe") == 1
+        for method in methods:
+            refusal: JsonObject = {"code": -32601, "message": "Method not found", "data": {"method": method}}
+            assert (await session.ask(method, {"uri": "memo://files"})).error == refusal
+            assert scripted.asked(method) == 1
         listen = await listening(where, "memo://files")
         acknowledged = listen.messages[0]["params"]["notifications"]  # type: ignore[index,call-overload]  # raw JSON
         assert acknowledged == {"resourceSubscriptions": []}

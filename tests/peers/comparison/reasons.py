@@ -52,8 +52,8 @@ REASONS: Final = (
         ("^FastMCP, 2025: (an unknown notification|roots|a cancellation|an answer)", r"content-type .*, through None"),
     ),
     *reasons(
-        "The gateway is the server that its clients talk to: its name, version and instructions, and how long its own "
-        "description holds, are its own.",
+        "The gateway is the server that its clients talk to: its name and version, the form in which it tells the "
+        "servers' instructions, and how long its own description holds, are its own.",
         ("", r"result\.(_meta\.io\.modelcontextprotocol/)?serverInfo\..*"),
         (r"initialize|server/discover", r"result\.instructions .*"),
         ("server/discover", r"result\.(ttlMs|cacheScope) .*"),
@@ -62,6 +62,14 @@ REASONS: Final = (
         "Capabilities are those of every server behind the gateway, and of the gateway itself: its lists can always "
         "change.",
         (r"initialize|server/discover", r"result\.capabilities\.\w+\.listChanged false, through true"),
+    ),
+    *reasons(
+        "A capability that no server has is left out, not denied; `_meta` names the servers of each extension, and "
+        "what a server declares in one era only is told in both.",
+        (r"initialize|server/discover", r"result\.capabilities\.resources\.subscribe only directly: false"),
+        (r"initialize", r"result\._meta only through: \{\"mcp-gateway/providers\": .*"),
+        (r"server/discover", r"result\._meta\.mcp-gateway/providers only through: .*"),
+        (r"^FastMCP, .*initialize", r"result\.capabilities\.extensions only through: .*"),
     ),
     *reasons(
         "A client is told of capabilities that its own revision has: completions came with 2025-03-26.",
@@ -154,15 +162,7 @@ OWED: Final = (
         "the call goes up in 2026 and its answer comes back translated",
         (r"^FastMCP, 2025: (call a tool|ids are strings too|tools/list)$", r"result written anew"),
         (r"^FastMCP, 2025: read (an unknown resource|no URI|nothing)$", r"error\.code -32602, through -32002"),
-    ),
-    *reasons(
-        "subscribing is promised whether or not a server can",
-        (r"^FastMCP, 2025: resources/(un)?subscribe$", r"(error|result) only .*"),
-        (r"^FastMCP, ", r"result\.capabilities\.resources\.subscribe false, through true"),
-    ),
-    *reasons(
-        "extensions are not told",
-        (r"^FastMCP, 2026: server/discover$", r"result\.capabilities\.extensions only directly: .*"),
+        (r"^FastMCP, 2025: resources/(un)?subscribe$", r"error\.(message|data) .*"),
     ),
     *reasons(
         "tasks do not pass",
