@@ -34,6 +34,7 @@ from mcp_gateway.backends.transports.streamable_http import (
 from mcp_gateway.config.spec import HttpTarget, ServerSpec, StdioTarget, TransportKind
 from mcp_gateway.errors import BackendBusy, BackendError, BackendProtocol, LocalFault
 from mcp_gateway.protocol.eras import LEGACY_VERSIONS, NEWEST_LEGACY, NEWEST_MODERN
+from mcp_gateway.protocol.translate import client_capabilities
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +198,8 @@ class SpecConnector:
         version = self.spec.protocol or identity.version
         if version not in LEGACY_VERSIONS:
             version = verdict.offer
-        return attrs.evolve(identity, version=version)
+        # A session of 2025 has no extension of tasks, whatever its client has.
+        return attrs.evolve(identity, capabilities=client_capabilities(identity.capabilities), version=version)
 
     # --- one context per kind of link ---
 

@@ -25,15 +25,29 @@ from mcp_gateway.gateway.outlet import Outlet
 from mcp_gateway.gateway.own_answers import Invalid
 from mcp_gateway.gateway.relay import status_for
 from mcp_gateway.gateway.runner import failure
+from mcp_gateway.gateway.tasks import TaskNames, modern_owner
 from mcp_gateway.protocol import headers as mcp_headers
-from mcp_gateway.protocol import jsonrpc, translate
+from mcp_gateway.protocol import jsonrpc, methods, tasks, translate
 from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, must_be_request
+from mcp_gateway.protocol.extensions import declared
 from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH, MISSING_CAPABILITY
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
 from mcp_gateway.routing.needs import met, required
+from mcp_gateway.sessions.task_ids import TaskRef
 from mcp_gateway.telemetry.trace import note_trace
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.values import BackendKey, JsonObject, JsonValue
+
+
+def lacks_tasks(modern: ModernCall) -> Rejection | None:
+    """A listener that wants to hear of tasks must have them (SEP-2663); it hears of none, as a server may choose."""
+    wanted = modern.message.params.get("notifications")
+    asks = isinstance(wanted, dict) and "taskIds" in wanted
+    if not asks or tasks.EXTENSION in declared(modern.capabilities_value):
+        return None
+    text, id_raw = "the client lacks the tasks extension", modern.message.id_raw
+    return Rejection(status=400, code=MISSING_CAPABILITY, message=text, data=tasks.REQUIRED, id_raw=id_raw)
+
 
 NO_STREAM: Final = refusal(406, "the answer is a stream: Accept must allow text/event-stream")
 
@@ -73,6 +87,11 @@ class ModernFace:
             await turn_away(reply, message.id_raw)
             return
         if message.method == "subscriptions/listen":
+            lacking = lacks_tasks(modern)
+            if lacking is not None:
+                ledger.answered(call, "refused", era=modern.era)
+                await refuse(reply, lacking)
+                return
             if outlet.accepts.sse:
                 await self.listening.serve(reply, place, modern, self._caller(request, modern))
             else:
@@ -91,7 +110,8 @@ class ModernFace:
 
     async def _outcome(self, request: Request, place: Place, modern: ModernCall, call: Call, outlet: Outlet) -> Outcome:
         message = modern.message
-        decision = decide(message.method, message.params, place.view, modern.era, modern.capabilities_value)
+        task = self._task(request, place, message) if "taskId" in message.params else None
+        decision = decide(message.method, message.params, place.view, modern.era, modern.capabilities_value, task)
         match decision:
             case Answer():
                 return self._result(message, self.core.runner.relay.stamped_complete(decision.result))
@@ -130,14 +150,19 @@ class ModernFace:
             # Its list shows what nobody could use without it; the server itself is not asked (reference 1.2, T24).
             lacking: JsonObject = {"requiredCapabilities": required(needs)}
             return self._error(modern, MISSING_CAPABILITY, "the client lacks a capability that this needs", lacking)
+        caller, key = self._caller(request, modern), decision.target.backend
+        both = agreed(modern.capabilities_value, place.view, key)
+        # A server that is not heard yet may know a task still: there is one that this client has.
+        has_tasks = tasks.EXTENSION in both or message.method in methods.EXTENSION_TASKS
         errand = Errand(
             message=message,
             client=modern.era,
-            caller=self._caller(request, modern),
+            caller=caller,
             target=decision.target,
             edits=decision.edits,
             capabilities=modern.capabilities_value,
-            extensions=agreed(modern.capabilities_value, place.view, decision.target.backend),
+            extensions=both,
+            tasks=self._names(request, place, key, caller) if has_tasks else None,
             log_level=modern.log_level,
             headers=request.headers,
         )
@@ -148,9 +173,17 @@ class ModernFace:
             outlet.headers = ((b"retry-after", b"1"),)
             return attrs.evolve(outcome, status=503)
 
+    def _task(self, request: Request, place: Place, message: jsonrpc.RpcRequest) -> TaskRef | None:
+        return self.core.tasks.read(message.params, modern_owner(place.realm, request.principal))
+
+    def _names(self, request: Request, place: Place, key: BackendKey, caller: Caller) -> TaskNames:
+        """What the client and a server call the client's tasks."""
+        owner = modern_owner(place.realm, request.principal)
+        return TaskNames(tasks=self.core.tasks, owner=owner, server=key, caller=caller)
+
     def _caller(self, request: Request, modern: ModernCall) -> Caller:
         """Whose upstream session a request uses at a 2025 backend."""
-        capabilities = translate.client_capabilities(modern.capabilities)
+        capabilities = translate.client_capabilities(modern.capabilities, modern=True)
         identity = ClientIdentity(capabilities=capabilities, info=modern.client_info)
         return Caller(principal=request.principal, identity=identity)
 

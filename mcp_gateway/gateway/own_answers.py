@@ -14,6 +14,7 @@ from mcp_gateway.protocol import json_text, splice, tasks
 from mcp_gateway.protocol.envelope import META_SERVER_INFO
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
+from mcp_gateway.routing.advertised import Advertised
 from mcp_gateway.routing.decide import ListOf
 from mcp_gateway.routing.listing_views import Position
 from mcp_gateway.routing.snapshot import Kind
@@ -95,17 +96,18 @@ class OwnAnswers:
 
 def _advertised(view: View, era: Era) -> JsonObject:
     """What both results say of a view."""
-    said: JsonObject = {"capabilities": _capabilities(view, era)}
-    if view.advertised.instructions:
-        said["instructions"] = view.advertised.instructions
-    if view.advertised.meta:
-        said["_meta"] = view.advertised.meta
+    advertised = view.advertised if era.modern else view.advertised.without(tasks.EXTENSION)
+    said: JsonObject = {"capabilities": _capabilities(advertised, view, era)}
+    if advertised.instructions:
+        said["instructions"] = advertised.instructions
+    if advertised.meta:
+        said["_meta"] = advertised.meta
     return said
 
 
-def _capabilities(view: View, era: Era) -> JsonObject:
+def _capabilities(advertised: Advertised, view: View, era: Era) -> JsonObject:
     """What the gateway relays, without what this revision does not know."""
-    found = view.capabilities
+    found = dict(advertised.capabilities)
     if not era.completions:
         found.pop("completions", None)
     if era.tasks and view.some_server(tasks.CALLS):

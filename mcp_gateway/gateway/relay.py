@@ -218,6 +218,7 @@ class Relay:
                 server_info=self.server_info,
                 uri_map=outward(errand),
                 extended=bool(errand.extensions),
+                may_be_task=errand.tasks is not None,
             )
             if errand.tasks is not None:
                 result = errand.tasks.result(errand.method, result, era)
@@ -236,6 +237,8 @@ class Relay:
         if era.modern and code == UNSUPPORTED_VERSION:
             why = f"it does not speak {era.version} any more"
             raise BackendProtocol(backend=errand.target.backend, executed=Executed.NO, why=why)
+        if era.modern and not errand.client.modern and code == MISSING_CAPABILITY and tasks.demanded(error):
+            error = splice.rewrite(error, {"message": json_text.dumps(tasks.NOT_BRIDGED_BACK)})
         if errand.client.modern and code == URL_ELICITATION:
             return self._urls_first(errand, error)
         body = error_response(errand.message.id_raw, error)

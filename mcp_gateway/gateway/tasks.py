@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 import trio
 
-from mcp_gateway.auth.principal import ANONYMOUS
+from mcp_gateway.auth.principal import ANONYMOUS, Principal
 from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.cell import Cell
@@ -151,6 +151,13 @@ def task_owner(session: Session) -> TaskOwner:
         principal=session.principal.digest,
         session=task_ids.session_digest(session.key) if bound else "",
     )
+
+
+def modern_owner(realm: str, principal: Principal) -> TaskOwner:
+    """Whose the tasks of a 2026 client are; of an anonymous one, of whoever has the id, as at any server without
+    authorization.
+    """
+    return TaskOwner(realm=realm, family=Family.MODERN, principal=principal.digest)
 
 
 def _kept(said: Told, task_id: str) -> bytes:

@@ -58,6 +58,11 @@ def result_changes(method: str, result: JsonObject, client: Era, map_uri: MapUri
             contents = result.get("contents")
             parts = enumerate(contents if isinstance(contents, list) else ())
             _put(changes, "contents", _kept((index, _uri(part, map_uri)) for index, part in parts))
+        case "tasks/get":  # of 2026: what the call would have returned, or what its server wants to know
+            inner = result.get("result")
+            if isinstance(inner, dict):
+                _put(changes, "result", result_changes("tools/call", inner, client, map_uri))
+            _put(changes, "inputRequests", _requests(result.get("inputRequests"), client, map_uri))
         case _:
             pass
     if result.get("resultType") == "input_required":

@@ -66,9 +66,11 @@ class Offers:
     """Why what else it declares is not advertised."""
 
 
-def offered(capabilities: JsonObject) -> Offers:
+def offered(capabilities: JsonObject, *, besides: frozenset[str] = frozenset()) -> Offers:
     """What of a server's ``extensions`` and ``experimental`` can be advertised for it; authorization never is.
 
+    Args:
+        besides: ids that mean nothing in the server's revision.
     Spec: both are objects of objects (MCP 2026-07-28 schema, ServerCapabilities).
     """
     settings: dict[str, dict[str, JsonObject]] = {}
@@ -85,7 +87,7 @@ def offered(capabilities: JsonObject) -> Offers:
             fault = _fault(name, value, len(kept))
             if fault:
                 dropped.append(f"capabilities.{member}: {name[:_SHOWN]!r} {fault}")
-            elif isinstance(value, dict) and name not in AUTHORIZATION:
+            elif isinstance(value, dict) and name not in AUTHORIZATION | besides:
                 kept[name] = value
     return Offers(settings=settings, dropped=tuple(dropped[:MAX_OFFERS]))
 

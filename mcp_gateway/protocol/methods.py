@@ -23,9 +23,11 @@ _COMMON: Final = frozenset(
 )
 SERVER_REQUESTS: Final = frozenset({"sampling/createMessage", "elicitation/create", "roots/list"})
 """What servers ask clients, beside ``ping``."""
+EXTENSION_TASKS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+"""Of the tasks extension of 2026-07-28."""
 _BY_FAMILY: Final = {
     Family.LEGACY: _COMMON | {"initialize", "ping", "resources/subscribe", "resources/unsubscribe", "logging/setLevel"},
-    Family.MODERN: _COMMON | {"server/discover", "subscriptions/listen"},
+    Family.MODERN: _COMMON | EXTENSION_TASKS | {"server/discover", "subscriptions/listen"},
 }
 CORE_REQUESTS: Final = _BY_FAMILY[Family.LEGACY] | _BY_FAMILY[Family.MODERN] | SERVER_REQUESTS
 """Every request that some revision's core has, in either direction."""
@@ -39,9 +41,17 @@ CORE_NOTIFICATIONS: Final = frozenset(
 )
 """The same for notifications."""
 TASK_METHODS: Final = frozenset({"tasks/get", "tasks/result", "tasks/cancel", "tasks/list"})
-"""Of 2025-11-25, the only revision whose core has tasks."""
+"""Of 2025-11-25, the only revision whose core has tasks. In 2026-07-28 an extension has: its methods are reserved."""
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424 severities, least severe first (MCP server/utilities/logging)."""
+
+
+_NAMED_BY: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(EXTENSION_TASKS, "taskId"),
+}
 
 
 def known(method: str, era: Era) -> bool:
@@ -52,9 +62,9 @@ def known(method: str, era: Era) -> bool:
 def named_by(method: str) -> str | None:
     """The member of ``params`` that names what the request is about and that ``Mcp-Name`` mirrors.
 
-    Spec: MCP 2026-07-28 basic/transports/streamable-http, Standard Headers.
+    Spec: MCP 2026-07-28 basic/transports/streamable-http, Standard Headers; SEP-2663, Routing Headers.
     """
-    return {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}.get(method)
+    return _NAMED_BY.get(method)
 
 
 def level_at_least(level: str, wanted: str) -> bool:

@@ -24,12 +24,20 @@ STATUS_2025: Final = "notifications/tasks/status"
 FINAL: Final = frozenset({"completed", "failed", "cancelled"})
 CREATED: Final = b'"task"'
 """The ``resultType`` of a task that a 2026 server has begun."""
+OFFERED: Final = f"extensions.{EXTENSION}"
+"""The ability of a 2026 server that has the extension."""
 CALLS: Final = "tasks.call"
 CANCELS: Final = "tasks.cancel"
 NOT_BRIDGED: Final = (
     "this tool runs as a task of protocol version 2025-11-25 only: tasks are not bridged, so a client of another "
     "version cannot call it"
 )
+NOT_BRIDGED_BACK: Final = (
+    "this tool runs as a task of protocol version 2026-07-28 only: tasks are not bridged, so a client of an older "
+    "version cannot call it"
+)
+REQUIRED: Final[JsonObject] = {"requiredCapabilities": {"extensions": {EXTENSION: {}}}}
+"""What a client lacks that asks for a task and does not declare the extension."""
 
 MapId: TypeAlias = Callable[[str], str | None]
 """From one side's id of a task to the other's; None: it is none that this side may know of."""
@@ -78,6 +86,11 @@ def capability(*, cancels: bool) -> JsonObject:
     """What a 2025-11-25 client is told that it may do."""
     call: JsonObject = {"tools": {"call": {}}}
     return {"list": {}, **({"cancel": {}} if cancels else {}), "requests": call}
+
+
+def demanded(error: bytes) -> bool:
+    """Whether a 2026 server's -32021 says that the client must have tasks."""
+    return splice.value_at(error, ("data", "requiredCapabilities", "extensions", EXTENSION)) is not None
 
 
 def told(raw: bytes) -> Told | None:

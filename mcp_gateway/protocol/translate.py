@@ -64,7 +64,7 @@ _MODERN_CODES: Final = (HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION
 _HINTS: Final = {"ttlMs": re.compile(rb"[0-9]{1,15}"), "cacheScope": re.compile(rb'"(?:public|private)"')}
 _COMPLETE: Final = b'"complete"'
 _INPUT_REQUIRED: Final = b'"input_required"'
-_OWN_TYPES: Final = frozenset({_INPUT_REQUIRED, b'"task"'})
+_OWN_TYPES: Final = frozenset({_INPUT_REQUIRED, tasks.CREATED})
 """Which no other extension may use for its own."""
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 # These exist only between modern peers, and the gateway gives its own.
@@ -161,6 +161,7 @@ def result(
     hints: Hints | None = None,
     uri_map: MapUri | None = None,
     extended: bool = False,
+    may_be_task: bool = False,
 ) -> bytes:
     """A backend's result as the client's era has it; shaping within the family included.
 
@@ -169,6 +170,7 @@ def result(
         hints: what a cacheable result says; None: the modern backend's own, else ttl 0 and private.
         uri_map: ``UriMap.out`` of the target.
         extended: client and backend have agreed on an extension, which may have result types of its own.
+        may_be_task: they have agreed on that of tasks.
     Returns:
         The same bytes when nothing needs to change.
     Raises:
@@ -176,7 +178,8 @@ def result(
     """
     changes = shape.result_changes(method, result, client=client, backend=backend, map_uri=uri_map)
     if client.modern:
-        _to_modern(changes, method, result, backend, server_info, hints, extended=extended)
+        beyond = Beyond(extended=extended, may_be_task=may_be_task)
+        _to_modern(changes, method, result, backend, server_info, hints, beyond)
     elif backend.modern:
         _to_legacy(changes, method, result)
     return splice.rewrite(result, changes) if changes else result
@@ -189,13 +192,12 @@ def _to_modern(
     backend: Era,
     server_info: bytes,
     hints: Hints | None,
-    *,
-    extended: bool,
+    beyond: "Beyond",
 ) -> None:
     found = splice.members(raw)
     kind = found.find("resultType")
     # "Clients MUST treat an absent resultType as "complete"": said for them, and of legacy backends it is always so.
-    complete = not backend.modern or _check_type(method, _text(raw, kind), extended=extended)
+    complete = not backend.modern or _check_type(method, _text(raw, kind), beyond)
     if complete:
         changes["resultType"] = _COMPLETE
     if method in CACHED and (complete or _text(raw, kind) == _COMPLETE):
@@ -207,7 +209,18 @@ def _to_modern(
         _merge_meta(changes, meta_edit)
 
 
-def _check_type(method: str, said: bytes | None, *, extended: bool = False) -> bool:
+@attrs.frozen(kw_only=True)
+class Beyond:
+    """Which types of results client and backend have agreed on beyond those of the core."""
+
+    extended: bool = False
+    may_be_task: bool = False
+
+
+_CORE: Final = Beyond()
+
+
+def _check_type(method: str, said: bytes | None, beyond: Beyond = _CORE) -> bool:
     """Whether a modern backend left its result's type out.
 
     Raises:
@@ -215,8 +228,13 @@ def _check_type(method: str, said: bytes | None, *, extended: bool = False) -> b
     """
     if said in (None, b"null"):
         return True
-    allowed = said == _COMPLETE or (said == _INPUT_REQUIRED and method in INTERIM)
-    if not allowed and not (extended and said not in _OWN_TYPES):
+    allowed = (
+        said == _COMPLETE
+        or (said == _INPUT_REQUIRED and method in INTERIM)
+        or (said == tasks.CREATED and method == "tools/call" and beyond.may_be_task)
+        or (said not in _OWN_TYPES and beyond.extended)
+    )
+    if not allowed:
         raise RemoteFault(what="a result of a type that this request cannot have")
     return False
 
@@ -310,24 +328,25 @@ def _with_uri(data: bytes | None, quoted: bytes) -> "bytes | Edits":
     return b'{"uri":%b,"detail":%b}' % (quoted, data)
 
 
-def client_capabilities(raw: bytes | None) -> bytes:
-    """A client's capabilities without those that the gateway cannot relay end to end: tasks, of either kind.
+def client_capabilities(raw: bytes | None, *, modern: bool = False) -> bytes:
+    """A client's capabilities without those that the gateway cannot relay end to end.
 
-    A backend that saw them might answer with a task, which nobody could ask for again. What is no object is none.
+    Tasks that servers begin at clients; and for a 2025 client the extension of that name: a 2026 backend that saw it
+    might answer with a task, which the client could not ask for again. What is no object is none.
     """
     if raw is None or not raw.startswith(b"{"):
         return b"{}"
     if not content.mentions(raw, b"tasks", tasks.EXTENSION.encode()):
         return raw
     try:
-        return _without_tasks(raw)
+        return _without_tasks(raw, modern=modern)
     except MalformedMessage:  # a member twice: the gateway goes by what it has parsed, and so must the backend
-        return _without_tasks(json_text.dumps(json_text.parse(raw)))
+        return _without_tasks(json_text.dumps(json_text.parse(raw)), modern=modern)
 
 
-def _without_tasks(capabilities: bytes) -> bytes:
+def _without_tasks(capabilities: bytes, *, modern: bool) -> bytes:
     changes: Changes = {"tasks": REMOVE}
-    if splice.value_at(capabilities, ("extensions", tasks.EXTENSION)) is not None:
+    if not modern and splice.value_at(capabilities, ("extensions", tasks.EXTENSION)) is not None:
         changes["extensions"] = {tasks.EXTENSION: REMOVE}
     return splice.rewrite(capabilities, changes)
 

@@ -57,6 +57,13 @@ class Advertised:
     left_out: Mapping[BackendKey, tuple[str, ...]] = attrs.field(factory=dict)
     """What of a server there was no room for, and why."""
 
+    def without(self, extension: str) -> "Advertised":
+        """The same for clients in whose revisions an extension means nothing."""
+        names = self.meta.get(PROVIDERS)
+        rest = _without(names, extension) if isinstance(names, dict) else {}
+        capabilities = _without(self.capabilities, extension)
+        return attrs.evolve(self, capabilities=capabilities, meta={PROVIDERS: rest} if rest else {})
+
 
 def advertise(providers: Sequence[Provider], *, complete: bool, configured: str) -> Advertised:
     """Make one of what the servers of a view declare.
@@ -87,6 +94,15 @@ def advertise(providers: Sequence[Provider], *, complete: bool, configured: str)
         instructions=configured or introduction(providers),
         left_out=left_out,
     )
+
+
+def _without(holder: JsonObject, extension: str) -> JsonObject:
+    held = holder.get("extensions")
+    if not isinstance(held, dict) or extension not in held:
+        return holder
+    rest: JsonObject = {name: value for name, value in held.items() if name != extension}
+    others: JsonObject = {member: value for member, value in holder.items() if member != "extensions"}
+    return {**others, "extensions": rest} if rest else others
 
 
 def _merge(

@@ -102,7 +102,10 @@ def build_steps(
 def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Generator[None, None, _Member]:
     parts = yield from parts_for(server, snapshot, last)
     snapshot = Snapshot(backend=server.key) if snapshot is None else snapshot
-    offers = extensions.offered(snapshot.capabilities)
+    modern = snapshot.era is not None and snapshot.era.modern
+    # "This extension is not defined under the 2025-11-25 protocol version." -- SEP-2663
+    foreign = frozenset[str]() if modern else frozenset({tasks.EXTENSION})
+    offers = extensions.offered(snapshot.capabilities, besides=foreign)
     abilities = None
     if snapshot.era is not None:
         resources = snapshot.capabilities.get("resources")

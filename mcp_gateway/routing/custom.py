@@ -31,7 +31,10 @@ def task_target(task: TaskRef, params: JsonObject, view: View) -> Target | None:
     """Where the task that ``params.taskId`` means is; None: at a server of which nothing is shown here."""
     if task.server not in view.servers:
         return None
-    return Target(backend=task.server, upstream=task.upstream, federated=str(params.get("taskId")))
+    shown = (*view.tools.values(), *view.withheld.values())
+    uri_map = next((target.uri_map for target in shown if target.backend == task.server), None)
+    token = str(params.get("taskId"))
+    return Target(backend=task.server, upstream=task.upstream, federated=token, uri_map=uri_map)
 
 
 def owner_of(params: JsonObject, view: View, extensions: frozenset[str], task: TaskRef | None = None) -> Owned | None:

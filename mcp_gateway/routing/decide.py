@@ -14,7 +14,7 @@ import attrs
 from mcp_gateway.protocol import extensions, methods, splice, tasks
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.splice import Edits
-from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND
+from mcp_gateway.protocol.wire_errors import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, RESOURCE_NOT_FOUND
 from mcp_gateway.routing.custom import owner_of, task_target
 from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.routing.snapshot import Kind
@@ -110,19 +110,42 @@ def decide(
     rule = _RULES.get(method)
     if rule is not None:
         return rule(params, view, era)
-    return _about_tasks(method, params, view, task) if method in methods.TASK_METHODS else Own(method=method)
+    if era.modern and method.startswith("tasks/"):
+        return _about_modern_task(method, params, view, capabilities, task)
+    return _about_task(method, params, view, task) if method in methods.TASK_METHODS else Own(method=method)
 
 
-def _about_tasks(method: str, params: JsonObject, view: View, task: TaskRef | None) -> Decision:
+def _about_task(method: str, params: JsonObject, view: View, task: TaskRef | None) -> Decision:
     """Tasks of 2025-11-25. An id that is forged, another client's or of a server that is not shown here is unknown."""
-    if task is not None:
-        target = task_target(task, params, view)
-        if target is not None:
-            return _forward("taskId", target)
+    target = None if task is None else task_target(task, params, view)
+    if target is not None and method != "tasks/list":
+        return _forward("taskId", target)
     if not view.some_server(tasks.CALLS):
-        return Refuse(code=METHOD_NOT_FOUND, message=f"method not found: {method}: no server here has tasks")
-    if method == "tasks/list":
-        return Own(method=method)
+        return _no_tasks(method)
+    return Own(method=method) if method == "tasks/list" else _unknown_task(params)
+
+
+def _about_modern_task(
+    method: str, params: JsonObject, view: View, capabilities: JsonObject, task: TaskRef | None
+) -> Decision:
+    """The tasks extension of 2026-07-28; an unknown id is acknowledged where the answer says nothing anyway."""
+    target = None if task is None else task_target(task, params, view)
+    if target is None and not view.some_server(tasks.OFFERED):
+        return _no_tasks(method)
+    # "Servers MUST return this error for non-declaring clients issuing tasks/get, tasks/update, and tasks/cancel"
+    if tasks.EXTENSION not in extensions.declared(capabilities):
+        return Refuse(code=MISSING_CAPABILITY, message="the client lacks the tasks extension", data=tasks.REQUIRED)
+    if target is not None:
+        return _forward("taskId", target)
+    unknown = _unknown_task(params)
+    return Answer(result=b"{}") if unknown.message == NO_TASK and method != "tasks/get" else unknown
+
+
+def _no_tasks(method: str) -> Refuse:
+    return Refuse(code=METHOD_NOT_FOUND, message=f"method not found: {method}: no server here has tasks")
+
+
+def _unknown_task(params: JsonObject) -> Refuse:
     return _bad(NO_TASK if isinstance(params.get("taskId"), str) else "params.taskId must be a string")
 
 
