@@ -169,16 +169,16 @@ async def test_s2_modern_callers_share_an_upstream_session_only_with_equal_capab
         assert set(survey) == {"sampling", "elicitation", "roots"}
 
 
-async def test_s1_11_tasks_are_promised_to_no_backend() -> None:
+async def test_s1_11_tasks_at_clients_are_promised_to_no_backend_and_the_extension_to_modern_ones() -> None:
     extension: JsonObject = {"io.modelcontextprotocol/tasks": {}, "a/b": {}}
     async with wire_backend(modern_backend(tool("read"))) as backend, before(backend) as running:
         async with running.client2026(extensions=extension) as new, running.client2025() as old:
             await new.call("f_read")
-            await old.initialize(tasks={"list": {}}, roots={})
+            await old.initialize(tasks={"list": {}}, roots={}, extensions=extension)
             await old.ask("tools/call", name="f_read", task={"ttl": 1})
         first, second = (params(request) for request in backend.asked("tools/call"))
-        assert first["_meta"][META + "clientCapabilities"] == {"extensions": {"a/b": {}}}
-        assert second["_meta"][META + "clientCapabilities"] == {"roots": {}}
+        assert first["_meta"][META + "clientCapabilities"] == {"extensions": extension}
+        assert second["_meta"][META + "clientCapabilities"] == {"roots": {}, "extensions": {"a/b": {}}}
         assert "task" not in second
 
 

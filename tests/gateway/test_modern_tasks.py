@@ -175,9 +175,8 @@ async def test_between_the_eras_tasks_are_not_bridged(autojump_clock: MockClock)
     """A 2025 client is told why it cannot have what only a task of 2026 gives; a 2025 server hears of no tasks."""
     old = ScriptedBackend(key=BackendKey("old"), era=V2025_11_25, tools=[tool("write")])
     async with scripted_gateway(ModernTasks().backend(), old) as where:
-        for capabilities in ({}, DECLARED):
-            given: JsonObject = dict(capabilities)
-            session = await where.session(tasks={"list": {}}, **({"extensions": given["extensions"]} if given else {}))
+        for extensions in ({}, DECLARED["extensions"]):
+            session = await where.session(tasks={"list": {}}, extensions=extensions)
             refused = await session.call("read")
             assert (refused.status, refused.error["code"]) == (200, -32021)
             assert "2026-07-28 only" in str(refused.error["message"])

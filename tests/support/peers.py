@@ -172,6 +172,13 @@ async def mcp1_server(*flags: str) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
+async def mcp1_tasks_server(*flags: str) -> AsyncIterator[Peer]:
+    """A server on the SDK's first major version whose tools run as tasks."""
+    async with start("mcp1 tasks", [python_of("mcp1"), SERVERS / "mcp1_tasks_server.py", *flags]) as peer:
+        yield peer
+
+
+@asynccontextmanager
 async def mcp2_server(*flags: str) -> AsyncIterator[Peer]:
     async with start("mcp2", mcp2_command(*flags), path=_path(flags)) as peer:
         yield peer
