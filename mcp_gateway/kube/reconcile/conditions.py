@@ -77,6 +77,11 @@ STALLING: Final = frozenset(
 )
 """What no object that is still to come mends: kstatus then says Failed and a roll-out need not wait any longer."""
 
+_OWN: Final = frozenset(
+    {schema.ACCEPTED, schema.RESOLVED_REFS, schema.PROGRAMMED, schema.CONNECTED, schema.READY, schema.STALLED}
+)
+_FIELDS: Final = frozenset(attrs.asdict(schema.GENERATION.status_fields).values())
+
 
 @attrs.frozen(kw_only=True)
 class Now:
@@ -161,6 +166,15 @@ def status_after(
     names = schema.GENERATION.status_fields
     given = {name: value for name, value in fields.items() if value is not None}
     return {names.observed_generation: generation, names.conditions: made, **given}
+
+
+def is_said(before: JsonObject, wanted: JsonObject) -> bool:
+    """Whether a status says all that is wanted, and nothing of ours besides; what others put there is theirs."""
+    name = schema.GENERATION.status_fields.conditions
+    ours = {key: value for key, value in before.items() if key in _FIELDS}
+    known, new = _by_type(before), _by_type(wanted)
+    mine = {type_: one for type_, one in known.items() if type_ in new or type_ in _OWN}
+    return mine == new and {**ours, name: None} == {**wanted, name: None}
 
 
 def conditions_after(before: JsonObject, verdicts: Mapping[str, Verdict], generation: int, now: Now) -> list[JsonValue]:

@@ -63,7 +63,7 @@ def _status(view: Store, claim: Claim, note: str, reports: Reports, now: Now) ->
         _STATUS.registrations: len(view.once(members).get(claim.key, ())),
     }
     status = conditions.status_after(extension.status, verdicts, extension.meta.generation, now, **fields)
-    if status == extension.status:
+    if conditions.is_said(extension.status, status):
         return None
     return StatusWrite(
         kind=schema.EXTENSION,

@@ -5,6 +5,7 @@ is nothing to mark, and nothing depends on the mark. Invariant: the other condit
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.gateway_api import Gateway
@@ -14,6 +15,8 @@ from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, conditio
 from mcp_gateway.kube.reconcile.outcome import ListenerMark
 from mcp_gateway.kube.store import Store
 from mcp_gateway.values import JsonObject, JsonValue
+
+_MESSAGE: Final = "listener in use by MCP Gateway: "
 
 
 def marks(view: Store, extension: Key, now: Now) -> tuple[ListenerMark, ...]:
@@ -31,6 +34,18 @@ def marks(view: Store, extension: Key, now: Now) -> tuple[ListenerMark, ...]:
     return tuple(one for one in made if one is not None)
 
 
+def marked(view: Store) -> tuple[Key, ...]:
+    """The extensions that marks of ours name, whether they still exist or not."""
+    messages = [
+        str(one.get("message"))
+        for gateway in view.gateways()
+        for entry in gateway.listener_status
+        for one in _ours(entry)
+    ]
+    named = (message.removeprefix(_MESSAGE).partition("/") for message in messages if message.startswith(_MESSAGE))
+    return tuple(dict.fromkeys(Key(namespace, name) for namespace, _, name in named))
+
+
 def _scope(claim: Claim | None) -> set[tuple[Key, JsonValue]]:
     if claim is None or not claim.serves:
         return set()
@@ -38,7 +53,7 @@ def _scope(claim: Claim | None) -> set[tuple[Key, JsonValue]]:
 
 
 def _message(extension: Key) -> str:
-    return f"listener in use by MCP Gateway: {extension}"
+    return f"{_MESSAGE}{extension}"
 
 
 def _conditions(entry: JsonObject) -> list[JsonObject]:

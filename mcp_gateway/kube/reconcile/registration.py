@@ -52,7 +52,7 @@ def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
         now,
         **_fields(member, backend, folded),
     )
-    if status == registration.status:
+    if conditions.is_said(registration.status, status):
         return NOTHING
     return Outcome(
         status=StatusWrite(

@@ -42,7 +42,7 @@ def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
         _STATUS.missing_count: count,
     }
     status = conditions.status_after(server.status, verdicts, server.meta.generation, now, **fields)
-    if status == server.status:
+    if conditions.is_said(server.status, status):
         return NOTHING
     return Outcome(
         status=StatusWrite(

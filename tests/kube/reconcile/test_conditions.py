@@ -1,5 +1,7 @@
 """Conditions: how they follow each other, and what kstatus makes of them."""
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from mcp_gateway.kube.reconcile.conditions import (
     bad,
     first_failing,
     good,
+    is_said,
     status_after,
     unknown,
 )
@@ -92,6 +95,29 @@ def test_messages_have_a_bound() -> None:
 
 def test_absent_fields_are_left_out() -> None:
     assert status_after({}, {}, 3, NOW, a=None, b=0) == {"observedGeneration": 3, "conditions": [], "b": 0}
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        pytest.param(lambda status: None, True, id="the same"),
+        pytest.param(lambda status: status["conditions"].append({"type": "Theirs"}), True, id="a condition of others"),
+        pytest.param(lambda status: status["conditions"].reverse(), True, id="another order"),
+        pytest.param(lambda status: status.update(theirs=1), True, id="a field of others"),
+        pytest.param(lambda status: status["conditions"].append({"type": "Stalled"}), False, id="one of ours too many"),
+        pytest.param(lambda status: status["conditions"].pop(), False, id="one of ours too few"),
+        pytest.param(lambda status: status["conditions"][0].update(message="z"), False, id="another message"),
+        pytest.param(lambda status: status.update(lastError="x"), False, id="a field of ours too many"),
+        pytest.param(lambda status: status.pop("endpoint"), False, id="a field of ours too few"),
+        pytest.param(lambda status: status.clear(), False, id="nothing"),
+    ],
+)
+def test_what_others_put_into_a_status_is_theirs(change: Callable[[Any], object], said: bool) -> None:
+    verdicts = {"Accepted": ACCEPTED, "Ready": good(Reason.READY, "")}
+    wanted = status_after({}, verdicts, 1, NOW, endpoint="http://x")
+    before = copy.deepcopy(wanted)
+    change(before)
+    assert is_said(before, wanted) is said
 
 
 def test_every_reason_is_one_that_the_crd_admits() -> None:

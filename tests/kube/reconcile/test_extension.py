@@ -10,6 +10,7 @@ from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile import extension as reconciler
 from mcp_gateway.kube.reconcile.claims import claims
 from mcp_gateway.kube.reconcile.compile import document
+from mcp_gateway.kube.reconcile.listener_mark import marked
 from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome
 from mcp_gateway.kube.reconcile.reports import Reports
 from mcp_gateway.kube.store import Access, Settings
@@ -399,7 +400,9 @@ def test_listeners_that_have_an_entry_are_marked_and_unmarked_again() -> None:
     found: Any = mark.conditions[1]
     assert (found["type"], found["status"], found["reason"]) == ("MCPGatewayExtension", "True", "Programmed")
     assert found["message"] == "listener in use by MCP Gateway: mcp-test/mcp-extension"
+    assert not marked(cluster.store())
     cluster.carry_out(outcome)
+    assert marked(cluster.store()) == (EXTENSION,)
     assert not reconciler.reconcile(EXTENSION, cluster.store(), SILENCE, LATER).listeners
     cluster.drop(schema.EXTENSION, EXTENSION)
     (gone,) = reconcile(cluster).listeners
