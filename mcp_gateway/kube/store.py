@@ -59,6 +59,8 @@ class Settings:
     """Our own."""
     cluster_domain: str = schema.CLUSTER_DOMAIN
     external_backends: bool = True
+    watch_namespaces: tuple[str, ...] = ()
+    """Where users' objects are looked for; empty: everywhere."""
 
     @property
     def controller_name(self) -> str:
@@ -81,7 +83,7 @@ class Store:
     _objects: dict[Kind, dict[Key, View]] = attrs.field(factory=lambda: defaultdict(dict))
     _namespaces: dict[tuple[Kind, str], set[Key]] = attrs.field(factory=lambda: defaultdict(set))
     _referrers: dict[Place, set[Place]] = attrs.field(factory=lambda: defaultdict(set))
-    _listed: set[Kind] = attrs.field(factory=set)
+    _listed: set[tuple[Kind, str | None]] = attrs.field(factory=set)
     _decided: dict[Callable[["Store"], object], object] = attrs.field(factory=dict)
 
     # --- what happens ------------------------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ class Store:
         return self._remove(kind, key)
 
     def replace(self, kind: Kind, values: Iterable[Mapping[str, object]], namespace: str | None = None) -> Change:
-        """Take in a whole list, of one namespace or of all: what is not in it is gone."""
+        """Take in a whole list, of one of the ``scopes`` or of all namespaces: what is not in it is gone."""
         before = set(self._objects[kind]) if namespace is None else set(self._namespaces[kind, namespace])
         before |= {key for of, key in self.malformed if of == kind and namespace in (None, key.namespace)}
         change = Change.SUBSTANCE if self._mark_listed(kind, namespace) else Change.NOTHING
@@ -138,9 +140,9 @@ class Store:
         if kind == schema.SECRET and namespace is not None:
             return self.set_access(namespace, Access.LISTED) is Change.SUBSTANCE
         self.failures.pop(kind, None)
-        if kind in self._listed:
+        if (kind, namespace) in self._listed:
             return False
-        self._listed.add(kind)
+        self._listed.add((kind, namespace))
         self._decided.clear()
         return True
 
@@ -176,9 +178,28 @@ class Store:
     @property
     def unlisted(self) -> tuple[str, ...]:
         """What has to be listed before anything may be decided: kinds, and namespaces of Secrets."""
-        kinds = [kind.resource for kind in schema.WATCHED if kind != schema.SECRET and kind not in self._listed]
+        kinds = [kind.resource for kind in schema.WATCHED if not self._is_listed(kind)]
         namespaces = [one for one in self.secret_namespaces if self.access(one) is Access.UNKNOWN]
         return (*kinds, *(f"{schema.SECRET.resource} in {namespace}" for namespace in namespaces))
+
+    def _is_listed(self, kind: Kind) -> bool:
+        whole = (kind, None) in self._listed
+        return whole or all((kind, scope) in self._listed for scope in self.scopes(kind))
+
+    def scopes(self, kind: Kind) -> tuple[str | None, ...]:
+        """The namespaces in which a kind has to be listed; None stands for all of them at once.
+
+        A user's Secrets are no matter of kinds: see ``secret_namespaces``.
+        """
+        own, watched = self.settings.namespace, self.settings.watch_namespaces
+        if kind == schema.SECRET:
+            return ()
+        if kind == schema.REPORT:
+            return (own,)
+        if not kind.namespaced or not watched:
+            return (None,)
+        # The grants for the routes to us are beside our own Service.
+        return tuple(dict.fromkeys((*watched, own) if kind == schema.REFERENCE_GRANT else watched))
 
     @property
     def secret_namespaces(self) -> tuple[str, ...]:

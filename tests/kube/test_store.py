@@ -53,6 +53,29 @@ def test_nothing_may_be_decided_before_every_kind_has_been_listed_once() -> None
     assert not store.unlisted
 
 
+def test_with_namespaces_to_watch_each_of_them_has_to_be_listed() -> None:
+    store = Store(settings=Settings(namespace="own", watch_namespaces=("a", "b")))
+    assert store.scopes(schema.REGISTRATION) == ("a", "b")
+    assert store.scopes(schema.REFERENCE_GRANT) == ("a", "b", "own")
+    assert store.scopes(schema.REPORT) == ("own",)
+    assert store.scopes(schema.NAMESPACE) == (None,)
+    assert not store.scopes(schema.SECRET)
+    for kind in schema.WATCHED:
+        for scope in store.scopes(kind)[:1]:
+            store.replace(kind, [], scope)
+    assert "mcpserverregistrations.mcp.kagenti.com" in store.unlisted
+    for kind in schema.WATCHED:
+        for scope in store.scopes(kind)[1:]:
+            store.replace(kind, [], scope)
+    assert not store.unlisted
+
+
+def test_without_them_a_kind_is_listed_everywhere_at_once() -> None:
+    store = Store()
+    assert store.scopes(schema.REGISTRATION) == store.scopes(schema.NAMESPACE) == (None,)
+    assert store.scopes(schema.REPORT) == ("mcp-system",)
+
+
 def test_a_list_that_fails_takes_nothing_away() -> None:
     store = seed().store()
     store.fail(schema.SERVICE, "403 Forbidden")
