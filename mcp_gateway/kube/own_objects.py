@@ -61,7 +61,7 @@ class Extension:
     @property
     def instance(self) -> str:
         """The installation that serves it."""
-        return self.meta.labels.get(schema.LABEL_INSTANCE, schema.DEFAULT_INSTANCE)
+        return self.meta.labels.get(schema.LABEL_INSTANCE) or schema.DEFAULT_INSTANCE
 
 
 @attrs.frozen(kw_only=True)

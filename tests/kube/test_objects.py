@@ -156,6 +156,9 @@ def test_settings_have_the_names_of_the_configuration() -> None:
 
 def test_an_extension_belongs_to_the_instance_of_its_label() -> None:
     assert view(schema.EXTENSION, extension()).instance == "default"
+    unlabelled = extension(instance="x")
+    unlabelled["metadata"]["labels"] = {schema.LABEL_INSTANCE: ""}
+    assert view(schema.EXTENSION, unlabelled).instance == "default"
     made: Extension = view(schema.EXTENSION, extension(instance="b", publicHost="MCP.Example.com", section="s"))
     assert (made.instance, made.public_host, made.section) == ("b", "mcp.example.com", "s")
 

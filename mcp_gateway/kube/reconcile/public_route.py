@@ -41,6 +41,9 @@ def public_route(view: Store, claim: Claim) -> PublicRoute:
     if not claim.serves or not extension.manages_route:
         return PublicRoute(delete=useless)
     if there is not None and not ours:
+        left = leftovers(view, extension.meta.key)
+        if left:
+            return PublicRoute(delete=left)  # of an extension of this name that was deleted; the next look makes ours
         return PublicRoute(note=f"HTTPRoute {key} is not ours and is left alone; delete it, or set httpRouteManagement")
     host = _host(claim)
     if host is None:

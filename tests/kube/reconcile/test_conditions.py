@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +124,8 @@ def test_what_others_put_into_a_status_is_theirs(change: Callable[[Any], object]
 def test_every_reason_is_one_that_the_crd_admits() -> None:
     assert all(reason.isalpha() for reason in Reason)
     assert schema.STALLED == "Stalled"
+
+
+def test_every_reason_is_explained_to_users() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "kubernetes-conditions.md").read_text()
+    assert {reason for reason in Reason if f"`{reason}`" not in text} == set()

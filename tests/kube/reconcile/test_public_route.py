@@ -158,6 +158,18 @@ def test_a_route_of_our_name_that_is_not_ours_is_left_alone_and_spoken_of() -> N
     assert "HTTPRoute mcp-test/mcp-gateway-route is not ours and is left alone" in conditions(outcome)["Accepted"][2]
 
 
+def test_the_route_of_a_former_extension_of_the_same_name_makes_way() -> None:
+    cluster = seed()
+    cluster.carry_out(reconcile(cluster))
+    again = extension()
+    again["metadata"]["uid"] = "another"
+    cluster.put(again)
+    outcome = reconcile(cluster)
+    assert [delete.key for delete in outcome.delete] == [ROUTE]
+    cluster.carry_out(outcome)
+    assert [apply.key for apply in reconcile(cluster).apply] == [ROUTE]
+
+
 def test_when_the_user_manages_the_route_ours_goes() -> None:
     cluster = seed()
     cluster.carry_out(reconcile(cluster))
