@@ -87,7 +87,7 @@ class Controller:
         for kind, task in TASKS.items():
             for key in store.keys(kind):
                 yield task, key
-        for key in public_route.orphans(store):
+        for key in extension.orphans(store):
             yield Task.EXTENSION, key
         yield Task.SWEEP, _EVERYWHERE
 

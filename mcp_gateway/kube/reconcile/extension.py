@@ -16,10 +16,10 @@ from mcp_gateway.kube.reconcile import conditions
 from mcp_gateway.kube.reconcile.claims import Claim, claims
 from mcp_gateway.kube.reconcile.compile import document
 from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept, unknown
-from mcp_gateway.kube.reconcile.listener_mark import marks
+from mcp_gateway.kube.reconcile.listener_mark import marked, marks
 from mcp_gateway.kube.reconcile.membership import members
 from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, StatusWrite
-from mcp_gateway.kube.reconcile.public_route import leftovers, public_route
+from mcp_gateway.kube.reconcile.public_route import leftovers, public_route, route_owners
 from mcp_gateway.kube.reconcile.reports import Reports, fold_part, no_data_plane
 from mcp_gateway.kube.store import Store
 from mcp_gateway.values import JsonValue
@@ -46,6 +46,13 @@ def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
         delete=found.delete,
         listeners=marks(view, key, now),
     )
+
+
+def orphans(view: Store) -> tuple[Key, ...]:
+    """Extensions that are gone and have left something behind: nobody heard of their deletion."""
+    alive = {extension.meta.key for extension in view.extensions()}
+    named = (*route_owners(view), *marked(view))
+    return tuple(dict.fromkeys(key for key in named if key not in alive))
 
 
 def _status(view: Store, claim: Claim, note: str, reports: Reports, now: Now) -> StatusWrite | None:

@@ -68,18 +68,16 @@ def leftovers(view: Store, extension: Key) -> tuple[Delete, ...]:
     return (Delete(kind=schema.HTTP_ROUTE, key=there.meta.key, uid=there.meta.uid),)
 
 
-def orphans(view: Store) -> tuple[Key, ...]:
-    """Extensions that are gone and have left a route of ours behind: nobody heard of their deletion."""
+def route_owners(view: Store) -> tuple[Key, ...]:
+    """The extensions that own a route of ours, whether they still exist or not."""
     routes = (view.route(key) for key in view.keys(schema.HTTP_ROUTE) if key.name == schema.ROUTE)
-    owners = (
+    return tuple(
         Key(route.meta.key.namespace, owner.name)
         for route in routes
         if route is not None
         for owner in route.meta.owners
         if (owner.group, owner.kind) == (schema.EXTENSION.group, schema.EXTENSION.kind)
     )
-    alive = {extension.meta.key for extension in view.extensions()}
-    return tuple(dict.fromkeys(key for key in owners if key not in alive))
 
 
 def sweep(view: Store) -> tuple[Delete, ...]:

@@ -8,7 +8,7 @@ from mcp_gateway.kube import schema
 from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile import extension as reconciler
 from mcp_gateway.kube.reconcile.outcome import Outcome
-from mcp_gateway.kube.reconcile.public_route import orphans, sweep
+from mcp_gateway.kube.reconcile.public_route import sweep
 from mcp_gateway.kube.store import Settings
 from tests.support.cluster import (
     EXTENSION,
@@ -207,9 +207,21 @@ def test_an_extension_whose_deletion_nobody_heard_of_is_found_by_its_route() -> 
     cluster.carry_out(reconcile(cluster))
     theirs = Key("elsewhere", "mcp-gateway-route")
     cluster.put(route(theirs))
-    assert orphans(cluster.store()) == ()
+    assert not reconciler.orphans(cluster.store())
     cluster.drop(schema.EXTENSION, EXTENSION)
-    assert orphans(cluster.store()) == (EXTENSION,)
+    assert reconciler.orphans(cluster.store()) == (EXTENSION,)
+
+
+def test_what_an_extension_left_behind_that_nobody_saw_go_is_found() -> None:
+    listeners = {"listeners": [{"name": "mcp", "conditions": []}]}
+    cluster = seed().put({**gateway(), "status": listeners})
+    cluster.carry_out(reconcile(cluster))
+    assert not reconciler.orphans(cluster.store())
+    cluster.drop(schema.EXTENSION, EXTENSION)
+    assert reconciler.orphans(cluster.store()) == (EXTENSION,)
+    cluster.carry_out(reconcile(cluster))
+    assert not reconciler.orphans(cluster.store())
+    assert not reconciler.orphans(cluster.put(route(ROUTE)).store())
 
 
 def test_only_our_own_grants_are_swept() -> None:
