@@ -22,6 +22,8 @@ MAX_REPEATS: Final = 2
 _HARMLESS: Final = frozenset({"ResponseHeaderModifier", "RequestMirror", "CORS"})
 _REPEAT: Final = re.compile(r"(?<!\\)[*+{]")
 _COSTLY: Final = re.compile(r"\)[*+?{]|\(\?|\\[0-9]|[*+}][*+{]")
+_DOUBTFUL: Final = re.compile(r"\[\[|--|&&|~~|\|\|")
+"""What Python warns of because it may mean something else one day."""
 _PART: Final = re.compile(r"([0-9]{1,5})(h|ms|m|s)")
 _MILLISECONDS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
@@ -106,13 +108,13 @@ def _is_costly(pattern: str) -> bool:
     """Users write these: one that backtracks would stop the controller for everyone."""
     if len(pattern) > MAX_PATTERN_CHARACTERS or len(_REPEAT.findall(pattern)) > MAX_REPEATS:
         return True
-    return _COSTLY.search(pattern) is not None
+    return _COSTLY.search(pattern) is not None or _DOUBTFUL.search(pattern) is not None
 
 
 def _fits(pattern: str, path: str) -> bool:
     try:
         return re.fullmatch(pattern, path) is not None
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return False
 
 
