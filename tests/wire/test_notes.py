@@ -9,7 +9,8 @@ import trio
 
 from tests.support import peers
 from tests.support.gateway import gateway_process, running_gateway
-from tests.support.raw_http import serve_raw
+from tests.support.http_links import events, legacy
+from tests.support.raw_http import RawConnection, RawRequest, event, result, serve_raw
 from tests.support.verbatim import SESSION, Verbatim
 
 pytestmark = [pytest.mark.wire]
@@ -30,6 +31,35 @@ async def test_an_answer_to_a_cancelled_call_is_counted() -> None:
         with trio.fail_after(5):
             while b'late_answers_total{server="tardy"} 1.0' not in running.metrics.render():  # noqa: ASYNC110  # a metric has no event
                 await trio.sleep(0.02)
+
+
+async def test_what_is_no_message_and_a_call_that_crosses_an_end_are_counted() -> None:
+    calls = 0
+
+    async def on_call(connection: RawConnection, request: RawRequest) -> None:
+        nonlocal calls
+        if request.json["method"] != "tools/call":
+            await connection.send_json(
+                result(request.rpc_id, b'{"tools":[{"name":"t","inputSchema":{"type":"object"}}]}')
+            )
+            return
+        calls += 1
+        if calls == 2:
+            await connection.socket.aclose()
+        else:
+            await events(event(b"ping"), lambda rpc_id: event(result(rpc_id, b'{"content":[]}')))(connection, request)
+
+    async with serve_raw(legacy(on_call, version="2025-06-18")) as server:
+        entry = {"name": "odd", "url": server.url}
+        async with running_gateway([entry]) as running, running.client2025() as client:
+            await client.initialize()
+            assert "result" in await client.call("odd_t")
+            error = (await client.call("odd_t"))["error"]
+            assert error["data"]["executed"] == "unknown"
+            assert calls == 2
+            told = running.metrics.render()
+            assert b'mcp_gateway_messages_skipped_total{server="odd"} 1.0' in told
+            assert b'mcp_gateway_kept_connections_lost_total{server="odd"} 1.0' in told
 
 
 async def test_proxies_of_the_environment_are_ignored_and_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
