@@ -117,7 +117,7 @@ class LegacySide:
                 self._unlisted = True
                 logger.info("2025 lists not read", extra={"backend": self.spec.key, "why": str(error)})
             else:
-                self._unlisted = False
+                self._unlisted = bool(found.unread)
                 self.portrait.legacy = attrs.evolve(facts, catalogue=found)
 
     def _greeted(self, connection: Connection) -> None:

@@ -194,6 +194,33 @@ async def test_lists_that_could_not_be_read_there_are_those_of_2026_until_they_c
         assert [item.name for item in backend.snapshot.listings[Family.LEGACY][Kind.TOOLS].items] == ["old"]
 
 
+async def test_one_list_that_could_not_be_read_there_costs_no_other_and_is_asked_for_with_the_next_probe(
+    autojump_clock: MockClock,
+) -> None:
+    odd = True
+    scripted = both(legacy_tools=[tool("old")])
+    scripted.capabilities = {"tools": {"listChanged": True}, "prompts": {"listChanged": True}}
+
+    async def prompts(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await trio.lowlevel.checkpoint()
+        names: list[JsonValue] = [{"name": "modern"} if link.era.modern else {"name": "legacy"}]
+        return {"prompts": None if odd and not link.era.modern else names}
+
+    scripted.handlers["prompts/list"] = prompts
+    async with discovered(scripted) as backend:
+        lists = backend.snapshot.lists(Family.LEGACY)
+        assert lists is not None
+        assert [item.name for item in lists[Kind.TOOLS].items] == ["old"]
+        assert lists[Kind.PROMPTS].items == ()
+        assert [problem.kind for problem in backend.snapshot.problems] == [Kind.PROMPTS]
+        odd = False
+        await trio.sleep(31)
+        lists = backend.snapshot.lists(Family.LEGACY)
+        assert lists is not None
+        assert [item.name for item in lists[Kind.PROMPTS].items] == ["legacy"]
+        assert backend.snapshot.problems == ()
+
+
 async def test_who_pins_a_revision_is_spoken_to_in_that_alone(autojump_clock: MockClock) -> None:
     scripted = both()
     spec = attrs.evolve(server(scripted), protocol="2026-07-28")
