@@ -426,7 +426,7 @@ class Backend:
             if inbound.method in NOTICES:
                 self.subscriptions.heard(upstream.key, inbound)
             elif not await pong(upstream.link, inbound):
-                await hear(inbound)
+                await hear(upstream.attributed(inbound))
 
         return overhearing
 

@@ -80,6 +80,10 @@ class Upstream:
         task_id = related.get("taskId") if isinstance(related, dict) else None
         return self.task_ears.get(task_id) if isinstance(task_id, str) else None
 
+    def attributed(self, inbound: Inbound) -> Inbound:
+        """What came on this link; a request is answered here and nowhere else."""
+        return inbound if inbound.id_raw is None else attrs.evolve(inbound, respond=self.link.notify)
+
     def enter(self) -> None:
         """One more user."""
         self.users += 1

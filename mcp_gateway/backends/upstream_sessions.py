@@ -248,7 +248,7 @@ class UpstreamSessions:
         if hear is None:
             hear = self._streams.get(key.session) if key.session is not None else upstream.only_ear
         if hear is not None:
-            await hear(inbound)
+            await hear(upstream.attributed(inbound))
         elif inbound.id_raw is not None:
             await upstream.link.notify(answer_to(inbound.id_raw))
 

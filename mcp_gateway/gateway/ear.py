@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from mcp_gateway.backends.backend import Backend
-from mcp_gateway.backends.transports.base import Inbound
+from mcp_gateway.backends.transports.base import Inbound, Respond
 from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import CallClock
 from mcp_gateway.gateway.errand import Errand
@@ -108,28 +108,28 @@ class Ear:
 
     async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         if self.session is None or not allowed(inbound.method, inbound.params, self.errand.capabilities):
-            await self.refuse(id_raw, f"the client cannot do {inbound.method}")
+            await refuse(inbound, f"the client cannot do {inbound.method}")
             return
         if id_raw in self._open.values():
-            await self.refuse(id_raw, "this id is taken by an open request")
+            await refuse(inbound, "this id is taken by an open request")
             return
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
             answer = answer_for(id_raw, response, self.errand.uri_back)
-            await self._respond(answer if names is None else names.answer(answer))
+            await inbound.respond(answer if names is None else names.answer(answer))
 
         names = self.errand.tasks
         message = fitted(inbound, self.session.era, self.errand.uri_out)
         if names is not None:
             message = names.message(message)
-        on_progress = progress_to(inbound.raw, self._respond)
+        on_progress = progress_to(inbound.raw, inbound.respond)
         try:
             if not await self.ask(
                 lambda own: as_ours(message, own, progress=on_progress is not None), on_answer, id_raw, on_progress
             ):
-                await self.refuse(id_raw, NO_STREAM)
+                await refuse(inbound, NO_STREAM)
         except Overload as full:
-            await self.refuse(id_raw, str(full))
+            await refuse(inbound, str(full))
 
     async def ask(
         self,
@@ -176,13 +176,6 @@ class Ear:
             return True
         return False
 
-    async def refuse(self, id_raw: bytes, why: str) -> None:
-        """Answer a backend's question that nobody can be asked."""
-        await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
-
-    async def _respond(self, message: bytes) -> None:
-        await self.backend.respond(self.errand.caller, message)
-
     async def _withdrawn(self, inbound: Inbound) -> None:
         """The backend no longer wants to know: take the question back from the client."""
         raw = splice.value_at(inbound.raw, ("params", "requestId"))
@@ -214,9 +207,14 @@ def hears_of_urls(session: Session | None) -> bool:
     return session is not None and session.era.url_elicitation
 
 
-async def say(backend: Backend, errand: Errand, message: bytes) -> None:
+async def refuse(inbound: Inbound, why: str) -> None:
+    """Answer a backend's question that nobody can be asked."""
+    await inbound.respond(jsonrpc.render_error(inbound.id_raw or b"null", METHOD_NOT_FOUND, why))
+
+
+async def say(respond: Respond, message: bytes) -> None:
     """Send a response upstream when a failure concerns nobody any more."""
     try:
-        await backend.respond(errand.caller, message)
+        await respond(message)
     except GatewayError as gone:
-        logger.debug("answer not delivered", extra={"backend": backend.key, "why": str(gone)})
+        logger.debug("answer not delivered", extra={"why": str(gone)})

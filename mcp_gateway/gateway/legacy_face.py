@@ -180,7 +180,7 @@ class LegacyFace:
         """Let a backend speak on the session's GET stream, which is open."""
         fleet = self.core.runner.fleet
         names = self._names(session, backend.key)
-        ear = SessionEar(session=session, fleet=fleet, key=backend.key, caller=self.caller(session), names=names)
+        ear = SessionEar(session=session, fleet=fleet, key=backend.key, names=names)
         backend.set_stream(session.key, ear.hear)
 
     def _join_backend(self, session: Session, key: BackendKey) -> None:

@@ -20,11 +20,11 @@ import attrs
 import trio
 
 from mcp_gateway.backends.backend import Backend
-from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound
+from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound, Respond
 from mcp_gateway.cell import Cell
 from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, CallClock, Cause, why_ended
-from mcp_gateway.gateway.ear import CANCELLED, Ear, say
+from mcp_gateway.gateway.ear import CANCELLED, Ear, refuse, say
 from mcp_gateway.gateway.errand import Errand, Outcome
 from mcp_gateway.gateway.ledger import Ledger
 from mcp_gateway.gateway.outlet import Outlet
@@ -55,6 +55,7 @@ class _Question:
     id_raw: bytes
     request: bytes
     """As the client gets it: one value of ``inputRequests``."""
+    respond: Respond
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -121,7 +122,7 @@ class ParkedCall:
         elif not allowed(inbound.method, inbound.params, self.errand.capabilities) or (
             len(self._questions) >= MAX_QUESTIONS
         ):
-            await self.ear.refuse(inbound.id_raw, f"the client cannot do {inbound.method}")
+            await refuse(inbound, f"the client cannot do {inbound.method}")
         else:
             self._questions[f"k{self._next}"] = self._question(inbound, inbound.id_raw)
             self._next += 1
@@ -131,7 +132,7 @@ class ParkedCall:
     def _question(self, inbound: Inbound, id_raw: bytes) -> "_Question":
         params = splice.value_at(inbound.raw, ("params",))
         request = translate.input_request(inbound.method, params, uri_map=self.errand.uri_out)
-        return _Question(method=inbound.method, id_raw=id_raw, request=request)
+        return _Question(method=inbound.method, id_raw=id_raw, request=request, respond=inbound.respond)
 
     def _withdraw(self, id_raw: bytes | None) -> None:
         """The backend no longer wants to know."""
@@ -186,7 +187,7 @@ class ParkedCall:
                 continue
             self.clock.resume()
             answer = translate.answer(raw, uri_back=self.errand.uri_back)
-            await say(self.backend, self.errand, jsonrpc.render_result(question.id_raw, answer))
+            await say(question.respond, jsonrpc.render_result(question.id_raw, answer))
 
     async def _decline(self) -> None:
         """Nobody will answer any more: tell the backend, as far as it still listens."""
@@ -194,7 +195,7 @@ class ParkedCall:
             return
         with trio.move_on_after(GOODBYE_S, shield=True):
             for question in list(self._questions.values()):
-                await say(self.backend, self.errand, declined(question.method, question.id_raw))
+                await say(question.respond, declined(question.method, question.id_raw))
         self._questions.clear()
 
     def _signal(self) -> None:

@@ -8,18 +8,16 @@ the client has a stream to be asked on.
 
 import attrs
 
-from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import Overload, RemoteFault
-from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls
+from mcp_gateway.gateway.ear import CANCELLED, URL_DONE, hears_of_urls, refuse
 from mcp_gateway.gateway.server_requests import allowed, answer_for, as_ours, fitted, progress_to
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.tasks import TaskNames
 from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.extensions import declared, is_custom_notification
 from mcp_gateway.protocol.methods import level_at_least
-from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.routing.parts import uri_map_for
 from mcp_gateway.values import BackendKey
 
@@ -31,8 +29,7 @@ class SessionEar:
     session: Session
     fleet: Fleet
     key: BackendKey
-    """Whose words these are; its present generation is looked up for each answer."""
-    caller: Caller
+    """Whose words these are."""
     names: TaskNames | None = None
     """What client and backend call the client's tasks."""
 
@@ -77,7 +74,7 @@ class SessionEar:
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
             answer = answer_for(id_raw, response, uris.restored if uris is not None else None)
-            await self._respond(answer if self.names is None else self.names.answer(answer))
+            await inbound.respond(answer if self.names is None else self.names.answer(answer))
 
         why = f"the client cannot do {inbound.method}"
         if session.listeners and allowed(inbound.method, inbound.params, session.capabilities):
@@ -85,14 +82,14 @@ class SessionEar:
             try:
                 message = fitted(inbound, session.era, uri_out)
                 message = message if self.names is None else self.names.message(message)
-                on_progress = progress_to(inbound.raw, self._respond)
+                on_progress = progress_to(inbound.raw, inbound.respond)
                 asked = session.questions.ask(on_answer, (self.key, id_raw), on_progress)
             except (Overload, RemoteFault) as fault:
                 why = str(fault)
             else:
                 session.mailbox.post(as_ours(message, json_text.dumps(asked), progress=on_progress is not None))
                 return
-        await self._respond(jsonrpc.render_error(id_raw, METHOD_NOT_FOUND, why))
+        await refuse(inbound, why)
 
     def _withdrawn(self, inbound: Inbound) -> None:
         """The backend no longer wants to know: take the question back from the client."""
@@ -100,8 +97,3 @@ class SessionEar:
         if asked is not None:
             params = json_text.dumps({**inbound.params, "requestId": asked})
             self.session.mailbox.post(jsonrpc.render_notification(CANCELLED, params))
-
-    async def _respond(self, message: bytes) -> None:
-        backend = self.fleet.get(self.key)
-        if backend is not None:
-            await backend.respond(self.caller, message)

@@ -12,7 +12,7 @@ from mcp_gateway.backends import losses
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.caller import SessionKey
 from mcp_gateway.backends.losses import Losses
-from mcp_gateway.backends.transports.base import Hear
+from mcp_gateway.backends.transports.base import Hear, Inbound
 from mcp_gateway.errors import BackendAuth, BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed
 from mcp_gateway.routing.snapshot import Health
 from mcp_gateway.values import BackendKey, JsonObject
@@ -25,6 +25,7 @@ from tests.support.scripted_link import (
     caller,
     deaf,
     notice,
+    question,
     ready,
     running,
     same_pause,
@@ -177,6 +178,36 @@ async def test_calls_that_run_go_on_in_the_session_that_was_replaced(autojump_cl
         assert len(done) == 2
         await trio.sleep(1)
         assert [link.closed for link in scripted.links] == [False, True, False]
+
+
+async def test_a_question_is_answered_in_the_session_that_asked_it(autojump_clock: MockClock) -> None:
+    """Also when its caller uses another one by then."""
+    scripted = ScriptedBackend(unknown=unauthorized)
+    asked: list[Inbound] = []
+
+    async def hear(inbound: Inbound) -> None:
+        asked.append(inbound)
+
+    async def asking(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        await hear(question("roots/list"))
+        while not link.said:  # noqa: ASYNC110  # the clock is virtual
+            await trio.sleep(1)
+        return {"content": []}
+
+    async with running(scripted, health=HOUR) as backend:
+        await begun(backend)
+        scripted.handlers["tools/call"] = asking
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.exchange, A, CALL, hear)
+            await trio.sleep(1)
+            del scripted.handlers["tools/call"]
+            scripted.links[1].forgotten = True
+            with pytest.raises(BackendAuth):
+                await backend.exchange(A, CALL, deaf)
+            await backend.exchange(A, CALL, deaf)
+            await asked[0].respond(b"{}")
+        old, new = scripted.links[1:3]
+        assert (old.said, new.said) == ([b"{}"], [])
 
 
 async def test_the_stream_of_a_replaced_session_does_not_keep_it(autojump_clock: MockClock) -> None:

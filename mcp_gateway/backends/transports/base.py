@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeAlias
 
 import attrs
 
+from mcp_gateway.errors import LocalFault
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.values import Header, JsonObject, JsonValue
@@ -23,18 +24,28 @@ GOODBYE_S: Final = 2.0
 """The longest a cancellation notice may keep a cancelled call alive (design section 8)."""
 
 
+Respond: TypeAlias = Callable[[bytes], Awaitable[None]]
+"""Sends the response to a backend's request, or progress on the way to it, on the link that it came on."""
+
+
+async def _nowhere(message: bytes) -> None:
+    raise LocalFault(what="a message of a backend is answered that no caller's link has passed on")
+
+
 @attrs.frozen(kw_only=True)
 class Inbound:
     """A notification or a request that the backend sent (never an answer).
 
     ``raw`` is the whole message as it came; ``id_raw`` the bytes of its id, or
-    None for a notification.
+    None for a notification. ``respond``: to a request, where it was asked, which may be a
+    session that its caller uses no more; raises what ``Link.notify`` raises.
     """
 
     method: str
     params: JsonObject
     raw: bytes = attrs.field(repr=False)
     id_raw: bytes | None = None
+    respond: Respond = attrs.field(default=_nowhere, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
