@@ -91,9 +91,13 @@ def _has_host_and_port(value: str) -> bool:
 
 
 def host_pattern(item: Item) -> str:
-    """A lower-case host name without a port, ``*.suffix``, or an IP address."""
+    """A lower-case host name without a port, ``*.suffix``, an IP address, or ``*`` for what nobody else claims."""
     value = text(item).lower()
-    if not is_host(value.removeprefix("*.")) and not (value.startswith("[") and _has_host_and_port(value)):
+    if (
+        value != "*"
+        and not is_host(value.removeprefix("*."))
+        and not (value.startswith("[") and _has_host_and_port(value))
+    ):
         raise Unfit('must be a host name without a port, such as mcp.example.com or "*.mcp.local"')
     return value
 

@@ -13,8 +13,9 @@ from typing import Final
 
 import attrs
 
-from mcp_gateway.config.addresses import allowed_host, allowed_origin, host_pattern, public_url
+from mcp_gateway.config.addresses import allowed_host, allowed_origin, public_url
 from mcp_gateway.config.document import Unparsable
+from mcp_gateway.config.entries import gateway, sessions, virtual_server
 from mcp_gateway.config.language import parse
 from mcp_gateway.config.rules import GATEWAYS, SERVERS, VIRTUAL_SERVERS, Violation, violations
 from mcp_gateway.config.schema import (
@@ -31,8 +32,7 @@ from mcp_gateway.config.schema import (
     size,
     text,
 )
-from mcp_gateway.config.secrets import signing_key
-from mcp_gateway.config.servers import desktop_server, entry_name, server
+from mcp_gateway.config.servers import desktop_server, server
 from mcp_gateway.config.spec import (
     DrainSpec,
     GatewayEntry,
@@ -41,10 +41,8 @@ from mcp_gateway.config.spec import (
     HttpSpec,
     ServerSpec,
     SessionsSpec,
-    VirtualServerSpec,
 )
 from mcp_gateway.errors import ConfigError, ConfigMistake
-from mcp_gateway.values import BackendKey, GatewayName
 
 MAX_FILE_BYTES: Final = 2**20
 
@@ -172,13 +170,13 @@ def read_with_notes(
 def _gateway_spec(item: Item) -> GatewaySpec:
     fields = fields_of(item)
     servers = _servers(fields)
-    virtual = fields.take("virtualServers", list_of(_virtual_server), ())
+    virtual = fields.take("virtualServers", list_of(virtual_server), ())
     gateways = fields.take("gateways", _gateways, (("gateways", GatewayEntry()),))
     spec = GatewaySpec(
         servers=tuple(spec for _, spec in servers),
         virtual_servers=tuple(spec for _, spec in virtual),
         gateways=tuple(entry for _, entry in gateways),
-        sessions=fields.take("sessions", _sessions, SessionsSpec()),
+        sessions=fields.take("sessions", sessions, SessionsSpec()),
         http=fields.take("http", _http, HttpSpec()),
         drain=fields.take("drain", _drain, DrainSpec()),
         instructions=fields.take("instructions", text, ""),
@@ -256,36 +254,11 @@ def _desktop_servers(item: Item) -> tuple[tuple[str, ServerSpec], ...]:
 # --- virtual servers and gateways ----------------------------------------------------------------------------------
 
 
-def _virtual_server(item: Item) -> tuple[str, VirtualServerSpec]:
-    fields = fields_of(item)
-    names = list_of(filled_text, unique=True)
-    spec = VirtualServerSpec(
-        name=fields.need("name", entry_name, ""),
-        tools=fields.take("tools", names, ()),
-        prompts=fields.take("prompts", names, ()),
-        resources=fields.take("resources", names, ()),
-    )
-    fields.finish()
-    return item.path, spec
-
-
 def _gateways(item: Item) -> tuple[tuple[str, GatewayEntry], ...]:
-    found = list_of(_gateway)(item)
+    found = list_of(gateway)(item)
     if not found and not getattr(item.node, "items", ()):
         raise Unfit("must not be empty; leave gateways out to have one gateway with every server")
     return found
-
-
-def _gateway(item: Item) -> tuple[str, GatewayEntry]:
-    fields = fields_of(item)
-    entry = GatewayEntry(
-        name=GatewayName(fields.need("name", entry_name, "")),
-        hosts=fields.take("hosts", list_of(host_pattern, unique=True), ()),
-        servers=fields.take("servers", list_of(lambda name: BackendKey(entry_name(name)), unique=True), None),
-        virtual_servers=fields.take("virtualServers", list_of(entry_name, unique=True), None),
-    )
-    fields.finish()
-    return item.path, entry
 
 
 def _report(context: Context, paths: Mapping[str, list[str]], violation: Violation) -> None:
@@ -299,25 +272,6 @@ def _report(context: Context, paths: Mapping[str, list[str]], violation: Violati
 
 
 # --- the gateway's own settings ------------------------------------------------------------------------------------
-
-
-def _sessions(item: Item) -> SessionsSpec:
-    fields, base = fields_of(item), SessionsSpec()
-    spec = SessionsSpec(
-        lifetime_s=fields.take("lifetime", duration(), base.lifetime_s),
-        idle_s=fields.take("idle", duration(), base.idle_s),
-        signing_keys=fields.take("signingKeys", list_of(signing_key), ()),
-        store=fields.take("store", _store, base.store),
-    )
-    fields.finish()
-    return spec
-
-
-def _store(item: Item) -> str:
-    value = text(item)
-    if value != "memory":
-        raise Unfit("must be memory; this version keeps sessions in memory only (redis comes later)")
-    return value
 
 
 def _http(item: Item) -> HttpSpec:

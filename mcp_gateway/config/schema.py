@@ -39,6 +39,8 @@ class Context:
     notes: list[ConfigMistake] = attrs.field(factory=list)
     """What is no mistake, but not in force either."""
     lines: dict[str, int] = attrs.field(factory=dict)
+    lenient: bool = False
+    """A key that nobody knows is a note, no mistake: whoever wrote it may be newer than we are."""
 
     def wrong(self, path: str, what: str) -> None:
         """Note a mistake; its line is that of the path, or of the nearest parent that was seen."""
@@ -153,7 +155,10 @@ class Fields:
     def finish(self) -> None:
         """Report every key that nobody asked for."""
         for item, near in self.unknown():
-            item.wrong(f"unknown key; did you mean {near}?" if near else "unknown key")
+            if item.context.lenient:
+                item.note("unknown key: ignored")
+            else:
+                item.wrong(f"unknown key; did you mean {near}?" if near else "unknown key")
 
 
 def fields_of(item: Item) -> Fields:

@@ -48,7 +48,8 @@ from mcp_gateway.values import BackendKey
 
 T = TypeVar("T")
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(?:/[a-z0-9][a-z0-9-]{0,62})?")
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(?:/[a-z0-9][a-z0-9.-]{0,252})?")
+"""The second part is the name of a Kubernetes object, which may have dots (DNS subdomain, RFC 1123)."""
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _VARIABLE: Final = re.compile(r"[^=\x00]{1,256}")
 _REFERENCE: Final = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")

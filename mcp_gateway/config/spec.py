@@ -70,6 +70,8 @@ class TlsSpec:
     """How a server's certificate is checked."""
 
     ca_pem: str | None = attrs.field(default=None, repr=False)
+    system_authorities: bool = False
+    """Trust those of the system besides ``ca_pem``; without that, they are trusted alone."""
     insecure_skip_verify: bool = False
     server_name: str | None = None
 

@@ -126,6 +126,8 @@ class Dialler:
 
 def _tls_context(tls: TlsSpec) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=tls.ca_pem)
+    if tls.system_authorities:
+        context.load_default_certs()
     if tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
