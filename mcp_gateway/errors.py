@@ -6,6 +6,7 @@ Invariant: a message never holds a secret, a body, an argument or an upstream se
 """
 
 from enum import Enum
+from typing import ClassVar
 
 import attrs
 
@@ -31,8 +32,21 @@ class Limit(Enum):
     MAX = "max"
 
 
+class FaultKind(Enum):
+    """What a failure to reach a server is about, for whoever has to mend it."""
+
+    CONNECTION = "connection"
+    """The network, a process, time."""
+    AUTH = "auth"
+    """It does not want us."""
+    PROTOCOL = "protocol"
+    """It speaks, but not MCP as it should."""
+
+
 class GatewayError(Exception):
     """Anything the gateway itself says went wrong."""
+
+    fault: ClassVar[FaultKind] = FaultKind.CONNECTION
 
     @property
     def reason(self) -> str:
@@ -53,6 +67,8 @@ class LocalFault(GatewayError):
 @attrs.frozen(kw_only=True, eq=False)
 class RemoteFault(GatewayError):
     """A peer broke the protocol."""
+
+    fault: ClassVar[FaultKind] = FaultKind.PROTOCOL
 
     what: str
 
@@ -123,6 +139,8 @@ class BackendTimeout(BackendError):
 class BackendAuth(BackendError):
     """The backend refused the gateway's credential (HTTP 401 or 403)."""
 
+    fault: ClassVar[FaultKind] = FaultKind.AUTH
+
     status: int
     executed: Executed = Executed.NO
 
@@ -145,6 +163,8 @@ class BackendBusy(BackendError):
 class BackendProtocol(BackendError):
     """The backend answered something that is not MCP; ``status`` is the HTTP status if that is what was wrong."""
 
+    fault: ClassVar[FaultKind] = FaultKind.PROTOCOL
+
     why: str
     status: int | None = None
 
@@ -155,6 +175,8 @@ class BackendProtocol(BackendError):
 @attrs.frozen(kw_only=True, eq=False)
 class BackendTooLarge(BackendError):
     """An answer or event above a configured bound; ``limit`` is the setting's name."""
+
+    fault: ClassVar[FaultKind] = FaultKind.PROTOCOL
 
     limit: str
     bound: int
@@ -178,6 +200,8 @@ class BackendSessionLost(BackendError):
 @attrs.frozen(kw_only=True, eq=False)
 class BackendRefused(BackendError):
     """The backend answered our own request (handshake, list, probe) with a JSON-RPC error."""
+
+    fault: ClassVar[FaultKind] = FaultKind.PROTOCOL
 
     code: int
     message: str

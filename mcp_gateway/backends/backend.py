@@ -94,7 +94,12 @@ class Backend:
         self.supervisor = Supervisor(
             spec=self.spec,
             connector=self._connector,
-            portrait=Portrait(backend=self.spec.key, publish=self._published, observer=self._observer),
+            portrait=Portrait(
+                backend=self.spec.key,
+                revision=self.spec.revision,
+                publish=self._published,
+                observer=self._observer,
+            ),
             era_changed=self._era_changed,
             reconnected=self._sessions_doubted,
             jitter=self._jitter,

@@ -11,7 +11,8 @@ from typing import Final
 
 import attrs
 
-from mcp_gateway.routing.snapshot import Health
+from mcp_gateway.errors import FaultKind
+from mcp_gateway.routing.snapshot import Condition, Failure, Health
 
 HEALTHY_AFTER_S: Final = 30.0
 """So long READY, and the next failure starts with the first pause again (design section 7)."""
@@ -50,8 +51,7 @@ class HealthMachine:
     """A last good list is held."""
     down_at: float | None = None
     ready_at: float | None = None
-    last_error: str = ""
-    last_error_at: float | None = None
+    last_failure: Failure | None = None
     _health: Health = Health.CONNECTING
 
     @eager_until.default
@@ -62,6 +62,27 @@ class HealthMachine:
     def health(self) -> Health:
         """The state as served to the world."""
         return self._health
+
+    @property
+    def condition(self) -> Condition:
+        """All of it that others may know."""
+        return Condition(
+            health=self._health,
+            since_at=self.since_at,
+            failures=self.failures,
+            circuit_open=self.open,
+            last_failure=self.last_failure,
+        )
+
+    @property
+    def last_error(self) -> str:
+        """What went wrong last; empty: nothing has."""
+        return "" if self.last_failure is None else self.last_failure.message
+
+    @property
+    def last_error_at(self) -> float | None:
+        """When that was."""
+        return None if self.last_failure is None else self.last_failure.at
 
     @property
     def list_expires_at(self) -> float | None:
@@ -84,7 +105,7 @@ class HealthMachine:
         if not self.open and self.listed:
             self._succeed(now_at)
 
-    def failed(self, now_at: float, why: str) -> bool:
+    def failed(self, now_at: float, why: str, kind: FaultKind = FaultKind.CONNECTION) -> bool:
         """Count a connection error, a process exit, or a failed or late probe.
 
         Never to be called for a call's deadline, a cancel, an HTTP 4xx or a tool error.
@@ -93,8 +114,7 @@ class HealthMachine:
             True if this failure opened the circuit.
         """
         self.failures += 1
-        self.last_error = why
-        self.last_error_at = now_at
+        self.last_failure = Failure(kind=kind, message=why, at=now_at)
         opens = not self.open and self.failures >= self.failures_to_open
         if opens:
             self.open = True

@@ -17,7 +17,7 @@ from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.transports.base import Hello
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.findings import NOTHING, Findings, overlay
-from mcp_gateway.routing.snapshot import Health, Kind, Lists, Problem, Snapshot
+from mcp_gateway.routing.snapshot import Condition, Health, Kind, Lists, Problem, Snapshot
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class Portrait:
     """One backend as the rest of the gateway sees it."""
 
     backend: BackendKey
+    revision: str = ""
+    """Of its entry in the configuration."""
     publish: Callable[[Snapshot], None]
     observer: Observer
     hello: Hello | None = None
@@ -61,7 +63,7 @@ class Portrait:
     retired: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.snapshot = Snapshot(backend=self.backend)
+        self.snapshot = Snapshot(backend=self.backend, revision=self.revision)
 
     def reached(self, verdict: Verdict) -> None:
         """How it is spoken to from now on; what that costs is said once."""
@@ -155,7 +157,11 @@ class Portrait:
         legacy = self.legacy.catalogue.problems if self.legacy is not None and self.legacy.catalogue is not None else ()
         return tuple(dict.fromkeys((*self.catalogue.problems, *legacy, *self.findings.problems, *failed)))
 
-    def announce(self, health: Health) -> None:
+    def begin(self, condition: Condition) -> None:
+        """How it is before anything is known; nobody is told."""
+        self.snapshot = attrs.evolve(self.snapshot, condition=condition)
+
+    def announce(self, condition: Condition) -> None:
         """Publish the Snapshot, if anything in it became different."""
         if self.retired:
             return
@@ -165,7 +171,8 @@ class Portrait:
         caveats = (Problem(kind=None, name="", reason=self.caveat, hidden=False),) if self.caveat else ()
         snapshot = Snapshot(
             backend=self.backend,
-            health=health,
+            condition=condition,
+            revision=self.revision,
             era=hello.era if hello is not None else None,
             transport=self.transport,
             capabilities=hello.capabilities if hello is not None else {},
@@ -177,8 +184,10 @@ class Portrait:
         if snapshot == before:
             return
         self.snapshot = snapshot
-        if health is not before.health:
-            self.observer.server_state(self.backend, health.value)
-            change = {"backend": self.backend, "from": before.health.value, "to": health.value}
-            logger.log(logging.INFO if health is Health.READY else logging.DEBUG, "backend health", extra=change)
+        if snapshot.health is not before.health:
+            self.observer.server_state(self.backend, snapshot.health.value)
+            change = {"backend": self.backend, "from": before.health.value, "to": snapshot.health.value}
+            logger.log(
+                logging.INFO if snapshot.health is Health.READY else logging.DEBUG, "backend health", extra=change
+            )
         self.publish(snapshot)

@@ -32,22 +32,20 @@ def status_of(backend: Backend, unix_s: Callable[[float], float], routed: Sequen
         routed: problems that only the route table knows.
     """
     supervisor, snapshot = backend.supervisor, backend.snapshot
-    machine = supervisor.machine
-    error: JsonValue = None
-    if machine.last_error_at is not None:
-        error = {"message": machine.last_error, "at_unix_s": unix_s(machine.last_error_at)}
+    condition, failure = snapshot.condition, snapshot.condition.last_failure
+    error: JsonValue = None if failure is None else {"message": failure.message, "at_unix_s": unix_s(failure.at)}
     listed = {kind: _listed(snapshot, kind) for kind in Kind}
     counts: JsonObject = {kind.name.lower(): len(items) for kind, items in listed.items()}
     limits = backend.spec.limits
     start = supervisor.start
     starting = start is not None and start.running and start.limit is Limit.START
-    first_start = starting and machine.health is Health.CONNECTING
+    first_start = starting and snapshot.health is Health.CONNECTING
     return {
         "name": backend.key,
-        "state": STARTING if first_start else machine.health.value,
-        "since_unix_s": unix_s(machine.since_at),
-        "failures": machine.failures,
-        "circuit": "open" if machine.open else "closed",
+        "state": STARTING if first_start else snapshot.health.value,
+        "since_unix_s": unix_s(condition.since_at),
+        "failures": condition.failures,
+        "circuit": "open" if condition.circuit_open else "closed",
         "protocol": snapshot.era.version if snapshot.era is not None else None,
         "transport": snapshot.transport or None,
         "server": snapshot.server_name or None,

@@ -32,9 +32,12 @@ class Vitals:
     """The first success, or the circuit has opened: there is no point in waiting longer."""
     _downfall: trio.Event = attrs.field(factory=trio.Event)
 
+    def __attrs_post_init__(self) -> None:
+        self.portrait.begin(self.machine.condition)
+
     def failed(self, error: GatewayError) -> None:
         """One more failure in the row."""
-        opened = self.machine.failed(trio.current_time(), error.reason)
+        opened = self.machine.failed(trio.current_time(), error.reason, error.fault)
         if opened:
             logger.warning("backend down", extra={"backend": self.portrait.backend, "why": error.reason})
             self._downfall.set()
@@ -79,4 +82,4 @@ class Vitals:
 
     def announce(self) -> None:
         """Let the world see what is known now."""
-        self.portrait.announce(self.machine.health)
+        self.portrait.announce(self.machine.condition)

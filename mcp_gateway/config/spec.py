@@ -133,6 +133,8 @@ class ServerSpec:
     tags: tuple[str, ...] = ()
     category: tuple[str, ...] = ()
     hint: str = ""
+    revision: str = ""
+    """Of this entry, where a controller has compiled it."""
     own_instructions: bool = True
     """Clients are told what the server says of itself."""
 

@@ -40,11 +40,13 @@ from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.gateway.tasks import Tasks
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.routing.build import build, build_steps
+from mcp_gateway.routing.snapshot import Snapshot
 from mcp_gateway.routing.table import RouteTable
 from mcp_gateway.sessions.memory import MemoryStore
 from mcp_gateway.sessions.signed import Signer
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.turns import in_turns
+from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
 
@@ -201,10 +203,15 @@ async def follow_settings(spec: Cell[GatewaySpec], gateway: Gateway, signer: Cel
 async def keep_table(
     spec: Cell[GatewaySpec], fleet: Fleet, table: Cell[RouteTable], built: Cell[tuple[int, int]]
 ) -> None:
-    """Build a new table whenever spec or snapshots have changed, until cancelled."""
+    """Build a new table whenever spec or what snapshots serve has changed, until cancelled."""
+    made_of: tuple[GatewaySpec, dict[BackendKey, Snapshot]] | None = None
     while True:
-        versions = (spec.version, fleet.snapshots.version)
-        table.set(await in_turns(build_steps(spec.value, fleet.snapshots.value, table.value, server_info=SERVER_INFO)))
+        versions, snapshots = (spec.version, fleet.snapshots.version), fleet.snapshots.value
+        wanted = (spec.value, {key: shot.served for key, shot in snapshots.items()})
+        if wanted != made_of:  # a failure more, or a time, is nothing that a client sees
+            steps = build_steps(spec.value, snapshots, table.value, server_info=SERVER_INFO)
+            table.set(await in_turns(steps))
+            made_of = wanted
         built.set(versions)
         await _either_changed(spec, fleet, versions)
         await trio.sleep(GATHER_S)

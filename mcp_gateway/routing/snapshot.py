@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import attrs
 
+from mcp_gateway.errors import FaultKind
 from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.routing.needs import Needs
 from mcp_gateway.values import BackendKey, JsonObject
@@ -33,6 +34,29 @@ class Health(Enum):
     READY = "ready"
     DEGRADED = "degraded"
     DOWN = "down"
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """Something that went wrong with a backend."""
+
+    kind: FaultKind
+    message: str
+    at: float
+    """Trio's clock."""
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """How a backend is, and how it came to that. Times are of Trio's clock."""
+
+    health: Health = Health.CONNECTING
+    since_at: float = 0.0
+    """When ``health`` last became a different one."""
+    failures: int = 0
+    """In a row."""
+    circuit_open: bool = False
+    last_failure: Failure | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -85,7 +109,9 @@ class Snapshot:
     """
 
     backend: BackendKey
-    health: Health = Health.CONNECTING
+    condition: Condition = Condition()
+    revision: str = ""
+    """Of its entry in the configuration, where a controller gave it one."""
     era: Era | None = None
     transport: str = ""
     """``streamable-http``, ``sse`` or ``stdio``; empty while unknown."""
@@ -95,6 +121,16 @@ class Snapshot:
     """The server's own, made plain and cut (``protocol.plain_text``)."""
     listings: Mapping[Family, Lists] | None = None
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def health(self) -> Health:
+        """How the backend is, in a word."""
+        return self.condition.health
+
+    @property
+    def served(self) -> "Snapshot":
+        """What of it the route table is made of: without times, failures and revision."""
+        return attrs.evolve(self, condition=Condition(), revision="")
 
     def lists(self, family: Family) -> Lists | None:
         """What a client of this family is shown: the lists of its own, or of the only one that the server has."""

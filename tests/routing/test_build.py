@@ -9,7 +9,7 @@ import pytest
 from mcp_gateway.config.spec import GatewayEntry, VirtualServerSpec
 from mcp_gateway.protocol.eras import V2024_11_05, V2025_11_25, V2026_07_28
 from mcp_gateway.routing.build import build, build_steps
-from mcp_gateway.routing.snapshot import Health, Item, Kind, Listing, Problem
+from mcp_gateway.routing.snapshot import Condition, Health, Item, Kind, Listing, Problem
 from mcp_gateway.routing.table import RouteTable, View
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject
 from tests.support.tables import item, listed, lists, server, snapshot, spec, table, view_of, whole
@@ -115,7 +115,7 @@ def test_disabled_unheard_and_down_servers_contribute_nothing() -> None:
 
 
 def test_a_stale_list_is_served() -> None:
-    stale = attrs.evolve(snapshot("a", lists(tools=["x"])), health=Health.DOWN)
+    stale = attrs.evolve(snapshot("a", lists(tools=["x"])), condition=Condition(health=Health.DOWN))
     assert tools_of(table(spec(server("a")), stale)) == ["x"]
 
 

@@ -7,7 +7,7 @@ from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, Serve
 from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era, Family
 from mcp_gateway.routing.build import build
-from mcp_gateway.routing.snapshot import Health, Item, Kind, Listing, Lists, Problem, Snapshot
+from mcp_gateway.routing.snapshot import Condition, Health, Item, Kind, Listing, Lists, Problem, Snapshot
 from mcp_gateway.routing.table import RouteTable, View
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject, JsonValue
 
@@ -85,7 +85,7 @@ def snapshot(
         both = {family: listings} if legacy is None else {family: listings, Family.LEGACY: legacy}
     return Snapshot(
         backend=BackendKey(key),
-        health=Health.DOWN if listings is None else Health.READY,
+        condition=Condition(health=Health.DOWN if listings is None else Health.READY),
         era=era,
         capabilities=capabilities,
         instructions=instructions,
