@@ -54,7 +54,7 @@ class Meta:
     @property
     def seniority(self) -> tuple[str, str, str]:
         """Older objects come first; those of one second by namespace and name."""
-        return (self.created, *self.key)
+        return (self.created, self.key.namespace, self.key.name)
 
 
 def meta_of(fields: Fields) -> Meta:

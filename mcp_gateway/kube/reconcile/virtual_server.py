@@ -75,7 +75,9 @@ def _loaded(
         verdict = fold_part(name, revision, tuple((report.pod, report.virtual_servers) for report in counting))
         known = [report.virtual_servers[name] for report in counting if name in report.virtual_servers]
         worst = max((one for one in known if one.revision == revision), key=lambda one: one.missing_count, default=None)
-        return verdict, *((worst.missing[:MAX_MISSING], worst.missing_count) if worst is not None else ((), None))
+        if worst is None:
+            return verdict, (), None
+        return verdict, worst.missing[:MAX_MISSING], worst.missing_count
     if reports.are_gone(now.at):
         return no_data_plane(view.settings), (), None
     before = kept(server.status, schema.PROGRAMMED, server.meta.generation)
