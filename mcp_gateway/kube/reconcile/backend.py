@@ -296,7 +296,9 @@ def _set_forwarded(made: JsonObject, choice: Choice) -> None:
 def _set_defaults(made: JsonObject, claims: tuple[Claim, ...], choice: Choice) -> None:
     """What the registration leaves open, its route and its extensions may say."""
     if choice.timeout_ms is not None:
-        made["timeouts"] = {"call": f"{choice.timeout_ms}ms", **_section(made, "timeouts")}
+        whole_s, rest_ms = divmod(choice.timeout_ms, 1000)
+        call = f"{choice.timeout_ms}ms" if rest_ms else f"{whole_s}s"
+        made["timeouts"] = {"call": call, **_section(made, "timeouts")}
     pings = [claim.extension.ping_interval_s for claim in claims if claim.extension.ping_interval_s is not None]
     if pings:
         made["health"] = {"interval": f"{min(pings)}s", **_section(made, "health")}

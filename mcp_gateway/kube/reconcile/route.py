@@ -18,6 +18,8 @@ from mcp_gateway.kube.reconcile.conditions import Reason, Verdict, bad
 
 MAX_PATTERN_CHARACTERS: Final = 256
 MAX_REPEATS: Final = 2
+MAX_TIMEOUT_MS: Final = 365 * 86_400_000
+"""The longest that a configuration may say."""
 
 _HARMLESS: Final = frozenset({"ResponseHeaderModifier", "RequestMirror", "CORS"})
 _REPEAT: Final = re.compile(r"(?<!\\)[*+{]")
@@ -165,4 +167,4 @@ def _timeout_ms(text: str) -> int | None:
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
-    return sum(int(number) * _MILLISECONDS[unit] for number, unit in parts) or None
+    return min(sum(int(number) * _MILLISECONDS[unit] for number, unit in parts), MAX_TIMEOUT_MS) or None

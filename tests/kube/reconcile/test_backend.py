@@ -341,7 +341,9 @@ def test_settings_go_into_the_entry() -> None:
 
 def test_the_route_sets_the_deadline_unless_the_registration_does() -> None:
     timed = route(rules=[rule(timeouts={"request": "90s"})])
-    assert entry(timed)["timeouts"] == {"call": "90000ms"}
+    assert entry(timed)["timeouts"] == {"call": "90s"}
+    assert entry(route(rules=[rule(timeouts={"request": "1s500ms"})]))["timeouts"] == {"call": "1500ms"}
+    assert entry(route(rules=[rule(timeouts={"request": "99999h"})]))["timeouts"] == {"call": "31536000s"}
     own = registration(timeouts={"call": "5s", "list": "1s"})
     assert entry(timed, own)["timeouts"] == {"call": "5s", "list": "1s"}
 
