@@ -34,14 +34,17 @@ _UNIT_BY_MARK: Final[Mapping[str, float]] = {
 """The unit of ``timeout``, by a key that only one kind of client writes."""
 
 
-def desktop_timeouts(fields: Fields) -> Timeouts:
-    """The defaults, but for what the entry says in the words of a desktop client."""
+def desktop_timeouts(fields: Fields, *, gemini: bool) -> Timeouts:
+    """The defaults, but for what the entry says in the words of a desktop client.
+
+    ``gemini``: the whole file is one of Gemini, whatever stands in the entry.
+    """
     base = Timeouts()
     start_s = _first(fields, _STARTS, base.start_s)
     call_s = _first(fields, _CALLS, base.call_s)
     item = fields.at("timeout")
     if item is not None and call_s == base.call_s:
-        call_s = _plain_timeout_s(item, _unit(fields)) or call_s
+        call_s = _plain_timeout_s(item, _unit(fields, gemini=gemini)) or call_s
     return attrs.evolve(base, start_s=start_s, call_s=call_s, max_s=max(base.max_s, call_s))
 
 
@@ -70,9 +73,9 @@ def _seconds(item: Item, unit: float) -> float | None:
     return float(seconds) if 0.001 <= seconds <= MAX_DURATION_S else None
 
 
-def _unit(fields: Fields) -> float | None:
+def _unit(fields: Fields, *, gemini: bool) -> float | None:
     """The unit of ``timeout``, if everything that tells agrees."""
-    units = {unit for mark, unit in _UNIT_BY_MARK.items() if fields.has(mark)}
+    units = {unit for mark, unit in _UNIT_BY_MARK.items() if fields.has(mark)} | ({_MS} if gemini else set())
     return units.pop() if len(units) == 1 else None
 
 

@@ -8,6 +8,7 @@ or every mistake at once, never a part.
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -204,7 +205,7 @@ def _servers(fields: Fields) -> tuple[tuple[str, ServerSpec], ...]:
         fields.at(key)
     fields.refuse("servers", "servers and mcpServers are two ways to say the same; keep one of them")
     chosen = fields.take("mcp", _selection, _Selection())
-    servers = fields.take("mcpServers", _desktop_servers, ())
+    servers = fields.take("mcpServers", partial(_desktop_servers, gemini=fields.has("mcp")), ())
     return tuple((at, spec if chosen.has(spec.key) else attrs.evolve(spec, enabled=False)) for at, spec in servers)
 
 
@@ -234,7 +235,7 @@ def _name_of(given: str) -> str:
     return _NOT_A_NAME.sub("-", given.lower()).strip("-")[:63]
 
 
-def _desktop_servers(item: Item) -> tuple[tuple[str, ServerSpec], ...]:
+def _desktop_servers(item: Item, *, gemini: bool) -> tuple[tuple[str, ServerSpec], ...]:
     found: list[tuple[str, ServerSpec]] = []
     for entry, _ in fields_of(item).unknown():
         name = _name_of(entry.path[len(item.path) + 1 :])
@@ -243,7 +244,7 @@ def _desktop_servers(item: Item) -> tuple[tuple[str, ServerSpec], ...]:
             continue
 
         def read(entry: Item, name: str = name) -> tuple[str, ServerSpec] | None:
-            return entry.path, desktop_server(entry, name)
+            return entry.path, desktop_server(entry, name, gemini=gemini)
 
         result = entry.read(read, None)
         if result is not None:

@@ -83,13 +83,13 @@ def server(item: Item) -> ServerSpec:
     fields = fields_of(item)
     name = fields.need("name", entry_name, "")
     kind = fields.take("transport", one_of(_TRANSPORTS), TransportKind.AUTO)
-    spec = _server(fields, name, kind, enabled=fields.take("state", one_of(_STATES), True))
+    spec = _server(fields, name, kind, Timeouts(), enabled=fields.take("state", one_of(_STATES), True))
     fields.finish()
     return spec
 
 
-def desktop_server(item: Item, name: str) -> ServerSpec:
-    """One entry of ``mcpServers``: the same keys, and what desktop clients write.
+def desktop_server(item: Item, name: str, *, gemini: bool) -> ServerSpec:
+    """One entry of ``mcpServers``: the same keys, and what desktop clients write; ``gemini``: in a file of Gemini.
 
     Keys of other programs are ignored, unless they look like a slip of ours.
     """
@@ -98,7 +98,7 @@ def desktop_server(item: Item, name: str) -> ServerSpec:
     kind = fields.take("type", one_of(_DESKTOP_TYPES), kind)
     disabled = fields.take("disabled", boolean, False)
     wanted = (fields.take("state", one_of(_STATES), True), fields.take("enabled", boolean, True), not disabled)
-    spec = _server(fields, name, kind, enabled=all(wanted), desktop=True)
+    spec = _server(fields, name, kind, desktop_timeouts(fields, gemini=gemini), enabled=all(wanted), desktop=True)
     for key in ("description", "icon", "name"):
         fields.at(key)
     for unknown, near in fields.unknown():
@@ -109,7 +109,9 @@ def desktop_server(item: Item, name: str) -> ServerSpec:
     return spec
 
 
-def _server(fields: Fields, name: str, kind: TransportKind, *, enabled: bool, desktop: bool = False) -> ServerSpec:
+def _server(
+    fields: Fields, name: str, kind: TransportKind, times: Timeouts, *, enabled: bool, desktop: bool = False
+) -> ServerSpec:
     target = _target(fields, desktop)
     stdio = isinstance(target, StdioTarget)
     if kind is TransportKind.SSE and isinstance(target, HttpTarget) and target.forward_headers:
@@ -128,7 +130,7 @@ def _server(fields: Fields, name: str, kind: TransportKind, *, enabled: bool, de
         enabled=enabled,
         tools=desktop_filter(fields) if desktop else own_filter(fields),
         survey=fields.take("survey", _switch, None),
-        timeouts=_timeouts(fields, desktop_timeouts(fields) if desktop else Timeouts()),
+        timeouts=_timeouts(fields, times),
         limits=fields.take("limits", _limits, BackendLimits()),
         health=fields.take("health", _health, HealthSpec()),
         tags=fields.take("tags", list_of(filled_text, unique=True), ()),

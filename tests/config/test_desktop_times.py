@@ -86,6 +86,17 @@ def test_a_time_that_is_none_is_a_mistake(key: str, value: JsonValue, what: str)
     assert mistake.what.startswith(what)
 
 
+def test_a_file_of_gemini_tells_the_unit_of_all_its_entries() -> None:
+    servers: JsonObject = {
+        "a": {"command": "x", "timeout": 30_000},
+        "b": {"command": "x", "alwaysAllow": [], "timeout": 9},
+    }
+    text = json.dumps({"mcp": {"excluded": []}, "mcpServers": servers})
+    spec, notes = read_with_notes(text, "settings.json", {}, lambda name: b"")
+    assert [server.timeouts for server in spec.servers] == [Timeouts(call_s=30.0), Timeouts()]
+    assert [note.path for note in notes] == ["mcpServers.b.timeout"]
+
+
 def test_two_times_for_one_thing_are_a_mistake() -> None:
     with pytest.raises(ConfigError, match="startup_timeout_sec and startup_timeout_ms are two ways"):
         read({"startup_timeout_sec": 1, "startup_timeout_ms": 1000})
