@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.kube import schema
@@ -105,7 +105,6 @@ def outcomes(store: Store) -> dict[str, Any]:
     return made
 
 
-@settings(max_examples=150)
 @given(history=events, lost=st.sets(st.integers(0, 59)))
 def test_the_state_decides_and_not_the_way_there(history: list[tuple[str, int]], lost: set[int]) -> None:
     truth = seed()
@@ -130,7 +129,6 @@ def test_the_state_decides_and_not_the_way_there(history: list[tuple[str, int]],
     assert outcomes(store) == outcomes(truth.store())
 
 
-@settings(max_examples=100)
 @given(chosen=st.lists(st.integers(0, len(VARIANTS) - 1), max_size=20))
 def test_what_was_carried_out_is_followed_by_silence(chosen: list[int]) -> None:
     cluster = seed().put(*(VARIANTS[number] for number in chosen))

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.kube import schema
@@ -40,7 +40,6 @@ def changed(document: Document, path: tuple[Any, ...], value: object) -> Documen
     return made
 
 
-@settings(max_examples=300)
 @given(data=st.data())
 def test_a_strange_object_is_no_obstacle_to_the_others(data: st.DataObject) -> None:
     cluster = seed()
