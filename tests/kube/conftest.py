@@ -27,7 +27,8 @@ def api_server() -> Iterator[ApiServer]:
     with ApiServer() as api:
         options = (f"--kubeconfig={api.kubeconfig}", f"--cache-dir={api.folder / 'kubectl'}")
         for words in (
-            ("apply", "--server-side", "-f", str(GATEWAY_API), "-f", str(CRDS)),
+            ("apply", "--server-side", "-f", str(GATEWAY_API)),
+            ("apply", "--server-side", "-k", str(CRDS)),
             ("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"),
         ):
             code = api.run("kubectl", *options, *words).wait(INSTALL_S)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import yaml
 
 FOLDER: Final = Path(__file__).resolve().parent.parent.parent / "manifests" / "crds"
-FILES: Final = tuple(sorted(FOLDER.glob("*.yaml")))
+FILES: Final = tuple(sorted(FOLDER.glob("mcp*.yaml")))
 
 
 def crd(plural: str) -> dict[str, Any]:

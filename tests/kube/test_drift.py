@@ -4,9 +4,10 @@ from pathlib import Path
 
 import attrs
 import pytest
+import yaml
 
 from mcp_gateway.kube.schema import GENERATION, Kind
-from tests.kube.crds import FILES, crd, leaves, schema, schemas
+from tests.kube.crds import FILES, FOLDER, crd, leaves, schema, schemas
 
 PLURALS = [kind.plural for kind in GENERATION.kinds]
 FIELDS = [
@@ -19,6 +20,8 @@ FIELDS = [
 
 def test_every_kind_has_a_crd_and_no_crd_is_for_anything_else() -> None:
     assert sorted(file.stem for file in FILES) == sorted(PLURALS)
+    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    assert listed["resources"] == [file.name for file in FILES]
 
 
 @pytest.mark.parametrize("kind", GENERATION.kinds, ids=lambda kind: kind.kind)
