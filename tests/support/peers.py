@@ -150,6 +150,12 @@ def fastmcp4_command(*flags: str) -> Command:
     return [python_of("fastmcp"), SERVERS / "fastmcp4_server.py", *flags]
 
 
+def one_way_command(*flags: str) -> Command:
+    """A server whose tools ask in one way only; ``--fastmcp``: on another maker's framework."""
+    python = python_of("fastmcp") if "--fastmcp" in flags else sys.executable
+    return [python, SERVERS / "one_way_server.py", *flags]
+
+
 def time_command() -> Command:
     """The reference server that tells the time, over stdio."""
     return [python_of("mcp1"), "-m", "mcp_server_time", "--local-timezone", "UTC"]
@@ -187,6 +193,12 @@ async def mcp2_server(*flags: str) -> AsyncIterator[Peer]:
 @asynccontextmanager
 async def fastmcp4_server(*flags: str) -> AsyncIterator[Peer]:
     async with start("fastmcp4", fastmcp4_command(*flags), path=_path(flags)) as peer:
+        yield peer
+
+
+@asynccontextmanager
+async def one_way_server(*flags: str) -> AsyncIterator[Peer]:
+    async with start("one way", one_way_command(*flags)) as peer:
         yield peer
 
 
