@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
+import trio
 from mcp.client.client import ConnectMode
 
 from tests.support import peers
@@ -91,3 +92,14 @@ async def test_a_process_of_its_own_asks_its_2025_client(flags: tuple[str, ...])
     async with in_front_of_a_process(*flags) as url:
         assert texts(await played(url, "legacy")) == PUSHED
         assert texts(await played(url, "modern"))[:4] == RETURNED[:4]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["mcp 1.30", "mcp 2.3"])
+async def test_a_client_that_cannot_be_asked_is_refused_for_at_once(first: bool) -> None:
+    """The question comes on the session's own stream, where nobody answered it before the call's deadline."""
+    async with peers.mcp1_server() if first else peers.one_way_server() as peer:
+        server = {"name": "peer", "url": peer.url, "prefix": "", "protocol": "2025-11-25"}
+        async with running_gateway([server]) as where, where.client2026() as client:
+            with trio.fail_after(5):  # of the 60 s that a call may take
+                answer = await client.call("roots" if first else "push_roots")
+            assert "error" in answer or answer["result"]["isError"] is True
