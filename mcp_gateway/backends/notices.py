@@ -94,6 +94,9 @@ class Notices:
             Overload: too many different URIs.
             BackendError: the backend refused or failed; the wish is not kept.
         """
+        connection = self._connection
+        if connection is not None and connection.hello.era.modern and not offers(connection, "resources", "subscribe"):
+            raise BackendRefused(backend=self.backend, code=METHOD_NOT_FOUND, message="it has no subscriptions")
         self.topics.add(wish)
         done = False
         try:

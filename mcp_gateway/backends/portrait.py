@@ -8,6 +8,7 @@ and none after ``retire``.
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import attrs
 
@@ -18,9 +19,12 @@ from mcp_gateway.backends.transports.base import Hello
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.findings import NOTHING, Findings, overlay
 from mcp_gateway.routing.snapshot import Condition, Health, Kind, Lists, Problem, Snapshot
-from mcp_gateway.values import BackendKey
+from mcp_gateway.values import BackendKey, JsonObject
 
 logger = logging.getLogger(__name__)
+
+_UNITED: Final = ("resources", "extensions", "experimental")
+"""Capabilities whose members are capabilities themselves."""
 
 
 @attrs.frozen(kw_only=True)
@@ -157,6 +161,23 @@ class Portrait:
         legacy = self.legacy.catalogue.problems if self.legacy is not None and self.legacy.catalogue is not None else ()
         return tuple(dict.fromkeys((*self.catalogue.problems, *legacy, *self.findings.problems, *failed)))
 
+    @property
+    def _capabilities(self) -> JsonObject:
+        """What it can do in any era that it speaks; where both have settings, those of the newest count."""
+        if self.hello is None or self.legacy is None:
+            return self.hello.capabilities if self.hello is not None else {}
+        newest, legacy = self.hello.capabilities, self.legacy.hello.capabilities
+        united: JsonObject = {**legacy, **newest}
+        for name in _UNITED:
+            one, other = legacy.get(name), newest.get(name)
+            if isinstance(one, dict) and isinstance(other, dict):
+                united[name] = {**one, **other}
+        resources = united.get("resources")
+        if isinstance(legacy.get("resources"), dict) and isinstance(resources, dict):
+            # What is declared in 2025 is not believed: asking tells.
+            united["resources"] = {**resources, "subscribe": True}
+        return united
+
     def begin(self, condition: Condition) -> None:
         """How it is before anything is known; nobody is told."""
         self.snapshot = attrs.evolve(self.snapshot, condition=condition)
@@ -175,7 +196,7 @@ class Portrait:
             revision=self.revision,
             era=hello.era if hello is not None else None,
             transport=self.transport,
-            capabilities=hello.capabilities if hello is not None else {},
+            capabilities=self._capabilities,
             server_name=name if isinstance(name, str) else "",
             instructions=hello.instructions if hello is not None else "",
             listings=self.listings,

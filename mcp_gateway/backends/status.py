@@ -47,6 +47,7 @@ def status_of(backend: Backend, unix_s: Callable[[float], float], routed: Sequen
         "failures": condition.failures,
         "circuit": "open" if condition.circuit_open else "closed",
         "protocol": snapshot.era.version if snapshot.era is not None else None,
+        "protocols": [*sorted(era.version for era in supervisor.eras)],
         "transport": snapshot.transport or None,
         "server": snapshot.server_name or None,
         "prefix": backend.spec.prefix,

@@ -39,7 +39,7 @@ from mcp_gateway.errors import (
     LocalFault,
     RemoteFault,
 )
-from mcp_gateway.protocol.eras import Family
+from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.values import BackendKey
 
 EAGER: Final = Backoff(ceiling_s=2.0)
@@ -154,6 +154,12 @@ class Supervisor:
         if family is Family.LEGACY:
             return None if self.portrait.legacy is None else self.portrait.legacy.hello
         return None if self.verdict is None else self.verdict.hello
+
+    @property
+    def eras(self) -> tuple[Era, ...]:
+        """The revisions in which it has said something of itself."""
+        hellos = (self.portrait.hello, None if self.portrait.legacy is None else self.portrait.legacy.hello)
+        return tuple(hello.era for hello in hellos if hello is not None)
 
     # --- what others ask for; plain functions ---
 

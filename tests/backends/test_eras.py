@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from mcp_gateway.backends.topics import Wish
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits
-from mcp_gateway.errors import BackendGone, BackendProtocol, Executed, Overload
+from mcp_gateway.errors import BackendGone, BackendProtocol, BackendRefused, Executed, Overload
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era, Family
 from mcp_gateway.routing.snapshot import Health, Kind
 from mcp_gateway.values import JsonObject, JsonValue
@@ -334,3 +334,24 @@ async def test_without_a_place_for_a_process_the_shared_one_is_bridged(autojump_
             await backend.exchange(caller(session, ASKABLE), CALL, deaf)
         assert [link.era for link in scripted.links] == [V2026_07_28, V2025_11_25]
         assert [backend.era_for(caller(session, ASKABLE)) for session in "ab"] == [V2025_11_25, V2026_07_28]
+
+
+# --- what it can do ---
+
+
+async def test_what_a_server_can_do_in_either_era_is_what_it_can_do(autojump_clock: MockClock) -> None:
+    scripted = both()
+    scripted.capabilities = {"tools": {}, "resources": {"listChanged": True}, "extensions": {"x": {"new": True}}}
+    scripted.legacy_capabilities = {"tools": {}, "logging": {}, "resources": {}, "extensions": {"x": {}, "y": {}}}
+    async with discovered(scripted) as backend:
+        assert backend.snapshot.capabilities == {
+            "tools": {},
+            "logging": {},
+            "resources": {"listChanged": True, "subscribe": True},
+            "extensions": {"x": {"new": True}, "y": {}},
+        }
+        wishes = [Wish(caller=caller(session), uri="file:///a", updated=lambda: None) for session in ("a", None)]
+        await backend.subscriptions.subscribe(wishes[0])
+        with pytest.raises(BackendRefused, match="no subscriptions"):
+            await backend.subscriptions.subscribe(wishes[1])
+        assert [wish.topics is not None for wish in wishes] == [True, False]

@@ -80,6 +80,8 @@ class ScriptedBackend:
     """The newest that it speaks."""
     legacy: Era | None = None
     """The 2025 revision that it speaks as well, if ``era`` is 2026."""
+    legacy_capabilities: JsonObject | None = None
+    """What it declares there; None: ``capabilities``."""
     legacy_tools: list[JsonObject] | None = None
     """What it lists there; None: ``tools``."""
     looks: list["ScriptedLink"] = attrs.field(factory=list)
@@ -194,7 +196,7 @@ class ScriptedBackend:
                 await self.on_survey(link)
             yield Connection(
                 link=link,
-                hello=attrs.evolve(self.hello(), era=era),
+                hello=self.hello(era),
                 listen=None if self.pipe or era.modern else link.listen,
                 doubts=link.doubts,
                 gone=link.gone if self.pipe else trio.sleep_forever,
@@ -213,10 +215,11 @@ class ScriptedBackend:
         """Whether the gateway itself begins a 2025 session although 2026 is spoken here."""
         return self.era.modern and verdict.modern is False and identity == GATEWAY
 
-    def hello(self) -> Hello:
+    def hello(self, era: Era | None = None) -> Hello:
+        special = self.legacy_capabilities if era is self.legacy else None
         return Hello(
-            era=self.era,
-            capabilities=self.capabilities,
+            era=era or self.era,
+            capabilities=self.capabilities if special is None else special,
             server_info={"name": "scripted", "version": "1"},
             instructions=self.instructions,
         )

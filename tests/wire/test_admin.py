@@ -54,7 +54,7 @@ MAYBE: Final = {
 """These have no series before they have something to say."""
 SERVER_KEYS: Final = {
     *("name", "state", "since_unix_s", "failures", "circuit", "protocol", "transport", "server", "prefix", "counts"),
-    "for_some_clients",
+    *("for_some_clients", "protocols"),
     *("listed", "problems", "last_error", "next_try_unix_s", "restarts", "sessions", "links", "in_flight", "queued"),
     *("shared_for_lack_of_processes", "subscriptions", "limits", "generations", "starting_since_unix_s", "stderr"),
 }
