@@ -444,7 +444,7 @@ class Backend:
         """
         supervisor = self.supervisor
         family = self.family_for(caller)
-        if caller.session is not None and family is not None and len(supervisor.spoken) > 1:
+        if caller.session is not None and family is not None and self._held.get(caller.session) is not family:
             self._held[caller.session] = family
             if len(self._held) > HELD:
                 del self._held[next(iter(self._held))]

@@ -355,3 +355,15 @@ async def test_what_a_server_can_do_in_either_era_is_what_it_can_do(autojump_clo
         with pytest.raises(BackendRefused, match="no subscriptions"):
             await backend.subscriptions.subscribe(wishes[1])
         assert [wish.topics is not None for wish in wishes] == [True, False]
+
+
+async def test_a_session_that_began_while_one_era_was_known_keeps_that(autojump_clock: MockClock) -> None:
+    scripted = both()
+    scripted.on_look = BackendGone(backend=scripted.key, why="reset", executed=Executed.NO)
+    async with discovered(scripted) as backend:
+        await backend.exchange(caller("early"), CALL, deaf)
+        scripted.on_look = None
+        await trio.sleep(backend.spec.health.interval_s + 1.0)
+        assert [backend.era_for(caller(name)) for name in ("early", "late")] == [V2026_07_28, V2025_11_25]
+        backend.end_session("early")
+        assert backend.era_for(caller("early")) is V2025_11_25
