@@ -1,9 +1,9 @@
 """One backend: everything that lives exactly as long as its spec entry.
 
-Owns the lifetime of supervisor, links, slots and calls, whose link a caller uses,
-and how it all ends. Deliberately neither discovers (``supervisor``) nor opens links
-(``upstream_sessions``). Invariant: a call ends by its own deadline or cancel, or
-because its backend was removed; never because discovery failed.
+Owns the lifetime of supervisor, links, slots and calls, and how it all ends.
+Deliberately neither discovers (``supervisor``), nor chooses a caller's link (``reach``),
+nor opens any (``upstream_sessions``). Invariant: a call ends by its own deadline or
+cancel, or because its backend was removed; never because discovery failed.
 """
 
 import math
@@ -15,24 +15,23 @@ import attrs
 import trio
 
 from mcp_gateway.backends.bays import Bays
-from mcp_gateway.backends.caller import EVERYBODY, SESSIONLESS, Caller, SessionKey
+from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey
 from mcp_gateway.backends.connector import Connection, Connector
-from mcp_gateway.backends.era_choice import Circumstances, family_for
 from mcp_gateway.backends.notices import NOTICES
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
+from mcp_gateway.backends.reach import REMOVED, Reach
 from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.backends.upstream import Jitter, Upstream
-from mcp_gateway.backends.upstream_sessions import Bound, UpstreamSessions
+from mcp_gateway.backends.upstream_sessions import UpstreamSessions
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import (
     BackendDown,
-    BackendError,
     BackendGone,
     BackendProtocol,
     BackendRefused,
@@ -40,17 +39,12 @@ from mcp_gateway.errors import (
     BackendTimeout,
     Executed,
     GatewayError,
-    Overload,
 )
-from mcp_gateway.protocol.eras import NEWEST_LEGACY, Era, Family
+from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.routing.snapshot import Snapshot
 from mcp_gateway.values import BackendKey
 
-REMOVED: Final = "backend removed"
-"""The reason with which the calls of a removed backend are cancelled."""
 REMOVAL_GRACE_S: Final = 10.0
-HELD: Final = 10_000
-"""Client sessions whose era is remembered; beyond them that of the oldest is decided anew."""
 
 __all__ = ["REMOVAL_GRACE_S", "REMOVED", "Backend", "Caller"]
 
@@ -66,21 +60,15 @@ class Backend:
     _jitter: Jitter = attrs.field(alias="jitter", repr=False)
     bays: Bays = attrs.field(init=False, factory=Bays, repr=False)
     supervisor: Supervisor = attrs.field(init=False, repr=False)
+    reach: Reach = attrs.field(init=False, repr=False)
     subscriptions: Subscriptions = attrs.field(init=False, repr=False)
     gone: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Everything of it has ended."""
     in_flight: int = attrs.field(init=False, default=0)
     """Exchanges running or queued."""
-    shared_for_lack: int = attrs.field(init=False, default=0)
-    """Calls that shared a pipe without their capabilities because ``limits.processes`` was reached."""
-    _sessions: UpstreamSessions | None = attrs.field(init=False, default=None, repr=False)
     _nursery: trio.Nursery | None = attrs.field(init=False, default=None, repr=False)
     _slots: Places = attrs.field(init=False, repr=False)
-    _bound: Bound = attrs.field(init=False, repr=False)
-    _process_bound: Bound = attrs.field(init=False, repr=False)
     _calls: dict[object, Callable[[], None]] = attrs.field(init=False, factory=dict, repr=False)
-    _held: dict[str, Family] = attrs.field(init=False, factory=dict, repr=False)
-    """Where a client session's requests go, at a backend of both eras, for as long as it lives."""
     _quiet: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _retiring: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _patience: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope, repr=False)
@@ -89,8 +77,6 @@ class Backend:
     def __attrs_post_init__(self) -> None:
         limits = self.spec.limits
         self._slots = Places(limit=limits.concurrency)
-        self._bound = Bound(name="limits.upstreamSessions", limit=limits.upstream_sessions, evicts=True)
-        self._process_bound = Bound(name="limits.processes", limit=limits.processes, evicts=False)
         self.supervisor = Supervisor(
             spec=self.spec,
             connector=self._connector,
@@ -105,13 +91,14 @@ class Backend:
             jitter=self._jitter,
             room=lambda: self.sessions < limits.processes,
         )
+        self.reach = Reach(supervisor=self.supervisor, limits=limits)
         self.subscriptions = Subscriptions(
             backend=self.spec.key,
             list_s=self.spec.timeouts.list_s,
             notices=self.supervisor.notices,
             jitter=self._jitter,
-            key_of=self._key_of,
-            reach=self._upstream_for,
+            key_of=self.reach.key_of,
+            reach=self.reach.upstream_for,
         )
 
     @property
@@ -127,18 +114,17 @@ class Backend:
     @property
     def pipe(self) -> bool:
         """Whether its calls share a process or an HTTP+SSE connection."""
-        verdict = self.supervisor.verdict
-        return verdict is not None and verdict.pipe
+        return self.reach.pipe
 
     @property
     def sessions(self) -> int:
         """Upstream links of callers, open or opening."""
-        return len(self._sessions) if self._sessions is not None else 0
+        return len(self.reach.sessions) if self.reach.sessions is not None else 0
 
     @property
     def links(self) -> int:
         """The same, and those that are still closing."""
-        return self._sessions.running if self._sessions is not None else 0
+        return self.reach.sessions.running if self.reach.sessions is not None else 0
 
     @property
     def queued(self) -> int:
@@ -157,15 +143,15 @@ class Backend:
         try:
             with self._life:
                 async with trio.open_nursery() as nursery:
-                    self._nursery, self._sessions = nursery, self._make_sessions(nursery)
-                    self.subscriptions.sessions = self._sessions
+                    self._nursery, self.reach.sessions = nursery, self._make_sessions(nursery)
+                    self.subscriptions.sessions = self.reach.sessions
                     nursery.start_soon(self.supervisor.run, name=f"supervisor:{self.key}")
                     task_status.started()
                     await self._retiring.wait()
                     await self._run_down()
                     nursery.cancel_scope.cancel(REMOVED)
         finally:
-            self._nursery = self._sessions = self.subscriptions.sessions = None
+            self._nursery = self.reach.sessions = self.subscriptions.sessions = None
             self._retiring.set()
             self.supervisor.retire()
             with trio.move_on_after(GOODBYE_S, shield=True):
@@ -214,18 +200,9 @@ class Backend:
         Raises:
             BackendDown: the circuit is open, or the backend was replaced, removed or disabled.
         """
-        if self._retiring.is_set() or self._sessions is None:
+        if self._retiring.is_set() or self.reach.sessions is None:
             raise BackendDown(backend=self.key, why=REMOVED)
-        self._check_circuit()
-
-    def _check_circuit(self) -> None:
-        machine = self.supervisor.machine
-        if machine.open:
-            self.supervisor.hasten()
-            retry_at = self.supervisor.retry_at
-            hint_s = None if retry_at is None else max(retry_at - trio.current_time(), 0.0)
-            retry_after_ms = None if hint_s is None else int(hint_s * 1000)
-            raise BackendDown(backend=self.key, why=machine.last_error, retry_after_ms=retry_after_ms)
+        self.supervisor.check_circuit()
 
     @contextmanager
     def call_scope(self) -> Iterator[trio.CancelScope]:
@@ -255,13 +232,7 @@ class Backend:
 
     def hello_for(self, caller: Caller) -> Hello:
         """What the backend said of itself where this caller's requests go. Errors as ``era_for``."""
-        family, upstream = self.family_for(caller), self._open_upstream(caller)
-        if upstream is not None and upstream.link.era.family is family:
-            return upstream.connection.hello
-        hello = self.supervisor.hello(family) if family is not None else None
-        if hello is None and family is Family.LEGACY:  # a process of its own, which is not there yet
-            newest = self.supervisor.portrait.hello
-            hello = Hello(era=NEWEST_LEGACY, capabilities=newest.capabilities if newest is not None else {})
+        hello = self.reach.hello_for(caller)
         if hello is None:
             self.check_open()
             raise BackendProtocol(backend=self.key, executed=Executed.NO, why="its protocol is not known yet")
@@ -269,25 +240,7 @@ class Backend:
 
     def family_for(self, caller: Caller) -> Family | None:
         """The family of that revision; None: not known yet."""
-        supervisor = self.supervisor
-        spoken = supervisor.spoken
-        if len(spoken) < 2:
-            return next(iter(spoken), None)
-        bound = self._process_bound if self.pipe else self._bound
-        held = self._held.get(caller.session) if caller.session is not None else None
-        # Only a newcomer's era depends on it.
-        sessions = self._sessions if caller.session is not None and held is None else None
-        return family_for(
-            Circumstances(
-                spoken=spoken,
-                client=caller.family,
-                askable=caller.askable,
-                held=held,
-                sessionless=supervisor.sessionless,
-                pipe=self.pipe,
-                room=sessions is None or sessions.has_room(caller.key, bound),
-            )
-        )
+        return self.reach.family_for(caller)
 
     def hears_closing(self, caller: Caller) -> bool:
         """Whether the end of its stream is how it hears that a call of this caller is cancelled (2026 over HTTP)."""
@@ -299,7 +252,7 @@ class Backend:
         Raises:
             BackendDown, BackendGone, BackendTimeout, Overload and what opening a link raises.
         """
-        return (await self._upstream_for(caller)).link
+        return (await self.reach.upstream_for(caller)).link
 
     async def exchange(
         self,
@@ -325,7 +278,7 @@ class Backend:
         """
         self.in_flight += 1
         try:
-            upstream = await self._upstream_for(caller)
+            upstream = await self.reach.upstream_for(caller)
             try:
                 return await self._attempt(upstream, outgoing, hear, queued)
             except BackendSessionLost as lost:
@@ -334,7 +287,7 @@ class Backend:
             except BackendGone as gone:
                 if gone.executed is not Executed.NO or not self.pipe:
                     raise
-            upstream = await self._upstream_for(caller)
+            upstream = await self.reach.upstream_for(caller)
             if renewed is not None:
                 await renewed(upstream.link)
             return await self._attempt(upstream, outgoing, hear, queued)
@@ -352,7 +305,7 @@ class Backend:
         Raises:
             BackendSessionLost: that link is no more, and nobody waits for the answer.
         """
-        upstream = self._open_upstream(caller)
+        upstream = self.reach.find(caller)
         if upstream is None:
             raise BackendSessionLost(backend=self.key)
         await upstream.link.notify(message)
@@ -405,8 +358,8 @@ class Backend:
             self.supervisor.call_failed(gone, began_at)
             raise
         except BackendSessionLost:
-            if self._sessions is not None:
-                self._sessions.forget_link(upstream, patience_s=self.spec.timeouts.max_s)
+            if self.reach.sessions is not None:
+                self.reach.sessions.forget_link(upstream, patience_s=self.spec.timeouts.max_s)
             raise
         finally:
             upstream.leave()
@@ -435,62 +388,7 @@ class Backend:
 
         return overhearing
 
-    # --- whose link ---
-
-    def _key_of(self, caller: Caller) -> SessionKey:
-        """Whose link a caller uses (design section 8, "Upstream sessions"), as far as is known of the backend now.
-
-        A client session's era is settled with its first request and kept from then on.
-        """
-        supervisor = self.supervisor
-        family = self.family_for(caller)
-        if caller.session is not None and family is not None and self._held.get(caller.session) is not family:
-            self._held[caller.session] = family
-            if len(self._held) > HELD:
-                del self._held[next(iter(self._held))]
-        if family is not Family.LEGACY:
-            return EVERYBODY
-        if supervisor.sessionless:
-            return SESSIONLESS if supervisor.modern else EVERYBODY
-        return EVERYBODY if self.pipe and not caller.askable else caller.key
-
-    async def _upstream_for(self, caller: Caller) -> Upstream:
-        self._check_circuit()
-        sessions = self._sessions
-        if sessions is None:
-            raise BackendDown(backend=self.key, why=REMOVED)
-        verdict = self.supervisor.verdict or await self.supervisor.known()
-        shared = await self.supervisor.shared() if verdict.pipe else None
-        key = self._key_of(caller)
-        if shared is not None and key.everybodys:
-            return shared
-        identity = ClientIdentity() if key.everybodys else caller.identity
-        try:
-            upstream = await sessions.get(key, identity, self._bound if shared is None else self._process_bound)
-        except Overload:
-            if shared is None:
-                raise
-            self.shared_for_lack += 1
-            return shared
-        except BackendError as error:
-            if shared is None or not shared.link.era.modern:
-                raise
-            self.supervisor.rounds.legacy.refused(error)
-            return await self.supervisor.shared()
-        if self.supervisor.modern and shared is None and upstream.link.shared is not key.everybodys:
-            self.supervisor.legacy_surprised()
-        await sessions.stream_settled(upstream)
-        return upstream
-
-    def _open_upstream(self, caller: Caller) -> Upstream | None:
-        """The link that the caller uses now, without opening any."""
-        sessions, verdict = self._sessions, self.supervisor.verdict
-        if sessions is None or verdict is None:
-            return None
-        own = sessions.find(caller.key) or sessions.find(SESSIONLESS)
-        if own is not None:
-            return own
-        return self.supervisor.shared_now() if verdict.pipe else sessions.find(EVERYBODY)
+    # --- links of callers ---
 
     def _make_sessions(self, nursery: trio.Nursery) -> UpstreamSessions:
         return UpstreamSessions(
@@ -517,15 +415,15 @@ class Backend:
     def end_session(self, session: str, *, for_good: bool = True) -> None:
         """The client session ended: close its link, in the background; see ``UpstreamSessions.end_session``."""
         if for_good:
-            self._held.pop(session, None)
-        if self._sessions is not None:
-            self._sessions.end_session(session, for_good=for_good)
+            self.reach.session_ended(session)
+        if self.reach.sessions is not None:
+            self.reach.sessions.end_session(session, for_good=for_good)
 
     def hold(self, caller: Caller, task_id: str, until_at: float) -> None:
         """A task of the caller lives on its link, which is kept until then; see ``Held``."""
-        key = self._key_of(caller)
-        if self._sessions is not None and key != EVERYBODY:  # that one is no session that could be lost
-            self._sessions.held.hold(key, task_id, until_at)
+        key = self.reach.key_of(caller)
+        if self.reach.sessions is not None and not key.everybodys:  # there is no session that could be lost
+            self.reach.sessions.held.hold(key, task_id, until_at)
 
     def set_stream(self, session: str, hear: Hear | None) -> None:
         """The client opened (or, with None, closed) its GET stream.
@@ -533,8 +431,8 @@ class Backend:
         The upstream stream of its legacy session follows, now or when that session
         is opened; ``hear`` gets what comes, but pings and changed lists.
         """
-        if self._sessions is not None:
-            self._sessions.set_stream(session, hear)
+        if self.reach.sessions is not None:
+            self.reach.sessions.set_stream(session, hear)
 
     # --- told by the supervisor ---
 
@@ -556,9 +454,9 @@ class Backend:
         self.supervisor.rounds.check()
 
     def _sessions_doubted(self) -> None:
-        if self._sessions is not None:
-            self._sessions.doubt_all(trio.current_time())
+        if self.reach.sessions is not None:
+            self.reach.sessions.doubt_all(trio.current_time())
 
     def _era_changed(self, kept: frozenset[Family]) -> None:
-        if self._sessions is not None:
-            self._sessions.forget_all(patience_s=self.spec.timeouts.max_s, but_legacy=Family.LEGACY in kept)
+        if self.reach.sessions is not None:
+            self.reach.sessions.forget_all(patience_s=self.spec.timeouts.max_s, but_legacy=Family.LEGACY in kept)

@@ -62,7 +62,7 @@ def status_of(backend: Backend, unix_s: Callable[[float], float], routed: Sequen
         "restarts": supervisor.restarts,
         "sessions": backend.sessions,
         "links": backend.links,
-        "shared_for_lack_of_processes": backend.shared_for_lack,
+        "shared_for_lack_of_processes": backend.reach.shared_for_lack,
         "subscriptions": len(backend.subscriptions.uris),
         "in_flight": backend.in_flight,
         "queued": backend.queued,

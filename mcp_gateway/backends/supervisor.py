@@ -27,6 +27,7 @@ from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.vitals import Vitals
 from mcp_gateway.config.spec import ServerSpec, StdioTarget
 from mcp_gateway.errors import (
+    BackendDown,
     BackendError,
     BackendGone,
     BackendProtocol,
@@ -197,6 +198,18 @@ class Supervisor:
         """A call met the open circuit: try again sooner than without callers. Neither a process nor who said when."""
         if self._pausing is not None and self.retry_at is not None:
             self.retry_at = self._pausing.deadline = min(self.retry_at, self._hastened_to)
+
+    def check_circuit(self) -> None:
+        """Refuse what has no chance.
+
+        Raises:
+            BackendDown: the circuit is open.
+        """
+        if self.machine.open:
+            self.hasten()
+            hint_s = None if self.retry_at is None else max(self.retry_at - trio.current_time(), 0.0)
+            retry_after_ms = None if hint_s is None else int(hint_s * 1000)
+            raise BackendDown(backend=self.key, why=self.machine.last_error, retry_after_ms=retry_after_ms)
 
     def known_now(self) -> Verdict:
         """How to speak to the backend; only to be asked after ``known``.

@@ -109,7 +109,7 @@ async def test_at_the_bound_of_processes_callers_share_and_status_counts_it(auto
         for session in ("a", "b", "c"):
             await backend.exchange(caller(session, ASKABLE), CALL, deaf)
         assert len(scripted.links) == 3
-        assert backend.shared_for_lack == 1
+        assert backend.reach.shared_for_lack == 1
         assert scripted.links[0].methods()[-1] == "tools/call"
 
 

@@ -390,10 +390,10 @@ async def test_a_session_that_is_lost_for_certain_while_it_is_replaced_has_one_s
             await backend.exchange(A, CALL, deaf)
         await trio.sleep(1)
         scripted.unknown = None
-        assert backend._sessions is not None
-        upstream = backend._sessions.find(A.key)
+        assert backend.reach.sessions is not None
+        upstream = backend.reach.sessions.find(A.key)
         assert upstream is not None
-        backend._sessions.forget_link(upstream, patience_s=0.0)
+        backend.reach.sessions.forget_link(upstream, patience_s=0.0)
         await backend.exchange(A, CALL, deaf)
         await trio.sleep(5)
         assert len(scripted.links) == 3

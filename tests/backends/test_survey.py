@@ -395,7 +395,7 @@ async def test_a_survey_takes_no_process_from_a_caller(autojump_clock: MockClock
         await trio.sleep(5)
         assert scripted.surveys == []
         assert "limits.processes = 1" in reasons(backend)[0]
-        assert backend.shared_for_lack == 0
+        assert backend.reach.shared_for_lack == 0
 
 
 async def test_a_process_that_dies_in_its_survey_is_nobody_elses_affair(autojump_clock: MockClock) -> None:

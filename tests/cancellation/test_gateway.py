@@ -75,8 +75,8 @@ def left(where: ScriptedGateway) -> dict[str, object]:
     """Everything that a request may leave behind."""
     gateway, core = where.gateway, where.gateway.core
     (running,) = (seat.current for seat in where.fleet._seats.values())
-    assert running._sessions is not None
-    upstreams = [entry.upstream for entry in running._sessions._entries.values() if entry.upstream is not None]
+    assert running.reach.sessions is not None
+    upstreams = [entry.upstream for entry in running.reach.sessions._entries.values() if entry.upstream is not None]
     return {
         "calls": len(gateway.calls),
         "calls of sessions": sum(len(session.calls) for session in core.sessions),
