@@ -261,6 +261,8 @@ class Backend:
         hear: Hear,
         queued: Callable[[], None] | None = None,
         renewed: Callable[[Link], Awaitable[None]] | None = None,
+        *,
+        on: Upstream | None = None,
     ) -> Answer:
         """One request and its answer: a link, a slot of ``limits.concurrency`` (first come, first served), the bytes.
 
@@ -273,12 +275,13 @@ class Backend:
             hear: gets what belongs to this exchange, but pings and changed lists, which are ours.
             queued: called when there is no free slot, before waiting for one.
             renewed: tells a new link what the lost one knew, before the request is repeated on it.
+            on: the caller's link, where it was reached already (``Reach.upstream_for``).
         Raises:
             BackendDown: not tried; the circuit is open. As ``link_for`` and ``Link.exchange``.
         """
         self.in_flight += 1
         try:
-            upstream = await self.reach.upstream_for(caller)
+            upstream = await self.reach.upstream_for(caller) if on is None or not on.usable else on
             try:
                 return await self._attempt(upstream, outgoing, hear, queued)
             except BackendSessionLost as lost:

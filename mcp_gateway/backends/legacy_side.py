@@ -11,6 +11,7 @@ client gets one of its own.
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
@@ -25,6 +26,9 @@ from mcp_gateway.errors import BackendProtocol, BackendRefused
 from mcp_gateway.protocol.eras import Family
 
 logger = logging.getLogger(__name__)
+
+BOTH: Final = frozenset(Family)
+NEWEST_ALONE: Final = frozenset({Family.MODERN})
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -53,9 +57,8 @@ class LegacySide:
     def spoken(self, verdict: Verdict) -> frozenset[Family]:
         """The families of a backend whose newest is 2026."""
         if verdict.pipe:
-            takes_initialize = self.spec.protocol is None and not self._refused
-            return frozenset(Family) if takes_initialize else frozenset({Family.MODERN})
-        return frozenset({Family.MODERN} if self.portrait.legacy is None else Family)
+            return BOTH if self.spec.protocol is None and not self._refused else NEWEST_ALONE
+        return NEWEST_ALONE if self.portrait.legacy is None else BOTH
 
     def connected(self) -> None:
         """A new connection: what was known is in force until it has been asked again."""

@@ -47,6 +47,7 @@ EAGER: Final = Backoff(ceiling_s=2.0)
 """Between attempts at a server over HTTP that may be starting, or starting again (``HealthMachine.eager_until``)."""
 HASTE_S: Final = 0.5
 """The least pause between two attempts, however many calls there are."""
+_LEGACY_ALONE: Final = frozenset({Family.LEGACY})
 REPROBE_GAP_S: Final = 10.0
 """The least time between two re-probes of the era that calls cause."""
 
@@ -138,7 +139,7 @@ class Supervisor:
         """The families that the backend is known to speak; none while nothing is known."""
         if self.verdict is None or self.modern is None:
             return frozenset()
-        return self.rounds.legacy.spoken(self.verdict) if self.modern else frozenset({Family.LEGACY})
+        return self.rounds.legacy.spoken(self.verdict) if self.modern else _LEGACY_ALONE
 
     @property
     def sessionless(self) -> bool:

@@ -92,9 +92,9 @@ class Relay:
             BackendError: also for words of the backend that cannot be passed on.
             MalformedMessage: the client's own request cannot be passed on.
         """
-        link = await backend.link_for(errand.caller)
-        era = link.era
-        await self.levels.ensure(backend, errand.caller, link, errand.log_level)
+        upstream = await backend.reach.upstream_for(errand.caller)
+        era = upstream.link.era
+        await self.levels.ensure(backend, errand.caller, upstream.link, errand.log_level)
         renewed = partial(self._tell_again, errand, backend)
         outgoing = Outgoing(
             method=errand.method,
@@ -105,7 +105,7 @@ class Relay:
             task=errand.awaits_task,
         )
         try:
-            answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue, renewed)
+            answer = await backend.exchange(errand.caller, outgoing, hear, clock.queue, renewed, on=upstream)
             if era.modern and errand.method == "tools/call" and mismatches(answer):
                 again = attrs.evolve(outgoing, headers=await self._headers_anew(errand, backend, era))
                 if again.headers != outgoing.headers:
