@@ -41,6 +41,7 @@ EVERYTHING: Final = frozenset(NAMES)
 SINGLE: Final = (
     frozenset({"sampling"}),
     frozenset({"elicitation", "elicitation.form"}),
+    frozenset({"elicitation", "elicitation.url"}),
     frozenset({"elicitation", "elicitation.form", "elicitation.url"}),
     frozenset({"roots"}),
 )
@@ -114,7 +115,7 @@ class Survey:
         self._scope.cancel("the connection has ended")
 
     async def _run(self, verdict: Verdict, settled: trio.Event, scope: trio.CancelScope) -> None:
-        """A pipe is surveyed once, shortly after it was opened: each time costs up to five processes."""
+        """A pipe is surveyed once, shortly after it was opened: each time costs up to six processes."""
         fruitless = 0
         with scope:
             if verdict.pipe:

@@ -32,14 +32,14 @@ from tests.support.scripted_link import (
     tool,
 )
 
-SAMPLING, FORM, URL, ROOTS = SINGLE
+SAMPLING, FORM, URL, BOTH, ROOTS = SINGLE
 HOUR = HealthSpec(interval_s=3600.0)
 CHANGED = notice("notifications/tools/list_changed")
 
 
 def varying(granted: frozenset[str]) -> list[JsonObject]:
     """As server-everything has it: some tools for everybody, one for each thing that a client can do."""
-    kinds = [("sample", SAMPLING), ("form", FORM), ("url", URL), ("roots", ROOTS)]
+    kinds = [("sample", SAMPLING), ("form", FORM), ("url", URL), ("modes", BOTH), ("roots", ROOTS)]
     return [tool("first"), *(tool(name) for name, needs in kinds if needs <= granted), tool("last")]
 
 
@@ -62,7 +62,15 @@ def reasons(backend: Backend) -> list[str]:
     return [problem.reason for problem in backend.snapshot.problems]
 
 
-VARYING = {"first": (), "sample": (SAMPLING,), "form": (FORM,), "url": (URL,), "roots": (ROOTS,), "last": ()}
+VARYING = {
+    "first": (),
+    "sample": (SAMPLING,),
+    "form": (FORM,),
+    "url": (URL,),
+    "modes": (BOTH,),
+    "roots": (ROOTS,),
+    "last": (),
+}
 PLAIN = {"first": (), "last": ()}
 
 
@@ -87,7 +95,7 @@ async def test_the_first_publication_has_what_each_kind_of_client_is_shown(autoj
         assert declared(scripted.surveys) == [object_of(one) for one in (EVERYTHING, *SINGLE)]
         assert all(link.closed for link in scripted.surveys)
         report = status_of(backend, lambda at: at)
-        assert report["for_some_clients"] == 4
+        assert report["for_some_clients"] == 5
         assert report["counts"] == {"tools": 6, "prompts": 0, "resources": 0, "templates": 0}
 
 
@@ -102,7 +110,7 @@ async def test_never_more_than_one_session_of_a_survey_is_open(autojump_clock: M
     scripted.on_survey = count
     async with running(scripted) as backend:
         await ready(backend)
-    assert open_at_once == [1] * 5
+    assert open_at_once == [1] * 6
 
 
 async def test_a_slow_survey_holds_up_the_first_list_for_one_limit_and_is_added_when_it_ends(
@@ -118,7 +126,7 @@ async def test_a_slow_survey_holds_up_the_first_list_for_one_limit_and_is_added_
         await ready(backend)
         assert trio.current_time() == pytest.approx(3.0, abs=0.1)
         assert needs(backend) == PLAIN
-        await trio.sleep(8)
+        await trio.sleep(10)
         assert needs(backend) == VARYING
     assert published.lists() == [tuple(PLAIN), tuple(VARYING)]
 
@@ -311,7 +319,7 @@ async def test_a_survey_that_makes_the_server_shout_does_not_go_round_in_circles
     async with running(scripted, health=HOUR) as backend:
         await ready(backend)
         await trio.sleep(600)
-        assert len(scripted.surveys) <= 5 * 14
+        assert len(scripted.surveys) <= 6 * 14
 
 
 async def test_every_new_connection_is_surveyed(autojump_clock: MockClock) -> None:
@@ -380,10 +388,10 @@ async def test_a_pipe_is_surveyed_once_after_its_list_is_published(autojump_cloc
         assert needs(backend) == VARYING
         await scripted.links[0].say(CHANGED)
         await trio.sleep(100)
-        assert len(scripted.surveys) == 5
+        assert len(scripted.surveys) == 6
         scripted.links[0].die("exit status 1")
         await trio.sleep(5)
-        assert len(scripted.surveys) == 10
+        assert len(scripted.surveys) == 12
     assert published.lists() == [tuple(PLAIN), tuple(VARYING)]
 
 

@@ -72,6 +72,8 @@ async def test_a_2025_client_is_shown_what_its_capabilities_cover_and_can_call_i
     async with in_front_of_varying() as (where, scripted):
         poor, sampler = await where.session(), await where.session(sampling={})
         forms, urls = await where.session(elicitation={}), await where.session(elicitation=URL)
+        urls_alone = await where.session(elicitation={"url": {}})
+        assert await tools(urls_alone) == ["f_plain", "f_url"]
         assert await tools(poor) == ["f_plain"]
         assert await tools(sampler) == ["f_plain", "f_sample"]
         assert await tools(forms) == ["f_plain"]
@@ -114,7 +116,7 @@ async def test_a_2026_list_shows_everything_to_everybody(autojump_clock: MockClo
     "name, capabilities, required",
     [
         pytest.param("f_sample", {}, {"sampling": {}}, id="nothing declared"),
-        pytest.param("f_url", {"elicitation": {}}, {"elicitation": {"form": {}, "url": {}}}, id="forms only"),
+        pytest.param("f_url", {"elicitation": {}}, {"elicitation": {"url": {}}}, id="forms only"),
     ],
 )
 async def test_a_2026_call_without_what_it_needs_is_told_what_is_missing(
