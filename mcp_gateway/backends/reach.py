@@ -22,7 +22,7 @@ from mcp_gateway.protocol.eras import NEWEST_LEGACY, Family
 
 REMOVED: Final = "backend removed"
 """The reason with which the calls of a removed backend are cancelled, and new ones refused."""
-HELD: Final = 10_000
+REMEMBERED: Final = 10_000
 """Client sessions whose era is remembered; beyond them that of the oldest is decided anew."""
 
 
@@ -38,7 +38,7 @@ class Reach:
     """Calls that shared a pipe without their capabilities because ``limits.processes`` was reached."""
     _sessions_bound: Bound = attrs.field(init=False)
     _process_bound: Bound = attrs.field(init=False)
-    _held: dict[str, Family] = attrs.field(factory=dict)
+    _eras: dict[str, Family] = attrs.field(factory=dict)
     """Where a client session's requests go, for as long as it lives."""
 
     def __attrs_post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Reach:
 
     def session_ended(self, session: str) -> None:
         """The client session is over."""
-        self._held.pop(session, None)
+        self._eras.pop(session, None)
 
     # --- without waiting ---
 
@@ -68,7 +68,7 @@ class Reach:
         spoken = supervisor.spoken
         if len(spoken) < 2:
             return next(iter(spoken), None)
-        held = self._held.get(caller.session) if caller.session is not None else None
+        held = self._eras.get(caller.session) if caller.session is not None else None
         # Only a newcomer's era depends on the room.
         sessions = self.sessions if caller.session is not None and held is None else None
         return family_for(
@@ -101,10 +101,10 @@ class Reach:
         """
         supervisor = self.supervisor
         family = self.family_for(caller)
-        if caller.session is not None and family is not None and self._held.get(caller.session) is not family:
-            self._held[caller.session] = family
-            if len(self._held) > HELD:
-                del self._held[next(iter(self._held))]
+        if caller.session is not None and family is not None and self._eras.get(caller.session) is not family:
+            self._eras[caller.session] = family
+            if len(self._eras) > REMEMBERED:
+                del self._eras[next(iter(self._eras))]
         if family is not Family.LEGACY:
             return EVERYBODY
         if supervisor.sessionless:

@@ -96,7 +96,7 @@ async def test_the_first_publication_has_what_each_kind_of_client_is_shown(autoj
         assert all(link.closed for link in scripted.surveys)
         report = status_of(backend, lambda at: at)
         assert report["for_some_clients"] == 5
-        assert report["counts"] == {"tools": 6, "prompts": 0, "resources": 0, "templates": 0}
+        assert report["counts"] == {"tools": 7, "prompts": 0, "resources": 0, "templates": 0}
 
 
 async def test_never_more_than_one_session_of_a_survey_is_open(autojump_clock: MockClock) -> None:
