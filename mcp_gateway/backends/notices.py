@@ -18,7 +18,7 @@ import trio
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request, result_of
-from mcp_gateway.backends.topics import Telling, Topics, Wish
+from mcp_gateway.backends.topics import Beside, Telling, Topics, Wish
 from mcp_gateway.backends.transports.base import Hear, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, keep_listening
 from mcp_gateway.errors import BackendRefused
@@ -85,7 +85,7 @@ class Notices:
     def __attrs_post_init__(self) -> None:
         self.topics = Topics(backend=self.backend)
 
-    async def subscribe(self, wish: Wish) -> None:
+    async def subscribe(self, wish: Wish, beside: Beside) -> None:
         """Keep one more wish; a URI that is new is told to the backend.
 
         Without a connection it is told with the next one.
@@ -101,7 +101,7 @@ class Notices:
         done = False
         try:
             if self._telling is not None:
-                await self._telling.tell(wish.uri)
+                await self._telling.tell(wish.uri, beside)
             elif wish.uri not in self._listening_for:
                 self.topics.changed.set()
             await trio.lowlevel.checkpoint()
@@ -157,8 +157,12 @@ class Notices:
                 self._connection = self._telling = None
             self._renew(frozenset())
 
-    async def _ask(self, link: Link, method: str, uri: str) -> None:
-        await ask(link, self.backend, request(method, {"uri": uri}, link.era), self.hear, self.list_s)
+    async def _ask(self, link: Link, method: str, uri: str, beside: Beside) -> None:
+        async def hear(inbound: Inbound) -> None:
+            if not await beside(inbound):
+                await self.hear(inbound)
+
+        await ask(link, self.backend, request(method, {"uri": uri}, link.era), hear, self.list_s)
 
     async def _keep_told(self, telling: Telling) -> None:
         while True:

@@ -10,7 +10,6 @@ in use, so it is neither closed as idle nor evicted.
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import attrs
 import trio
@@ -20,7 +19,7 @@ from mcp_gateway.backends.connector import UPSTREAM_FAULTS
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.notices import UPDATED, Notices
 from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request
-from mcp_gateway.backends.topics import Telling, Topics, Wish
+from mcp_gateway.backends.topics import Beside, Telling, Topics, Wish, nobody_asked
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.upstream_sessions import UpstreamSessions
@@ -58,18 +57,20 @@ class Subscriptions:
         """Every resource with at least one subscriber."""
         return frozenset(uri for topics in (self.notices.topics, *self._kept.values()) for uri in topics.uris)
 
-    async def subscribe(self, wish: Wish) -> None:
+    async def subscribe(self, wish: Wish, beside: Beside = nobody_asked) -> None:
         """Keep one more wish; the caller holds the deadline. The first of a URI on a session is told to the backend.
 
+        Args:
+            beside: hears first what the backend says meanwhile.
         Raises:
             Overload: too many different URIs on this session, or too many sessions.
             BackendError, ConfigError: the backend refused or failed; the wish is not kept.
         """
         try:
             try:
-                await self._subscribe(wish)
+                await self._subscribe(wish, beside)
             except BackendSessionLost:
-                await self._subscribe(wish)  # on a new session, once
+                await self._subscribe(wish, beside)  # on a new session, once
         except BackendRefused as refused:
             self.unknown = refused.code == METHOD_NOT_FOUND
             raise
@@ -108,30 +109,32 @@ class Subscriptions:
 
     # --- sessions of callers ---
 
-    async def _subscribe(self, wish: Wish) -> None:
+    async def _subscribe(self, wish: Wish, beside: Beside) -> None:
         sessions = self.sessions
         if sessions is None or self.key_of(wish.caller).everybodys:
-            await self.notices.subscribe(wish)
+            await self.notices.subscribe(wish, beside)
             return
         upstream = await self.reach(wish.caller)
         if upstream.key.everybodys:
-            await self.notices.subscribe(wish)
+            await self.notices.subscribe(wish, beside)
             return
         topics = self._topics(upstream.key, wish.caller, sessions)
         topics.add(wish)
         done = False
         try:
             await sessions.stream_settled(upstream)
-            await self._telling(topics, upstream, sessions).tell(wish.uri)
+            await self._telling(topics, upstream, sessions).tell(wish.uri, beside)
             done = True
         finally:
             if not done:
                 wish.drop()
 
     def _telling(self, topics: Topics, upstream: Upstream, sessions: UpstreamSessions) -> Telling:
-        hear = partial(sessions.hear_unattributed, upstream)
+        async def asking(method: str, uri: str, beside: Beside) -> None:
+            async def hear(inbound: Inbound) -> None:
+                if not await beside(inbound):
+                    await sessions.hear_unattributed(upstream, inbound)
 
-        async def asking(method: str, uri: str) -> None:
             outgoing = request(method, {"uri": uri}, upstream.link.era)
             try:
                 await ask(upstream.link, self.backend, outgoing, hear, self.list_s)

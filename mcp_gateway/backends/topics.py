@@ -16,7 +16,7 @@ import trio
 
 from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS
-from mcp_gateway.backends.transports.base import Link
+from mcp_gateway.backends.transports.base import Inbound, Link
 from mcp_gateway.errors import BackendRefused, Overload
 from mcp_gateway.values import BackendKey
 
@@ -26,8 +26,15 @@ MAX_URIS: Final = 10_000
 SUBSCRIBE: Final = "resources/subscribe"
 UNSUBSCRIBE: Final = "resources/unsubscribe"
 
-Ask: TypeAlias = Callable[[str, str], Awaitable[object]]
-"""``ask(method, uri)``: one request on the link; raises what ``own_requests.ask`` raises."""
+Beside: TypeAlias = Callable[[Inbound], Awaitable[bool]]
+"""Hears what a backend says before its answer to a subscription, for who has asked for it; whether it took it."""
+Ask: TypeAlias = Callable[[str, str, Beside], Awaitable[object]]
+"""``ask(method, uri, beside)``: one request on the link; raises what ``own_requests.ask`` raises."""
+
+
+async def nobody_asked(inbound: Inbound) -> bool:
+    """Beside what is told in the background."""
+    return False
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -123,7 +130,7 @@ class Telling:
     """What it may have been told by a request that was given up."""
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
-    async def tell(self, uri: str) -> None:
+    async def tell(self, uri: str, beside: Beside = nobody_asked) -> None:
         """See to it that the backend knows of a URI, if somebody wishes it still.
 
         Raises:
@@ -134,7 +141,7 @@ class Telling:
                 return
             self._doubtful.add(uri)
             try:
-                await self.ask(SUBSCRIBE, uri)
+                await self.ask(SUBSCRIBE, uri, beside)
             except BackendRefused:
                 self._doubtful.discard(uri)
                 raise
@@ -154,7 +161,7 @@ class Telling:
             if uri not in self.topics.uris:
                 self._told.discard(uri)  # first: its refusal changes nothing
                 self._doubtful.discard(uri)
-                await self.ask(UNSUBSCRIBE, uri)
+                await self.ask(UNSUBSCRIBE, uri, nobody_asked)
 
     async def _try(self, telling: Awaitable[None]) -> None:
         try:

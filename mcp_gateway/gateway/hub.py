@@ -16,7 +16,7 @@ import trio
 
 from mcp_gateway.backends.backend import Backend, Caller
 from mcp_gateway.backends.fleet import Fleet
-from mcp_gateway.backends.topics import Wish
+from mcp_gateway.backends.topics import Beside, Wish, nobody_asked
 from mcp_gateway.cell import Cell
 from mcp_gateway.errors import BackendGone, BackendRemoved, Executed, Overload
 from mcp_gateway.gateway.mailbox import Mailbox
@@ -86,8 +86,10 @@ class Hub:
         for subscription in self._held.pop(audience.mailbox, {}).values():
             subscription.wish.drop()
 
-    async def subscribe(self, mailbox: Mailbox, caller: Caller, target: Target) -> None:
+    async def subscribe(self, mailbox: Mailbox, caller: Caller, target: Target, beside: Beside = nobody_asked) -> None:
         """Tell ``mailbox`` of updates of one resource, as ``caller`` would hear of them.
+
+        ``beside`` hears first what the backend says before it has answered.
 
         Raises:
             BackendError: the backend refused or failed; Overload.
@@ -109,7 +111,7 @@ class Hub:
         mine = held[key] = _Subscription(wish)
         try:
             with backend.call_scope():
-                await backend.subscriptions.subscribe(wish)
+                await backend.subscriptions.subscribe(wish, beside)
                 mine.kept = True
         finally:
             mine.settled.set()

@@ -17,9 +17,11 @@ import attrs
 import trio
 
 from mcp_gateway.backends.backend import Backend, Caller
+from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import BackendRefused, Draining, GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
+from mcp_gateway.gateway.ear import MESSAGE
 from mcp_gateway.gateway.entrance import Reply, Request
 from mcp_gateway.gateway.errand import Errand, Outcome, agreed
 from mcp_gateway.gateway.http_answers import accepted
@@ -128,7 +130,7 @@ class LegacyFace:
             case Own():
                 return await self._own(session, message)
             case Forward() if self._is_subscription(message, decision.target):
-                return await self._subscription(session, message, decision.target)
+                return await self._subscription(session, message, decision.target, outlet)
             case Forward():
                 return await self._forward(request, place, view, session, message, call, outlet, decision)
             case _:
@@ -222,6 +224,12 @@ class LegacyFace:
         caller = self.caller(session)
         return [backend for backend in found if backend is not None and backend.family_for(caller) is Family.LEGACY]
 
+    async def _tell_first(self, session: Session, key: BackendKey) -> None:
+        """What a session's first request to a backend has to tell it: the log level."""
+        backend, level = self.core.runner.fleet.get(key), session.log_level
+        if backend is not None and level is not None and backend.family_for(self.caller(session)) is Family.LEGACY:
+            await self._tell_level(backend, self.caller(session), level)
+
     async def _tell_level(self, backend: Backend, caller: Caller, level: str) -> None:
         """A backend that this session already uses hears of the new level now, others with their first call."""
         try:
@@ -238,15 +246,24 @@ class LegacyFace:
         backend = self.core.runner.fleet.get(target.backend)
         return backend is None or not backend.subscriptions.unknown
 
-    async def _subscription(self, session: Session, message: jsonrpc.RpcRequest, target: Target) -> Outcome:
+    async def _subscription(
+        self, session: Session, message: jsonrpc.RpcRequest, target: Target, outlet: Outlet
+    ) -> Outcome:
         hub, caller, key = self.core.hub, self.caller(session), target.backend
         if message.method == "resources/unsubscribe":
             hub.unsubscribe(session.mailbox, target)
             return self._result(message, b"{}")
         self._join_backend(session, key)
+
+        async def beside(inbound: Inbound) -> bool:
+            """A log message that comes before the answer goes with it, as for any call."""
+            wanted = inbound.method == MESSAGE and session.wants_log(inbound.params.get("level"))
+            return wanted and await outlet.send(inbound.raw)
+
         try:
             with trio.move_on_after(self.core.runner.timeouts(key).call_s):
-                await hub.subscribe(session.mailbox, caller, target)
+                await self._tell_first(session, key)
+                await hub.subscribe(session.mailbox, caller, target, beside)
                 await hub.in_force(session.mailbox, target)
                 return self._result(message, b"{}")
         except BackendRefused as refused:

@@ -21,6 +21,7 @@ from mcp_gateway.gateway.server_requests import ServerRequests
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import View
 from mcp_gateway.values import GatewayName, JsonObject, RequestId
@@ -97,6 +98,10 @@ class Session:
     def sees(self, view: View) -> View:
         """What this client is shown of a view."""
         return view.seen_by(self._granted)
+
+    def wants_log(self, level: object) -> bool:
+        """Whether the client is to be told a log message of this level; one that has named none is told all."""
+        return self.log_level is None or level_at_least(str(level), self.log_level)
 
     @property
     def busy(self) -> bool:

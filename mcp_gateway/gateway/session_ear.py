@@ -17,7 +17,6 @@ from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.tasks import TaskNames
 from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.extensions import declared, is_custom_notification
-from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.routing.parts import uri_map_for
 from mcp_gateway.values import BackendKey
 
@@ -38,8 +37,7 @@ class SessionEar:
         if inbound.id_raw is not None:
             await self._question(inbound, inbound.id_raw)
         elif inbound.method == "notifications/message":
-            wanted = self.session.log_level
-            if wanted is None or level_at_least(str(inbound.params.get("level")), wanted):
+            if self.session.wants_log(inbound.params.get("level")):
                 self._post(inbound.raw)
         elif inbound.method == URL_DONE and hears_of_urls(self.session):
             self.session.mailbox.post(inbound.raw)

@@ -446,3 +446,33 @@ async def test_who_subscribes_at_a_server_that_is_removed_is_told_so(autojump_cl
         await reply.until(lambda: reply.closed)
         assert reply.error["data"]["reason"] == "backend_removed"  # type: ignore[index,call-overload]  # raw JSON
         assert not where.gateway.core.hub._held
+
+
+@pytest.mark.parametrize("sessionless", [False, True], ids=["a session of its own", "no session ids"])
+@pytest.mark.parametrize("level", [None, "error"])
+async def test_what_is_logged_before_a_subscription_is_answered_comes_before_the_answer(
+    autojump_clock: MockClock, sessionless: bool, level: str | None
+) -> None:
+    async def log_first(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+        for said in ("info", "error"):
+            await hear(notice("notifications/message", level=said, data=f"{link.methods()[:-1]}"))
+        return {}
+
+    scripted = backend(resources_subscribe=log_first, logging_setLevel=answered)
+    scripted.sessionless = sessionless
+    scripted.capabilities["logging"] = {}
+    async with scripted_gateway(scripted) as where:
+        session = await where.session()
+        if level is not None:
+            await session.ask("logging/setLevel", {"level": level})
+        reply = await session.ask("resources/subscribe", {"uri": "memo://files"})
+        heard = [one["params"] for one in reply.messages[:-1]]
+        assert [one["level"] for one in heard if isinstance(one, dict)] == ([level] if level else ["info", "error"])
+        assert reply.result == {}
+        if level is not None and not sessionless:
+            assert heard[0]["data"] == "['logging/setLevel']"  # type: ignore[index,call-overload]  # raw JSON
+
+
+async def answered(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+    await trio.lowlevel.checkpoint()
+    return {}
