@@ -63,6 +63,12 @@ class Caller:
     """Of a modern caller's call that may be asked something (``bays``)."""
 
     @property
+    def like_anybody(self) -> "Caller":
+        """Somebody who has nothing of his own at a process, on behalf of the same client."""
+        identity = attrs.evolve(self.identity, capabilities=b"{}")
+        return Caller(principal=self.principal, identity=identity)
+
+    @property
     def family(self) -> Family:
         """The client's own: only 2025 clients have sessions."""
         return Family.MODERN if self.session is None else Family.LEGACY

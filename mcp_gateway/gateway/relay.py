@@ -16,6 +16,7 @@ import trio
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import Answer, Hear, Link, Outgoing, Polled, unpolled
+from mcp_gateway.backends.upstream import Upstream
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, Executed, RemoteFault
 from mcp_gateway.gateway import input_required
@@ -37,8 +38,10 @@ from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import (
     HEADER_MISMATCH,
     INTERNAL,
+    INVALID_PARAMS,
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
+    RESOURCE_NOT_FOUND,
     UNSUPPORTED_VERSION,
     URL_ELICITATION,
 )
@@ -82,7 +85,9 @@ class Relay:
         extra: "Edits | None" = None,
         polled: Polled = unpolled,
     ) -> tuple[Answer, Era]:
-        """Send the errand upstream once, ``extra`` edits of params included, and wait for the answer.
+        """Send the errand upstream, ``extra`` edits of params included, and wait for the answer.
+
+        A resource that the client's own process does not have is read from the one that has listed it.
 
         ``clock`` is told how far it gets, ``polled`` that the backend wants to be asked again for the answer.
 
@@ -92,6 +97,23 @@ class Relay:
             BackendError: also for words of the backend that cannot be passed on.
             MalformedMessage: the client's own request cannot be passed on.
         """
+        upstream, answer = await self._fetch(errand, backend, hear, clock, extra, polled)
+        if errand.method == "resources/read" and backend.pipe and not upstream.key.everybodys and is_missing(answer):
+            elsewhere = attrs.evolve(errand, caller=errand.caller.like_anybody, log_level=None)
+            shared, other = await self._fetch(elsewhere, backend, hear, clock, extra, polled)
+            if not other.parts.is_error:
+                return other, shared.link.era
+        return answer, upstream.link.era
+
+    async def _fetch(
+        self,
+        errand: Errand,
+        backend: Backend,
+        hear: Hear,
+        clock: CallClock,
+        extra: "Edits | None",
+        polled: Polled,
+    ) -> tuple[Upstream, Answer]:
         upstream = await backend.reach.upstream_for(errand.caller)
         era = upstream.link.era
         await self.levels.ensure(backend, errand.caller, upstream.link, errand.log_level)
@@ -109,12 +131,12 @@ class Relay:
             if era.modern and errand.method == "tools/call" and mismatches(answer):
                 again = attrs.evolve(outgoing, headers=await self._headers_anew(errand, backend, era))
                 if again.headers != outgoing.headers:
-                    return await backend.exchange(errand.caller, again, hear, clock.queue), era
+                    return upstream, await backend.exchange(errand.caller, again, hear, clock.queue)
         except RemoteFault as fault:
             if not clock.sent:
                 raise
             raise broken(errand, Executed.UNKNOWN, fault) from fault
-        return answer, era
+        return upstream, answer
 
     async def _tell_again(self, errand: Errand, backend: Backend, link: Link) -> None:
         """A session was lost, and the request goes up again in another one."""
@@ -372,6 +394,12 @@ def mismatches(answer: Answer) -> bool:
         return False
     parts = answer.parts
     return parts.is_error and error_code(parts.result) == HEADER_MISMATCH
+
+
+def is_missing(answer: Answer) -> bool:
+    """Whether a backend has no such resource, as each era and each SDK says it."""
+    parts = answer.parts
+    return parts.is_error and error_code(parts.result) in (RESOURCE_NOT_FOUND, INVALID_PARAMS)
 
 
 def wants_input(errand: Errand, result: bytes) -> bool:
