@@ -18,7 +18,7 @@ from mcp_gateway.config.addresses import allowed_host, allowed_origin, public_ur
 from mcp_gateway.config.document import Unparsable
 from mcp_gateway.config.entries import gateway, sessions, virtual_server
 from mcp_gateway.config.language import parse
-from mcp_gateway.config.rules import GATEWAYS, SERVERS, VIRTUAL_SERVERS, Violation, violations
+from mcp_gateway.config.rules import GATEWAYS, SERVERS, VIRTUAL_SERVERS, Violation, impossible_selections, violations
 from mcp_gateway.config.schema import (
     Context,
     Fields,
@@ -190,7 +190,7 @@ def _gateway_spec(item: Item) -> GatewaySpec:
         VIRTUAL_SERVERS: [path for path, _ in virtual],
         GATEWAYS: [path for path, _ in gateways],
     }
-    for violation in violations(spec):
+    for violation in (*violations(spec), *impossible_selections(spec)):
         _report(item.context, paths, violation)
     return spec
 

@@ -3,7 +3,7 @@
 import attrs
 import pytest
 
-from mcp_gateway.config.rules import GATEWAYS, SERVERS, VIRTUAL_SERVERS, violations
+from mcp_gateway.config.rules import GATEWAYS, SERVERS, VIRTUAL_SERVERS, impossible_selections, violations
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, HttpTarget, ServerSpec, VirtualServerSpec
 from mcp_gateway.values import BackendKey, GatewayName
 
@@ -48,7 +48,7 @@ NAMED = GatewayEntry(name=GatewayName("g"))
     ],
 )
 def test_every_entry_that_breaks_a_rule_is_named(spec: GatewaySpec, found: list[tuple[str, int, str]]) -> None:
-    assert [(one.entries, one.place, one.key) for one in violations(spec)] == found
+    assert [(one.entries, one.place, one.key) for one in (*violations(spec), *impossible_selections(spec))] == found
 
 
 def test_of_two_that_clash_the_first_is_right_and_named() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_gateway.config.compiled import read_compiled
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile import extension, registration, route_status, virtual_server
@@ -146,3 +147,21 @@ def test_what_was_carried_out_is_followed_by_silence(chosen: list[int]) -> None:
             assert (made.status, made.apply, made.delete) == (None, (), ())
         elif kind == schema.HTTP_ROUTE:
             assert route_status.reconcile(key, store, LATER).route_status is None
+
+
+@given(
+    chosen=st.lists(st.integers(0, len(VARIANTS) - 1), max_size=20), dropped=st.lists(st.integers(0, len(PLACES) - 1))
+)
+def test_whatever_is_compiled_can_be_read_by_the_data_plane(chosen: list[int], dropped: list[int]) -> None:
+    cluster = seed().put(*(VARIANTS[number] for number in chosen))
+    for number in dropped:
+        cluster.objects.pop(PLACES[number], None)
+    made = cluster.store().once(document)
+    read = read_compiled(made.content)
+    assert read.refused == {}
+    assert read.revision == made.revision
+    assert read.revisions == {
+        **{("servers", str(key)): revision for key, revision in made.servers.items()},
+        **{("virtualServers", str(key)): revision for key, revision in made.virtual_servers.items()},
+        **{("gateways", str(key)): revision for key, revision in made.gateways.items()},
+    }
