@@ -159,6 +159,8 @@ def test_whatever_is_compiled_can_be_read_by_the_data_plane(chosen: list[int], d
     made = cluster.store().once(document)
     read = read_compiled(made.content)
     assert read.refused == {}
+    hosts = [host for gateway in read.spec.gateways for host in gateway.hosts]
+    assert len(hosts) == len(set(hosts)), "each host belongs to one gateway"
     assert read.revision == made.revision
     assert read.revisions == {
         **{("servers", str(key)): revision for key, revision in made.servers.items()},
