@@ -64,6 +64,17 @@ async def test_a_level_that_a_backend_refuses_or_cannot_hear_changes_nothing(aut
         assert (await session.ask("logging/setLevel", {"level": "info"})).result == {}
 
 
+async def test_a_call_that_is_repeated_in_a_new_session_finds_its_level_there(autojump_clock: MockClock) -> None:
+    backend = ScriptedBackend(capabilities=LOGGING)
+    async with scripted_gateway(backend) as where:
+        session = await where.session()
+        await session.call("read")
+        await session.ask("logging/setLevel", {"level": "error"})
+        backend.forget_sessions()
+        assert (await session.call("read")).result == {"content": []}
+        assert backend.links[-1].methods() == ["logging/setLevel", "tools/call"]
+
+
 async def test_methods_of_the_other_era_are_refused_inside_a_session(autojump_clock: MockClock) -> None:
     async with scripted_gateway(ScriptedBackend()) as where:
         session = await where.session()
