@@ -262,6 +262,9 @@ class PipeLink:
         if isinstance(frame, TooLong):
             self._sort_too_long(frame)
             return
+        if not frame.lstrip().startswith((b"{", b"[")):  # a log line; there may be a flood of them
+            self._count_junk("no JSON object")
+            return
         if frame.startswith(b"[") and self._hello is not None and self._hello.era.batches:
             self._sort_batch(frame)
             return
