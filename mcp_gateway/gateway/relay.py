@@ -59,6 +59,9 @@ THREADS: Final = 2
 
 _IS_ERROR: Final = (b'"isError":true', b'"isError": true')
 
+_HOP_STATUSES: Final = frozenset({401, 403, 407})
+"""Between the gateway and its server: a client cannot answer them."""
+
 _MODERN_STATUS: Final = {-32700: 400, -32600: 400, -32601: 404, -32020: 400, -32021: 400, -32022: 400}
 
 
@@ -265,7 +268,7 @@ class Relay:
             return self._urls_first(errand, error)
         body = error_response(errand.message.id_raw, error)
         # 2026-07-28 gives few of its errors a status; of the others each server thinks for itself.
-        own = errand.client.modern and era.modern and 400 <= said < 500
+        own = errand.client.modern and era.modern and 400 <= said < 500 and said not in _HOP_STATUSES
         return Outcome(status=said if own else status_for(errand.client, code), body=body, label="error")
 
     def _urls_first(self, errand: Errand, error: bytes) -> Outcome:

@@ -106,7 +106,13 @@ async def test_s1_13_a_token_in_the_query_is_no_credential() -> None:
 
 @pytest.mark.parametrize(
     "said, passed",
-    [("400 Bad Request", 400), ("422 Unprocessable Content", 422), ("200 OK", 200), ("500 Internal Server Error", 200)],
+    [
+        ("400 Bad Request", 400),
+        ("422 Unprocessable Content", 422),
+        ("200 OK", 200),
+        ("500 Internal Server Error", 200),
+        ("407 Proxy Authentication Required", 200),
+    ],
 )
 async def test_s1_12_an_error_without_a_status_of_its_own_keeps_its_servers(said: str, passed: int) -> None:
     def refuse(request: RawRequest) -> bytes:

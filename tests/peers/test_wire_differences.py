@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from tests.peers.comparison.differences import compare
-from tests.peers.comparison.reasons import OWED, REASONS, Reason
+from tests.peers.comparison.reasons import REASONS, Reason
 from tests.peers.comparison.sides import Seen, Side, belongs, http_side, line_side, sse_side
 from tests.peers.comparison.steps import (
     WITHOUT_ROOTS,
@@ -111,7 +111,7 @@ class Findings:
             if one_stream:
                 theirs = attrs.evolve(theirs, messages=tuple(filter(belongs, theirs.messages)))
             for what in compare(ours, theirs):
-                reason = next((each for each in (*REASONS, *OWED) if each.explains(where, what)), None)
+                reason = next((each for each in REASONS if each.explains(where, what)), None)
                 if reason is None:
                     self.unexplained.append(f"{where} | {what}")
                 else:
@@ -120,9 +120,7 @@ class Findings:
     def judge(self) -> None:
         """Fail for what no reason explains, and for reasons of this server alone that explain nothing."""
         assert not self.unexplained, "\n".join(self.unexplained)
-        own = [
-            reason for reason in (*REASONS, *OWED) if reason.where.startswith(f"^{self.server},".replace("+", r"\+"))
-        ]
+        own = [reason for reason in REASONS if reason.where.startswith(f"^{self.server},".replace("+", r"\+"))]
         stale = [f"{reason.where} | {reason.what}" for reason in own if reason not in self.used]
         assert stale == [], f"explains nothing: {stale}"
 

@@ -72,8 +72,10 @@ REASONS: Final = (
         (r"^FastMCP, .*initialize", r"result\.capabilities\.extensions only through: .*"),
     ),
     *reasons(
-        "A client is told of capabilities that its own revision has: completions came with 2025-03-26.",
+        "A client is told of capabilities that its own revision has: completions came with 2025-03-26, tasks with "
+        "2025-11-25.",
         ("initialize 2024-11-05", r"result\.capabilities\.completions only directly: \{\}"),
+        (r"initialize (2024-11-05|2025-03-26|2025-06-18)", r"result\.capabilities\.tasks only directly: .*"),
     ),
     *reasons(
         "A name, URI or method that nobody behind the gateway has is refused by the gateway, with the specification's "
@@ -83,6 +85,7 @@ REASONS: Final = (
             r"an unknown method|(server/discover|tasks/list|subscriptions/listen|tasks/get)$",
             r"error\.(message|data) .*",
         ),
+        (r"^FastMCP, 2025: resources/(un)?subscribe$", r"error\.(message|data) .*"),
         (r"FastMCP, 2026: (ping|logging/setLevel|resources/subscribe|initialize)$", r"error\.(message|data) .*"),
     ),
     *reasons(
@@ -120,6 +123,10 @@ REASONS: Final = (
         "missing one is 400, and on GET 405: there is no stream.",
         (r"(another's session|session of nobody|after DELETE|DELETE again|no session|without a session)$", _REFUSED),
     ),
+    *reasons(
+        "The list of tasks is the gateway's: it shows a client its own.",
+        (r"2025: tasks/list$", r"result\._meta only directly: \{\}"),
+    ),
     *reasons("The end of a session has nothing to say: 204.", (r"DELETE$", r"status 200, through 204|content-type .*")),
     *reasons(
         "An `initialize` within a session opens another one.",
@@ -156,20 +163,3 @@ REASONS: Final = (
     ),
 )
 """What differs, and why it does."""
-
-OWED: Final = (
-    *reasons(
-        "the call goes up in 2026 and its answer comes back translated",
-        (r"^FastMCP, 2025: (call a tool|ids are strings too|tools/list)$", r"result written anew"),
-        (r"^FastMCP, 2025: read (an unknown resource|no URI|nothing)$", r"error\.code -32602, through -32002"),
-        (r"^FastMCP, 2025: resources/(un)?subscribe$", r"error\.(message|data) .*"),
-    ),
-    *reasons(
-        "tasks do not pass",
-        (r"^server-everything over HTTP, handshake: ", r"result\.capabilities\.tasks only directly: .*"),
-        (r"^server-everything over HTTP, 2025: tasks/list$", r"(error|result) only .*"),
-        (r"^server-everything on a pipe, 2025: tasks/list$", r"(error|result) only .*"),
-        (r"^server-everything over HTTP\+SSE, 2025: tasks/list$", r"(error|result) only .*"),
-    ),
-)
-"""What differs and should not: each of these leaves the list with its mending."""

@@ -21,7 +21,12 @@ CAPABILITIES: Final[Json] = {"sampling": {}, "elicitation": {}, "roots": {"listC
 WITHOUT_ROOTS: Final[Json] = {"sampling": {}, "elicitation": {}}
 """server-everything asks for the roots of each new session, which interrupts a call of a 2026 client."""
 CLIENT: Final[Json] = {"name": "raw-client", "version": "1"}
-NAMED: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+}
 
 
 @attrs.frozen(kw_only=True)
