@@ -6,8 +6,11 @@ Owns nothing. Deliberately does not wait: the tests do. Invariant: what has gone
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 import attrs
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 @attrs.frozen(kw_only=True)
@@ -18,6 +21,8 @@ class Process:
     zombie: bool
     parent: int
     session: int
+    started_s: float
+    """On the clock that counts from the machine's start, suspended times included."""
 
 
 def pids() -> Iterator[int]:
@@ -32,8 +37,14 @@ def processes() -> Iterator[Process]:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except OSError:  # gone meanwhile
             continue
-        state, parent, _, session = stat.rpartition(")")[2].split()[:4]
-        yield Process(pid=pid, zombie=state == "Z", parent=int(parent), session=int(session))
+        fields = stat.rpartition(")")[2].split()  # proc(5): the third and the following ones
+        yield Process(
+            pid=pid,
+            zombie=fields[0] == "Z",
+            parent=int(fields[1]),
+            session=int(fields[3]),
+            started_s=int(fields[19]) / _TICKS_PER_S,
+        )
 
 
 def children(of: int | None = None) -> set[int]:
