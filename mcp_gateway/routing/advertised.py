@@ -14,11 +14,13 @@ import attrs
 
 from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.extensions import MEMBERS, Offers
-from mcp_gateway.protocol.plain_text import cut, fits
+from mcp_gateway.protocol.plain_text import cut, fits, plain
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 
 MAX_INSTRUCTIONS: Final = 4096
 """Bytes of generated instructions (design section 7)."""
+MAX_HINT: Final = 512
+"""Bytes of a hint: a long one must not take the lines of others."""
 MAX_BYTES: Final = 64 * 2**10
 """Of all settings in each of ``extensions.MEMBERS``; what comes later in order is left out."""
 PROVIDERS: Final = "mcp-gateway/providers"
@@ -155,7 +157,11 @@ def introduction(providers: Sequence[Provider]) -> str:
 
 def _line(provider: Provider) -> str:
     names = f" (names begin with {provider.prefix})" if provider.prefix else ""
-    return f"{provider.key}{names}: {provider.hint}" if provider.hint else f"{provider.key}{names}"
+    # Not every hint is the operator's own: with Kubernetes it is that of whoever registers the server.
+    hint = provider.hint
+    if not hint.isprintable() or not fits(hint, MAX_HINT):
+        hint = " ".join(plain(hint, MAX_HINT).split())
+    return f"{provider.key}{names}: {hint}" if hint else f"{provider.key}{names}"
 
 
 def _quoted(words: str, room: int) -> str:
