@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from mcp_gateway.backends import reach
 from mcp_gateway.backends.topics import Wish
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits
@@ -367,3 +368,35 @@ async def test_a_session_that_began_while_one_era_was_known_keeps_that(autojump_
         assert [backend.era_for(caller(name)) for name in ("early", "late")] == [V2026_07_28, V2025_11_25]
         backend.end_session("early")
         assert backend.era_for(caller("early")) is V2025_11_25
+
+
+async def test_a_session_without_an_id_makes_us_look_again(autojump_clock: MockClock) -> None:
+    scripted = both()
+    async with discovered(scripted) as backend:
+        scripted.sessionless = True  # restarted with another configuration
+        await backend.exchange(caller("a"), CALL, deaf)
+        await trio.sleep(15.0)
+        assert len(scripted.looks) == 2
+        assert backend.era_for(caller("b", ASKABLE)) is V2026_07_28
+        await backend.exchange(caller("a"), CALL, deaf)
+        assert backend.era_for(caller("a")) is V2025_11_25
+
+
+async def test_the_era_of_a_process_that_is_not_there_yet_is_its_clients(autojump_clock: MockClock) -> None:
+    async with discovered(both(transport="stdio")) as backend:
+        assert backend.era_for(caller("a", ASKABLE)) is V2025_11_25
+        assert backend.era_for(caller("a")) is V2026_07_28
+
+
+async def test_the_oldest_session_is_decided_anew_where_there_are_too_many(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "REMEMBERED", 2)
+    scripted = both(sessionless=True)
+    async with discovered(scripted) as backend:
+        for session in ("a", "b", "c"):
+            await backend.exchange(caller(session), CALL, deaf)
+        assert scripted.asked("tools/call") == 3
+        # As sessions that can be asked they would be bridged, unless it is remembered where they went.
+        eras = [backend.era_for(caller(session, ASKABLE)) for session in ("a", "b", "c")]
+        assert eras == [V2026_07_28, V2025_11_25, V2025_11_25]
