@@ -147,7 +147,8 @@ class LegacyFace:
         outlet: Outlet,
         decision: Forward,
     ) -> Outcome:
-        caller, key = self.caller(session), decision.target.backend
+        key = decision.target.backend
+        caller = self._caller_of(session, message) or self.caller(session)
         has_tasks = not view.lacks(key, tasks.CALLS)
         errand = Errand(
             message=message,
@@ -170,6 +171,12 @@ class LegacyFace:
     def caller(self, session: Session) -> Caller:
         """Whose upstream session the session's requests use."""
         return Caller(session=session.key, principal=session.principal, identity=session.identity)
+
+    def _caller_of(self, session: Session, message: jsonrpc.RpcRequest) -> Caller | None:
+        """Whose upstream session the task that a request is about lives on, as far as the book knows."""
+        task_id = message.params.get("taskId")
+        known = self.core.tasks.find(task_owner(session), task_id) if isinstance(task_id, str) else None
+        return None if known is None else known.caller
 
     def _names(self, session: Session, key: BackendKey) -> TaskNames | None:
         """What the client and a server call the client's tasks; None: it has none in its revision."""

@@ -324,7 +324,7 @@ class Rendering:
         id_raw = b"%d" % upstream_id
         token = progress_token(self.errand.message.raw)
         if token is not None:  # one that is good longer than this request is
-            token = tasks.progress_token(token) if self.errand.becomes_task else id_raw
+            token = tasks.progress_token(token, upstream_id) if self.errand.becomes_task else id_raw
         identity = self.errand.caller.identity
         params = translate.request_params(
             splice.value_at(self.errand.message.raw, ("params",)),

@@ -6,6 +6,8 @@ those whom they concern. Invariant: a question is posted only while
 the client has a stream to be asked on.
 """
 
+import logging
+
 import attrs
 
 from mcp_gateway.backends.fleet import Fleet
@@ -19,6 +21,8 @@ from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.extensions import declared, is_custom_notification
 from mcp_gateway.routing.parts import uri_map_for
 from mcp_gateway.values import BackendKey
+
+logger = logging.getLogger(__name__)
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +40,14 @@ class SessionEar:
         """Take one message (a ``Hear``)."""
         if inbound.id_raw is not None:
             await self._question(inbound, inbound.id_raw)
-        elif inbound.method == "notifications/message":
+            return
+        try:
+            self._notice(inbound)
+        except RemoteFault as fault:  # a member to be changed is there twice: one notice must not cost the session
+            logger.debug("notice not passed on", extra={"backend": self.key, "why": str(fault)})
+
+    def _notice(self, inbound: Inbound) -> None:
+        if inbound.method == "notifications/message":
             if self.session.wants_log(inbound.params.get("level")):
                 self._post(inbound.raw)
         elif inbound.method == URL_DONE and hears_of_urls(self.session):

@@ -19,7 +19,7 @@ from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.protocol import splice, tasks
+from mcp_gateway.protocol import json_text, splice, tasks
 from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.protocol.tasks import Told
 from mcp_gateway.sessions import task_ids
@@ -164,7 +164,10 @@ def _kept(said: Told, task_id: str) -> bytes:
     edits: splice.Edits = {"taskId": splice.quoted(task_id)}
     if len(said.raw) > MAX_KEPT_BYTES:
         edits = {**edits, "statusMessage": splice.REMOVE}
-    return splice.rewrite(said.raw, edits)
+    try:
+        return splice.rewrite(said.raw, edits)
+    except RemoteFault:  # a member twice: what has been read of it counts
+        return json_text.dumps({"taskId": task_id, "status": said.status})
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -43,9 +43,9 @@ MapId: TypeAlias = Callable[[str], str | None]
 """From one side's id of a task to the other's; None: it is none that this side may know of."""
 
 _TOKEN: Final = "task:"
-"""Begins the progress token of a call that became a task: it is good for as long as the task is, longer than the
-request whose id is the token of every other call. The client's own, as raw JSON, follows."""
-_TOKEN_FORM: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|-?[0-9]{1,32}')
+"""Begins the progress token of a call that may become a task: it is good for as long as the task is, longer than the
+request whose id is the token of every other call. That id and the client's own token, as raw JSON, follow."""
+_TOKEN_FORM: Final = re.compile(r'task:([1-9][0-9]{0,17}):("(?:[^"\\]|\\.)*+"|-?[0-9]{1,32})')
 _ABOUT_ONE: Final = frozenset({"tasks/get", "tasks/cancel"})
 _RELATED: Final = RELATED.encode()
 
@@ -148,17 +148,30 @@ def mapped(raw: bytes, path: tuple[str, ...], map_id: MapId) -> bytes:
     return splice.rewrite(raw, _at(path[:-1], REMOVE) if other is None else _at(path, splice.quoted(other)))
 
 
-def progress_token(client_token: bytes) -> bytes:
+def progress_token(client_token: bytes, upstream_id: int) -> bytes:
     """The token that a call which may become a task goes up with, for the client's own raw one."""
-    return splice.quoted(_TOKEN + client_token.decode("utf-8", "surrogateescape"))
+    return splice.quoted(f"{_TOKEN}{upstream_id}:{client_token.decode()}")
 
 
 def clients_token(token: JsonValue) -> bytes | None:
     """The client's own raw token of such a call; None: the token is of another kind."""
+    form = _form(token)
+    try:
+        return None if form is None else form[2].encode()
+    except UnicodeEncodeError:  # a lone surrogate, which no token of ours has
+        return None
+
+
+def request_of(token: JsonValue) -> int | None:
+    """The upstream id of such a call; None: the token is of another kind."""
+    form = _form(token)
+    return None if form is None else int(form[1])
+
+
+def _form(token: JsonValue) -> "re.Match[str] | None":
     if not isinstance(token, str) or not token.startswith(_TOKEN):
         return None
-    own = token.removeprefix(_TOKEN)
-    return own.encode("utf-8", "surrogateescape") if _TOKEN_FORM.fullmatch(own) else None
+    return _TOKEN_FORM.fullmatch(token)
 
 
 def _places(method: str, result: bytes, backend: Era) -> tuple[str, ...] | None:

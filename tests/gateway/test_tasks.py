@@ -1,10 +1,12 @@
 """Tasks of 2025-11-25, end to end: one client, its servers, and everybody else."""
 
+import attrs
 import orjson
 import pytest
 import trio
 from trio.testing import MockClock
 
+from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.backends.upstream_sessions import IDLE_S
 from mcp_gateway.config.spec import BackendLimits, SessionsSpec, Timeouts
@@ -266,15 +268,56 @@ async def test_the_progress_of_a_task_goes_on_under_the_clients_token(autojump_c
         await session.call("read")
         await trio.sleep(1)
         await task.link.say(notice("notifications/progress", progressToken=upstream, progress=1))
-        await task.link.say(notice("notifications/progress", progressToken="task:nonsense", progress=1))
+        await task.link.say(notice("notifications/progress", progressToken="task:1:nonsense", progress=1))
         waiting = session.begin("tasks/result", {"taskId": task_id, "_meta": {"progressToken": 5}})
         task.says(notice("notifications/progress", progressToken=upstream, progress=2))
-        task.says(notice("notifications/progress", progressToken="task:{}", progress=3))
+        task.says(notice("notifications/progress", progressToken="task:1:{}", progress=3))
         await waiting.until(lambda: len(waiting.messages) == 2)
         heard = [one["params"] for reply in (stream, waiting) for one in reply.messages]
         assert [(one["progressToken"], one["progress"]) for one in heard] == [(token, 1), (token, 2), (5, 3)]  # type: ignore[index,call-overload]  # JSON
         task.finish()
         await waiting.until(lambda: waiting.closed)
+
+
+async def test_a_notice_that_says_something_twice_costs_no_session(autojump_clock: MockClock) -> None:
+    server = ScriptedTasks()
+    async with scripted_gateway(server.backend()) as where:
+        session = await where.session()
+        stream = session.stream()
+        await trio.sleep(1)
+        await begin(session)
+        link = server.tasks[0].link
+        await trio.sleep(1)
+        twice = notice("notifications/message", level="info", data="x", _meta=of_task("t"))
+        raw = twice.raw.replace(b'"taskId":"t"', b'"taskId":"t","taskId":"u"')
+        await link.say(attrs.evolve(twice, raw=raw))
+        await link.say(notice("notifications/message", level="info", data="y"))
+        await trio.sleep(1)
+        assert [one["params"] for one in stream.messages] == [{"level": "info", "data": "y"}]
+        assert not link.closed
+
+
+async def test_uris_in_a_tasks_result_are_mapped_as_in_a_calls(autojump_clock: MockClock) -> None:
+    server = ScriptedTasks()
+    async with scripted_gateway(server.backend(), prefixes={"files": "f_"}) as where:
+        session = await where.session()
+        task_id = await begin(session, name="f_read")
+        server.tasks[0].finish(result={"content": [{"type": "resource_link", "uri": "memo://one", "name": "one"}]})
+        found = (await session.ask("tasks/result", {"taskId": task_id})).result
+        assert found["content"] == [{"type": "resource_link", "uri": "memo://files/one", "name": "one"}]
+
+
+async def test_another_session_of_the_same_principal_reaches_the_task_where_it_runs(autojump_clock: MockClock) -> None:
+    server = ScriptedTasks()
+    async with scripted_gateway(server.backend()) as where:
+        ann = attrs.evolve(where, principal=Principal(subject="ann", digest=b"ann-ann-"))
+        eve = attrs.evolve(where, principal=Principal(subject="eve", digest=b"eve-eve-"))
+        task_id = await begin(await ann.session())
+        other = await ann.session()
+        assert (await other.ask("tasks/get", {"taskId": task_id})).result["taskId"] == task_id
+        assert [one["taskId"] for one in tasks_of((await other.ask("tasks/list")).result)] == [task_id]
+        for stranger in (await eve.session(), await where.session()):
+            assert (await stranger.ask("tasks/get", {"taskId": task_id})).error["message"] == "Task not found"
 
 
 async def test_changes_are_told_to_the_client_whose_task_it_is(autojump_clock: MockClock) -> None:

@@ -103,15 +103,24 @@ def test_what_is_there_twice_is_an_error() -> None:
 
 @pytest.mark.parametrize("token", [b"7", b"-7", b'"x"', b'"a\\"b"', b'"\xc3\xbc"'])
 def test_the_token_of_a_task_leads_back_to_the_clients(token: bytes) -> None:
-    sent = tasks.progress_token(token)
+    sent = tasks.progress_token(token, 17)
     value: JsonValue = json.loads(sent)
     assert isinstance(value, str)
     assert tasks.clients_token(value) == token
+    assert tasks.request_of(value) == 17
 
 
-@pytest.mark.parametrize("token", [7, None, "x", "task:", "task:{}", 'task:"', "task:1.5", 'task:"a"b"'])
+@pytest.mark.parametrize(
+    "token",
+    [7, None, "x", "task:", "task:1", "task:1:", "task:1:{}", 'task:1:"', "task:1:1.5", 'task:1:"a"b"', "task:0:1"],
+)
 def test_other_tokens_lead_nowhere(token: JsonValue) -> None:
     assert tasks.clients_token(token) is None
+    assert tasks.request_of(token) is None
+
+
+def test_a_token_that_is_no_text_leads_nowhere() -> None:
+    assert tasks.clients_token('task:1:"\ud800"') is None
 
 
 @pytest.mark.parametrize(

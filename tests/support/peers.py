@@ -185,6 +185,13 @@ async def mcp1_tasks_server(*flags: str) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
+async def mcp2_tasks_server() -> AsyncIterator[Peer]:
+    """A server on the SDK's second major version with the tasks extension of 2026-07-28."""
+    async with start("mcp2 tasks", [sys.executable, SERVERS / "mcp2_tasks_server.py"]) as peer:
+        yield peer
+
+
+@asynccontextmanager
 async def mcp2_server(*flags: str) -> AsyncIterator[Peer]:
     async with start("mcp2", mcp2_command(*flags), path=_path(flags)) as peer:
         yield peer

@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 import attrs
 
 from mcp_gateway.errors import Overload
+from mcp_gateway.protocol import tasks
 from mcp_gateway.values import JsonValue, RequestId
 
 T = TypeVar("T")
@@ -75,7 +76,9 @@ class Correlator(Generic[T]):
         listen stream sends ``notifications/cancelled`` with that id).
         """
         if method == "notifications/progress":
-            return self._owner(params.get("progressToken"))
+            token = params.get("progressToken")
+            request = tasks.request_of(token)
+            return self._owner(token if request is None else request)
         if not modern:
             return None
         meta = params.get("_meta")

@@ -32,9 +32,9 @@ from mcp_gateway.errors import (
     LocalFault,
     RemoteFault,
 )
-from mcp_gateway.protocol import json_text, jsonrpc, splice
+from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.eras import Era
-from mcp_gateway.values import BackendKey, RequestId
+from mcp_gateway.values import BackendKey, JsonObject, RequestId
 
 logger = logging.getLogger(__name__)
 
@@ -317,7 +317,7 @@ class PipeLink:
         box = self._pending.about(message.method, message.params, modern=self._modern)
         if box is not None:
             box.put(message)
-        elif message.method == "notifications/progress":
+        elif message.method == "notifications/progress" and not outlives(message.params):
             self._pending.late += 1  # its exchange has ended; nobody else can use it
         else:
             self._unattributed.put(message)
@@ -394,6 +394,11 @@ async def _attend(box: Inbox, hear: Hear) -> Answer:
             return box.outcome
         else:
             await box.changed()
+
+
+def outlives(params: JsonObject) -> bool:
+    """Whether progress is of a call that may have become a task, which goes on after its exchange."""
+    return tasks.request_of(params.get("progressToken")) is not None
 
 
 def nobody_cares(why: str) -> None:

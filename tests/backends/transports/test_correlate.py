@@ -90,6 +90,8 @@ def test_progress_with_a_foreign_token_belongs_to_nobody(token: JsonValue) -> No
     "method, params, modern, mine",
     [
         pytest.param("notifications/progress", {"progressToken": 1}, False, True, id="progress"),
+        pytest.param("notifications/progress", {"progressToken": "task:1:7"}, False, True, id="progress of a task"),
+        pytest.param("notifications/progress", {"progressToken": "task:2:7"}, False, False, id="of another's"),
         pytest.param("notifications/tools/list_changed", {"_meta": {SUBSCRIPTION: 1}}, True, True, id="listen stream"),
         pytest.param("notifications/tools/list_changed", {"_meta": {SUBSCRIPTION: "1"}}, True, False, id="other type"),
         pytest.param("notifications/tools/list_changed", {"_meta": {SUBSCRIPTION: 1}}, False, False, id="legacy"),

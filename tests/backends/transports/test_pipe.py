@@ -67,6 +67,24 @@ async def test_progress_is_heard_in_order_before_the_answer(autojump_clock: Mock
         assert asked.answer is not None
 
 
+async def test_progress_of_a_call_that_became_a_task_goes_on_after_its_answer(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    pipe, beside = ScriptedPipe(), Ear()
+    async with linked(pipe, unattributed=beside) as link:
+        asked = Asked(nursery, link)
+        (sent,) = await pipe.heard(1)
+        token = f'task:{sent["id"]}:"mine"'
+        pipe.say(method="notifications/progress", params={"progressToken": token, "progress": 1})
+        pipe.say(id=sent["id"], result={"task": {}})
+        await asked.done.wait()
+        pipe.say(method="notifications/progress", params={"progressToken": token, "progress": 2})
+        await settled()
+        assert [message.params["progress"] for message in asked.ear.heard] == [1]
+        assert [message.params["progress"] for message in beside.heard] == [2]
+        assert link.late == 0
+
+
 async def test_a_receiver_that_never_returns_holds_up_nobody_else(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
