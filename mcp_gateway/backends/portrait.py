@@ -16,6 +16,7 @@ from mcp_gateway.backends.connector import Verdict
 from mcp_gateway.backends.discovery import Catalogue
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.transports.base import Hello
+from mcp_gateway.protocol import tasks
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.findings import NOTHING, Findings, overlay
 from mcp_gateway.routing.snapshot import Condition, Health, Kind, Lists, Problem, Snapshot
@@ -178,6 +179,12 @@ class Portrait:
             united["resources"] = {**resources, "subscribe": True}
         return united
 
+    @property
+    def _tasks(self) -> frozenset[str]:
+        said = (self.hello, self.legacy.hello if self.legacy is not None else None)
+        found = next((hello for hello in said if hello is not None and hello.era.tasks), None)
+        return frozenset() if found is None else tasks.abilities(found.capabilities)
+
     def begin(self, condition: Condition) -> None:
         """How it is before anything is known; nobody is told."""
         self.snapshot = attrs.evolve(self.snapshot, condition=condition)
@@ -197,6 +204,7 @@ class Portrait:
             era=hello.era if hello is not None else None,
             transport=self.transport,
             capabilities=self._capabilities,
+            tasks=self._tasks,
             server_name=name if isinstance(name, str) else "",
             instructions=hello.instructions if hello is not None else "",
             listings=self.listings,

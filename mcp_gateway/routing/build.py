@@ -117,7 +117,7 @@ def _member(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Gener
                 *(("resources.subscribe",) if subscribes else ()),
                 *(() if snapshot.era.completions else ("completions",)),
                 *(f"extensions.{one}" for one in offers.settings["extensions"]),
-                *(tasks.abilities(snapshot.capabilities) if snapshot.era.tasks else ()),
+                *snapshot.tasks,
             )
         )
     return _Member(

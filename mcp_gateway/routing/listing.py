@@ -96,7 +96,7 @@ def page_steps(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -
         if start - paused_at > _PAUSE_BYTES:
             paused_at = start
             yield
-        problem = _take_item(kind, index, result[start:end], checks_headers, items)
+        problem = _take_item(kind, index, result[start:end], checks_headers, era.tasks, items)
         if problem is not None and len(problems) < MAX_PROBLEMS:
             problems.append(problem)
     if next(seen, None) is not None:
@@ -113,10 +113,12 @@ def page_steps(kind: Kind, result: bytes, era: Era, *, over_http: bool = True) -
     )
 
 
-def _take_item(kind: Kind, index: int, raw: bytes, checks_headers: bool, items: dict[str, Item]) -> Problem | None:
+def _take_item(
+    kind: Kind, index: int, raw: bytes, checks_headers: bool, has_tasks: bool, items: dict[str, Item]
+) -> Problem | None:
     """Add one item to ``items``, if it can be used, and say what is wrong with it."""
     try:
-        item = _read_item(kind, raw, checks_headers)
+        item = _read_item(kind, raw, checks_headers, has_tasks)
         if item.name in items:
             raise _Unusable("this name twice")
     except _Unusable as unusable:
@@ -171,7 +173,7 @@ def _ttl_ms(value: JsonValue) -> int:
     return min(max(value, 0), MAX_TTL_MS) if type(value) is int else 0
 
 
-def _read_item(kind: Kind, raw: bytes, checks_headers: bool) -> Item:
+def _read_item(kind: Kind, raw: bytes, checks_headers: bool, has_tasks: bool) -> Item:
     if len(raw) > MAX_ITEM_BYTES:
         raise _Unusable(f"over {MAX_ITEM_BYTES} bytes")
     try:
@@ -185,7 +187,7 @@ def _read_item(kind: Kind, raw: bytes, checks_headers: bool) -> Item:
         if not isinstance(value.get(member), wanted | None):
             raise _Unusable(f"{member!r} is of the wrong type")
     if kind is Kind.TOOLS:
-        execution = value.get("execution")
+        execution = value.get("execution") if has_tasks else None
         only_as_task = isinstance(execution, dict) and execution.get("taskSupport") == "required"
         return Item(name=name, raw=raw, headers=_check_schema(value, checks_headers), only_as_task=only_as_task)
     if kind is Kind.PROMPTS:

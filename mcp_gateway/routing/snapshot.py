@@ -71,7 +71,7 @@ class Item:
     needs: Needs = ()
     """What a client must be able to do to be shown it."""
     only_as_task: bool = False
-    """Tools: ``execution.taskSupport`` is ``required``, which means something at a server with tasks of 2025-11-25."""
+    """Tools listed in 2025-11-25: ``execution.taskSupport`` is ``required``, whether or not the server has tasks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -116,6 +116,8 @@ class Snapshot:
     transport: str = ""
     """``streamable-http``, ``sse`` or ``stdio``; empty while unknown."""
     capabilities: JsonObject = attrs.field(factory=dict)
+    tasks: frozenset[str] = frozenset()
+    """What it can do of the tasks of 2025-11-25, where it speaks that (``protocol.tasks.abilities``)."""
     server_name: str = ""
     instructions: str = ""
     """The server's own, made plain and cut (``protocol.plain_text``)."""

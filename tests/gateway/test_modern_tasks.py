@@ -11,8 +11,9 @@ from mcp_gateway.config.spec import GatewaySpec, SessionsSpec, VirtualServerSpec
 from mcp_gateway.protocol.eras import V2025_11_25
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
-from tests.support.scripted_link import ScriptedBackend, ScriptedLink, server, tool
+from tests.support.scripted_link import Handler, ScriptedBackend, ScriptedLink, server, tool
 from tests.support.scripted_modern_tasks import DECLARED, EXTENSION, ModernTasks
+from tests.support.scripted_tasks import ScriptedTasks
 
 FILES = BackendKey("files")
 
@@ -182,6 +183,35 @@ async def test_between_the_eras_tasks_are_not_bridged(autojump_clock: MockClock)
             assert "2026-07-28 only" in str(refused.error["message"])
             assert "not bridged" in str(refused.error["message"])
         assert "content" in (await where.modern("tools/call", {"name": "write"}, capabilities=DECLARED)).result
+
+
+async def test_a_server_of_both_eras_gives_each_client_the_tasks_of_its_own(autojump_clock: MockClock) -> None:
+    older, newer = ScriptedTasks(), ModernTasks()
+    backend, old = newer.backend(), older.backend()
+    backend.legacy = V2025_11_25
+    backend.capabilities = {**old.capabilities, **backend.capabilities}
+    backend.tools = [{**tool("read"), "execution": {"taskSupport": "required"}}]
+
+    def either(method: str) -> Handler:
+        async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
+            handlers = backend_handlers if link.era.modern else old.handlers
+            return await handlers[method](link, params, hear)
+
+        return handle
+
+    backend_handlers = dict(backend.handlers)
+    backend.handlers = {method: either(method) for method in {*backend_handlers, *old.handlers}}
+    async with scripted_gateway(backend) as where:
+        session = await where.session()
+        assert "tasks" in str(session.hello["capabilities"])
+        begun = (await session.ask("tools/call", {"name": "read", "task": {}})).result["task"]
+        assert isinstance(begun, dict)
+        assert (await session.ask("tasks/get", {"taskId": begun["taskId"]})).result["status"] == "working"
+        task_id = await begin(where)
+        assert (await about(where, "tasks/get", task_id)).result["status"] == "working"
+        assert (len(older.tasks), len(newer.tasks)) == (1, 1)
+        assert (await about(where, "tasks/get", begun["taskId"])).error["code"] == -32602
+        assert (await session.ask("tasks/get", {"taskId": task_id})).error["code"] == -32602
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"extensions": {"a/b": {}}}])

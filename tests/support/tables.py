@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from mcp_gateway.config.spec import GatewayEntry, GatewaySpec, ItemFilter, ServerSpec, StdioTarget, VirtualServerSpec
-from mcp_gateway.protocol import json_text
+from mcp_gateway.protocol import json_text, tasks
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era, Family
 from mcp_gateway.routing.build import build
 from mcp_gateway.routing.snapshot import Condition, Health, Item, Kind, Listing, Lists, Problem, Snapshot
@@ -88,6 +88,7 @@ def snapshot(
         condition=Condition(health=Health.DOWN if listings is None else Health.READY),
         era=era,
         capabilities=capabilities,
+        tasks=tasks.abilities(capabilities) if era is not None and era.tasks else frozenset(),
         instructions=instructions,
         listings=both,
         problems=problems,
