@@ -39,7 +39,7 @@ class SessionCare:
         self.post.release(f"session:{session.key}")
         self.hub.leave(self._audiences.pop(session.key))
         if session.over:
-            self.tasks.end(task_owner(session))
+            self.tasks.end(task_owner(session), session.key)
         for key in session.backends:
             backend = self.fleet.get(BackendKey(key))
             if backend is not None:

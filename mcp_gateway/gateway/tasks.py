@@ -105,10 +105,11 @@ class Tasks:
         self._count -= 1
         self._hold(task, 0.0)
 
-    def end(self, owner: TaskOwner) -> None:
-        """The client is gone for good."""
-        for task_id in tuple(self._book.get(owner, {})):
-            self.forget(owner, task_id)
+    def end(self, owner: TaskOwner, session: str) -> None:
+        """A client session is gone for good, and with it the upstream sessions on which its tasks live."""
+        for task in tuple(self._book.get(owner, {}).values()):
+            if task.caller.session == session:
+                self.forget(owner, task.id)
 
     def prune(self) -> None:
         """Let everything whose time is over leave the book."""

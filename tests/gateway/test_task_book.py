@@ -45,7 +45,7 @@ async def test_a_task_leaves_the_book_with_its_ttl_at_the_latest_after_a_day(aut
         book.prune()
         assert len(book) == 0
         book.forget(OWNER, "nobody")
-        book.end(OWNER)
+        book.end(OWNER, "s")
 
 
 async def test_all_clients_together_have_a_bound_where_the_oldest_go(autojump_clock: MockClock) -> None:

@@ -316,6 +316,8 @@ async def test_another_session_of_the_same_principal_reaches_the_task_where_it_r
         other = await ann.session()
         assert (await other.ask("tasks/get", {"taskId": task_id})).result["taskId"] == task_id
         assert [one["taskId"] for one in tasks_of((await other.ask("tasks/list")).result)] == [task_id]
+        await other.end()
+        assert (await (await ann.session()).ask("tasks/get", {"taskId": task_id})).result["taskId"] == task_id
         for stranger in (await eve.session(), await where.session()):
             assert (await stranger.ask("tasks/get", {"taskId": task_id})).error["message"] == "Task not found"
 
