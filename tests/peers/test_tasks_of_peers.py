@@ -66,12 +66,33 @@ async def test_a_task_is_the_same_directly_and_through_the_gateway(
 
 
 @pytest.mark.node
-async def test_a_task_of_a_process_is_that_of_the_same_server_over_http() -> None:
-    server = {"name": "peer", "command": [str(word) for word in peers.everything_command()], "prefix": "peer_"}
-    async with peers.everything_server() as peer, running_gateway([server]) as where:
+@pytest.mark.parametrize("transport", ["stdio", "sse"])
+async def test_a_task_over_a_pipe_is_that_of_the_same_server_over_http(transport: str) -> None:
+    async with peers.everything_server() as peer, peers.everything_server("sse") as older:
         directly = await run(typescript_client(), peer.url, *RESEARCH)
-        through = await run(typescript_client(), where.url, f"peer_{RESEARCH[0]}", RESEARCH[1])
+        command = [str(word) for word in peers.everything_command()]
+        server = {"command": command} if transport == "stdio" else {"url": older.url}
+        async with running_gateway([{"name": "peer", "prefix": "peer_", **server}]) as where:
+            through = await run(typescript_client(), where.url, f"peer_{RESEARCH[0]}", RESEARCH[1])
     assert through == directly
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("flags, knows", [(["--own-ids"], True), ([], False)], ids=["by its id", "by the session"])
+async def test_after_a_restart_of_the_gateway_a_server_knows_a_task_by_its_id_alone(
+    flags: list[str], knows: bool
+) -> None:
+    async with peers.mcp1_tasks_server(*flags) as peer:
+        server = {"name": "peer", "prefix": "peer_", "url": peer.url}
+        async with running_gateway([server]) as where, where.client2025() as client:
+            await client.initialize()
+            begun = await client.ask("tools/call", name="peer_paint", arguments={}, task={"ttl": 60_000})
+            assert "task" in begun.get("result", {}), begun
+            headers = dict(client.headers)
+        async with running_gateway([server]) as where, where.client2025() as client:
+            client.headers |= headers
+            found = await client.ask("tasks/get", taskId=begun["result"]["task"]["taskId"])
+    assert found.get("error", {}).get("code") == (None if knows else -32602)
 
 
 # --- the extension of 2026-07-28 -------------------------------------------------------------------------------------

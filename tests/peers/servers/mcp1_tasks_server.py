@@ -1,9 +1,11 @@
 """A server on the SDK's first major version (mcp 1.30) whose tools run as tasks of 2025-11-25.
 
-Usage: ``mcp1_tasks_server.py [--port N] [--stateless]``. ``paint`` asks the user for a colour while it runs.
+Usage: ``mcp1_tasks_server.py [--port N] [--own-ids]``. ``paint`` asks the user for a colour while it runs. The SDK's
+ids are good in one session only; those of ``--own-ids`` are good for whoever has them.
 """
 
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +19,7 @@ from mcp.types import TASK_REQUIRED, CallToolResult, TextContent, Tool, ToolExec
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-options = arguments("--stateless")
+options = arguments("--own-ids")
 server: Server[Any, Any] = Server("mcp1-tasks")
 server.experimental.enable_tasks()
 
@@ -43,11 +45,13 @@ async def call(name: str, given: dict[str, Any]) -> Any:
             colour = str((answer.content or {}).get("colour"))
         return CallToolResult(content=[TextContent(type="text", text=f"painted {colour}")])
 
+    if options.own_ids:
+        return await context.experimental.run_task(work, task_id=str(uuid.uuid4()))
     return await context.experimental.run_task(work)
 
 
 async def main() -> None:
-    manager = StreamableHTTPSessionManager(app=server, stateless=options.stateless)
+    manager = StreamableHTTPSessionManager(app=server, stateless=False)
 
     @contextlib.asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
