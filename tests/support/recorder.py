@@ -96,7 +96,7 @@ class Recorder:
             await connection.send(good_answer(big, name, TOOLS, modern=name == "new"))
             return
         answer = good_answer(request, name, TOOLS, modern=name == "new")
-        if message.get("method") == "initialize":
+        if message.get("method") == "initialize" and name == "old":  # the other one refuses it
             own = f"session-{next(self._numbers)}"
             self.sessions.add(own)
             answer = answer.replace(b"old-session", own.encode())
