@@ -72,6 +72,11 @@ REASONS: Final = (
         (r"^FastMCP, .*initialize", r"result\.capabilities\.extensions only through: .*"),
     ),
     *reasons(
+        "Subscriptions are offered for a server of 2025 that declares none; it is asked, and its -32601 reaches the "
+        "client.",
+        (r"^FastMCP, ", r"result\.capabilities\.resources\.subscribe false, through true"),
+    ),
+    *reasons(
         "A client is told of capabilities that its own revision has: completions came with 2025-03-26, tasks with "
         "2025-11-25.",
         ("initialize 2024-11-05", r"result\.capabilities\.completions only directly: \{\}"),
@@ -85,7 +90,6 @@ REASONS: Final = (
             r"an unknown method|(server/discover|tasks/list|subscriptions/listen|tasks/get)$",
             r"error\.(message|data) .*",
         ),
-        (r"^FastMCP, 2025: resources/(un)?subscribe$", r"error\.(message|data) .*"),
         (r"FastMCP, 2026: (ping|logging/setLevel|resources/subscribe|initialize)$", r"error\.(message|data) .*"),
     ),
     *reasons(
