@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 Sockets: TypeAlias = Sequence[socket.socket]
 Wait: TypeAlias = Callable[..., Awaitable[None]]
+Beside: TypeAlias = Callable[[Fleet, Gateway], Awaitable[None]]
+"""A task that looks at the gateway, such as the report of a pod; it is cancelled when the drain is over."""
 
 CANCEL_S: Final = 2.0
 """How long calls that the drain cancelled may take to say so to both sides (phase 4)."""
@@ -57,6 +59,8 @@ class Options:
     """What the command line says; changing it needs a restart."""
 
     source: ConfigSource
+    beside: "Beside | None" = None
+    """Runs for as long as the gateway serves."""
     bind: str = "127.0.0.1:8080"
     admin_bind: str = "127.0.0.1:9090"
     log_format: str = "text"
@@ -159,7 +163,11 @@ class Program:
                 ) as gateway,
             ):
                 status.attach(fleet, gateway, self.drain.begun.is_set)
-                await self._public_server(status, gateway, fleet, public, where, task_status)
+                async with trio.open_nursery() as nursery:
+                    if self.options.beside is not None:
+                        nursery.start_soon(self.options.beside, fleet, gateway, name="beside the gateway")
+                    await self._public_server(status, gateway, fleet, public, where, task_status)
+                    nursery.cancel_scope.cancel("drained")
             root.cancel_scope.cancel("drained")
 
     @asynccontextmanager

@@ -47,6 +47,7 @@ Exit codes:
 OPTIONAL: Final = {
     "app": "mcp_gateway.app",
     "client": "mcp_gateway.client",
+    "cluster": "mcp_gateway.cluster_app",
     "demo": "mcp_gateway.demo.run",
     "http": "httpx2",
     "controller": "mcp_gateway.controller_app",
@@ -179,18 +180,45 @@ def main() -> None:
 
 
 @main.command(epilog=EXIT_CODES)
-@click.option("--config", required=True, type=click.Path(path_type=Path), help="YAML or JSON; watched for changes.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML or JSON; watched for changes.")
+@click.option("--kubernetes", is_flag=True, help="Serve what the controller of this cluster has compiled.")
+@click.option("--namespace", default=None, help="Where it runs; else POD_NAMESPACE, else mcp-system.")
+@click.option("--instance", default="default", show_default=True, help="Which controller's data plane this is.")
+@click.option("--config-copy", type=click.Path(path_type=Path), help="The mounted copy of the compiled configuration.")
+@click.option("--allow-loopback-backends", is_flag=True, help="Servers may be on this machine (for tests).")
 @_bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")
 @_bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")
 @_log_options
-def serve(config: Path, bind: str, admin_bind: str, log_format: str, log_level: str) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C."""
-    _load(config)
-    app = optional("app")
-    source = FileSource(path=config, environ=os.environ)
-    options = app.Options(source=source, bind=bind, admin_bind=admin_bind, log_format=log_format, log_level=log_level)
+def serve(  # click passes every option by its name
+    config: Path | None,
+    kubernetes: bool,
+    namespace: str | None,
+    instance: str,
+    config_copy: Path | None,
+    allow_loopback_backends: bool,
+    **listening: str,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C, from a file or in a cluster."""
+    if kubernetes == (config is not None):
+        raise click.UsageError("give either --config FILE or --kubernetes")
+    if kubernetes:
+        cluster = optional("cluster")
+        options = cluster.Options(
+            namespace=namespace,
+            instance=instance,
+            config_copy=config_copy,
+            allow_loopback=allow_loopback_backends,
+            **listening,
+        )
+        run = partial(cluster.serve, options)
+    else:
+        assert config is not None
+        _load(config)
+        app = optional("app")
+        source = FileSource(path=config, environ=os.environ)
+        run = partial(app.serve, app.Options(source=source, **listening))
     with user_errors():
-        code = trio.run(app.serve, options)
+        code = trio.run(run)
     sys.exit(code)
 
 

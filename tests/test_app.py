@@ -20,11 +20,13 @@ from tests.support.raw_client import connect2025
 pytestmark = pytest.mark.wire
 
 
-def options(folder: Path, config: Mapping[str, object], **more: str) -> Options:
+def options(
+    folder: Path, config: Mapping[str, object], bind: str = "127.0.0.1:0", admin_bind: str = "127.0.0.1:0"
+) -> Options:
     file = folder / "gateway.yaml"
     file.write_text(orjson.dumps(config).decode())
-    binds = {"bind": "127.0.0.1:0", "admin_bind": "127.0.0.1:0", "log_level": "error"}
-    return Options(source=FileSource(path=file, environ={}), **{**binds, **more})
+    source = FileSource(path=file, environ={})
+    return Options(source=source, bind=bind, admin_bind=admin_bind, log_level="error")
 
 
 def timers() -> list[threading.Thread]:

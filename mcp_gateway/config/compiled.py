@@ -174,7 +174,7 @@ class _Reading:
                 routable_only=routable,
                 tls=attrs.evolve(target.tls, system_authorities=trusts_system and target.tls.ca_pem is not None),
             )
-            yield attrs.evolve(spec, target=target)
+            yield attrs.evolve(spec, target=target, revision=self.revisions[SERVERS, spec.key])
 
     def _entries(self, entries: str) -> Iterator[tuple[str, JsonObject]]:
         found = self.whole.get(entries)

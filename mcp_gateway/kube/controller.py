@@ -207,7 +207,7 @@ class Controller:
         version = "" if stored is None else stored.meta.resource_version
         made = base64.b64encode(secrets.token_bytes(SIGNING_KEY_BYTES)).decode()
         await self.pen.secret(*key, {schema.SIGNING_KEY: made}, version)
-        logger.info("signing key made", extra={"secret": str(key)})
+        logger.info("signing key made", extra={"object": str(key)})
 
 
 def _priority(outcome: Outcome) -> int:

@@ -134,6 +134,11 @@ class Snapshot:
         """What of it the route table is made of: without times, failures and revision."""
         return attrs.evolve(self, condition=Condition(), revision="")
 
+    def names(self, kind: Kind) -> frozenset[str]:
+        """What is shown of one kind to clients of any era, by the backend's own names."""
+        lists = (self.listings or {}).values()
+        return frozenset(item.name for listings in lists if kind in listings for item in listings[kind].items)
+
     def lists(self, family: Family) -> Lists | None:
         """What a client of this family is shown: the lists of its own, or of the only one that the server has."""
         if self.listings is None:

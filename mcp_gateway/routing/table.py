@@ -181,6 +181,11 @@ class View:
         """Whether a server of which something is shown here has said that it has this ability."""
         return any(ability in self.abilities.get(server, ()) for server in self.servers)
 
+    def shows(self, kind: Kind, name: str) -> bool:
+        """Whether a name is listed to clients of any era."""
+        views = (self,) if self.legacy is None else (self, self.legacy)
+        return any(entry.target.federated == name for view in views for entry in view.listings[kind].entries)
+
     def find_tool(self, name: str) -> Target | None:
         """The target of an exposed name, visible or withheld."""
         return self.tools.get(name) or self.withheld.get((Kind.TOOLS, name))
