@@ -18,8 +18,8 @@ import trio
 T = TypeVar("T")
 
 LOADAVG: Final = Path("/proc/loadavg")
-MOST: Final = 20.0
-"""Beyond it a test tells nothing any more."""
+MOST: Final = 10.0
+"""Beyond it a test takes too long to tell anything."""
 LOOK_S: Final = 0.25
 """Between two looks at the machine."""
 
