@@ -59,7 +59,7 @@ class Reporter:
     failures: int = 0
     _said: JsonObject | None = attrs.field(init=False, default=None)
     _renewed_at: float = attrs.field(init=False, default=0.0)
-    _urgent: Bucket = attrs.field(init=False, factory=lambda: Bucket(burst=5.0, per_s=1.0))
+    _writes: Bucket = attrs.field(init=False, factory=lambda: Bucket(burst=5.0, per_s=1.0))
     _began_unix_s: float = attrs.field(init=False)
     _offset_s: float = attrs.field(init=False)
     """From our clock to the wall's, once: times that drift with two clocks would be changes of their own."""
@@ -92,8 +92,11 @@ class Reporter:
         """Let what comes together be said together; a server that came or went is said soon."""
         before = {} if self._said is None else states(self._said)
         urgent = self._said is None or states(spec) != before
-        soon = urgent and self._urgent.take_now(trio.current_time())
-        await trio.sleep(URGENT_S if soon else CALM_S)
+        now_at = trio.current_time()
+        if urgent and self._writes.take_now(now_at):
+            await trio.sleep(URGENT_S)
+        else:
+            await trio.sleep(max(CALM_S, self._writes.take(now_at)))
 
     async def _next(self) -> None:
         with trio.move_on_at(self._renewed_at + RENEW_S):

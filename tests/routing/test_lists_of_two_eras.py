@@ -5,7 +5,7 @@ import pytest
 
 from mcp_gateway.config.spec import GatewayEntry, VirtualServerSpec
 from mcp_gateway.protocol.eras import V2026_07_28, Family
-from mcp_gateway.routing.snapshot import Kind, Lists
+from mcp_gateway.routing.snapshot import Condition, Kind, Lists
 from mcp_gateway.routing.table import View
 from mcp_gateway.values import BackendKey
 from tests.support.tables import item, lists, server, snapshot, spec, table, view_of, whole
@@ -106,3 +106,22 @@ def test_a_virtual_server_narrows_both() -> None:
     view = whole(built, virtual="v")
     assert list(view.tools) == ["a_x"]
     assert list(view.seen_by(NOBODY).tools) == ["a_x", "a_old"]
+
+
+def test_what_either_era_shows_is_shown() -> None:
+    both = snapshot("a", lists(tools=["new"], prompts=["p"]), legacy=lists(tools=["old"]))
+    view = view_of(spec(server("a", "a_")), both)
+    assert [view.shows(Kind.TOOLS, name) for name in ("a_new", "a_old", "a_none")] == [True, True, False]
+    assert view_of(spec(server("a")), snapshot("a", lists(tools=["x"]))).shows(Kind.TOOLS, "x")
+    assert both.names(Kind.TOOLS) == {"new", "old"}
+    assert snapshot("a", None).names(Kind.TOOLS) == frozenset()
+    assert snapshot("a", {}).names(Kind.TOOLS) == frozenset()
+
+
+def test_what_is_served_depends_on_no_time_or_failure() -> None:
+    one = snapshot("a", lists(tools=["x"]))
+    failed = Condition(failures=2, since_at=3.0)
+    other = attrs.evolve(one, condition=failed, revision="r2")
+    assert one != other
+    assert one.served == other.served
+    assert one.served != snapshot("a", lists(tools=["y"])).served
