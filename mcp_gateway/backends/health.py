@@ -32,6 +32,10 @@ class Backoff:
         return min(self.first_s * 2.0 ** min(tries, 32), self.ceiling_s)  # 2.0**1024 overflows
 
 
+def _eager_at_first(machine: "HealthMachine") -> float:
+    return machine.since_at + EAGER_S
+
+
 @attrs.define(kw_only=True)
 class HealthMachine:
     """What is known of one backend's health; driven by the supervisor and by calls."""
@@ -44,7 +48,7 @@ class HealthMachine:
     """In a row."""
     tries: int = 0
     """Attempts to connect that failed or did not last; counts for the pauses only."""
-    eager_until: float = attrs.field()
+    eager_until: float = attrs.field(init=False, default=attrs.Factory(_eager_at_first, takes_self=True))
     """Until then it may well be about to start."""
     open: bool = False
     listed: bool = False
@@ -53,10 +57,6 @@ class HealthMachine:
     ready_at: float | None = None
     last_failure: Failure | None = None
     _health: Health = Health.CONNECTING
-
-    @eager_until.default
-    def _eager_at_first(self) -> float:
-        return self.since_at + EAGER_S
 
     @property
     def health(self) -> Health:

@@ -14,7 +14,17 @@ from mcp_gateway import __version__
 from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
-from mcp_gateway.errors import BackendProtocol, BackendTimeout, Limit, MalformedMessage
+from mcp_gateway.backends.transports.session_sign import speaks_of_session
+from mcp_gateway.errors import (
+    BackendError,
+    BackendProtocol,
+    BackendRefused,
+    BackendSessionLost,
+    BackendTimeout,
+    Limit,
+    MalformedMessage,
+    RemoteFault,
+)
 from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
@@ -57,6 +67,23 @@ async def ask(link: Link, backend: BackendKey, outgoing: Outgoing, hear: Hear, w
         if answer is None:
             raise BackendTimeout(backend=backend, after_s=within_s, limit=Limit.CALL)
         return result_of(answer, backend)
+
+
+async def stands(link: Link, backend: BackendKey, hear: Hear, within_s: float) -> bool:
+    """Whether a backend answers a ping in this session; an error is a sign of life too, unless it is about the session.
+
+    Raises:
+        BackendSessionLost: it says for certain that it knows the session no more.
+    """
+    try:
+        await ask(link, backend, request("ping", {}, link.era), hear, within_s)
+    except BackendSessionLost:
+        raise
+    except BackendRefused as refused:
+        return refused.status < 500 and not speaks_of_session(refused.message.encode())
+    except (BackendError, RemoteFault):
+        return False
+    return True
 
 
 def result_of(answer: Answer, backend: BackendKey) -> bytes:

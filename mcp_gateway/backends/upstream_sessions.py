@@ -23,14 +23,12 @@ from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, leading
 from mcp_gateway.backends.health import Backoff
 from mcp_gateway.backends.held import Held
 from mcp_gateway.backends.losses import Losses
-from mcp_gateway.backends.own_requests import answer_to, ask, pong, request
+from mcp_gateway.backends.own_requests import answer_to, pong, stands
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
-from mcp_gateway.backends.transports.session_sign import speaks_of_session
 from mcp_gateway.backends.upstream import Jitter, Upstream, keep_listening
 from mcp_gateway.config.spec import Timeouts
 from mcp_gateway.errors import (
     BackendGone,
-    BackendRefused,
     BackendSessionLost,
     Executed,
     GatewayError,
@@ -393,16 +391,12 @@ class UpstreamSessions:
 
     async def _stands(self, upstream: Upstream) -> bool:
         """Whether the backend still answers in this session; True also when it is forgotten for certain."""
-        ping, hear = request("ping", {}, upstream.link.era), partial(self.hear_unattributed, upstream)
+        hear = partial(self.hear_unattributed, upstream)
         try:
-            await ask(upstream.link, self.backend, ping, hear, self.timeouts.connect_s)
+            return await stands(upstream.link, self.backend, hear, self.timeouts.connect_s)
         except BackendSessionLost:
             self.forget_link(upstream, patience_s=GOODBYE_S)
-        except BackendRefused as refused:  # an error is a sign of life too
-            return refused.status < 500 and not speaks_of_session(refused.message.encode())
-        except UPSTREAM_FAULTS:
-            return False
-        return True
+            return True
 
     async def _replace(self, entry: _Entry) -> bool:
         """Open another session in the place of one; whether it stands."""

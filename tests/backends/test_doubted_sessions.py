@@ -4,6 +4,8 @@ What a server that was restarted says with its answers is ``ScriptedBackend.unkn
 ``transports/test_session_sign.py``, and the same on real sockets in ``tests/wire/test_lost_sessions.py``.
 """
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -13,7 +15,15 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.caller import SessionKey
 from mcp_gateway.backends.losses import Losses
 from mcp_gateway.backends.transports.base import Hear, Inbound
-from mcp_gateway.errors import BackendAuth, BackendError, BackendGone, BackendProtocol, BackendSessionLost, Executed
+from mcp_gateway.errors import (
+    BackendAuth,
+    BackendError,
+    BackendGone,
+    BackendProtocol,
+    BackendSessionLost,
+    Executed,
+    GatewayError,
+)
 from mcp_gateway.routing.snapshot import Health
 from mcp_gateway.values import BackendKey, JsonObject
 from tests.support.backend_calls import HOUR, slow, wish
@@ -246,7 +256,7 @@ async def test_sixty_four_calls_at_once_open_one_session(autojump_clock: MockClo
 
 @pytest.mark.parametrize("unknown", [unauthorized, broken, no_session])
 async def test_sixty_four_calls_that_fail_at_once_open_one_session(
-    unknown: "type[BackendError]", autojump_clock: MockClock
+    unknown: Callable[[], GatewayError | Refusal], autojump_clock: MockClock
 ) -> None:
     scripted = ScriptedBackend(unknown=unknown)
     async with running(scripted, health=HOUR) as backend:
