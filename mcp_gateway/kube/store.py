@@ -68,6 +68,12 @@ class Settings:
         default = self.instance == schema.DEFAULT_INSTANCE
         return schema.CONTROLLER_NAME if default else f"{schema.CONTROLLER_NAME}/{self.instance}"
 
+    @property
+    def secret_reader_role(self) -> str:
+        """The ClusterRole to read users' Secrets; names without a namespace carry the instance (overlays/dedicated)."""
+        default = self.instance == schema.DEFAULT_INSTANCE
+        return schema.SECRET_READER_ROLE if default else f"{schema.SECRET_READER_ROLE}-{self.instance}"
+
 
 @attrs.define
 class Store:

@@ -111,9 +111,10 @@ def _entry(view: Store, namespace: str, ref: SecretRef, what: str) -> Found[byte
 
 def _forbidden(view: Store, namespace: str) -> Verdict:
     account = f"{view.settings.namespace}:{schema.CONTROLLER}"
+    role = view.settings.secret_reader_role
     why = (
         f"Secrets of namespace {namespace} may not be read; allow it with: kubectl create rolebinding "
-        f"{schema.SECRET_READER_ROLE} -n {namespace} --clusterrole={schema.SECRET_READER_ROLE} "
+        f"{role} -n {namespace} --clusterrole={role} "
         f"--serviceaccount={account}"
     )
     return bad(Reason.REF_NOT_PERMITTED, why)

@@ -7,10 +7,12 @@ import pytest
 
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.objects import Key
+from mcp_gateway.kube.own_objects import SecretRef
 from mcp_gateway.kube.reconcile import registration as reconciler
 from mcp_gateway.kube.reconcile.compile import document
 from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome
 from mcp_gateway.kube.reconcile.reports import Reports
+from mcp_gateway.kube.reconcile.secrets import credential
 from mcp_gateway.kube.store import Access, Settings
 from tests.support.cluster import (
     GONE,
@@ -519,6 +521,19 @@ def test_a_secret_that_may_not_be_read_any_more_is_used_on_and_spoken_of() -> No
         "--serviceaccount=mcp-system:mcp-gateway-controller"
     ) in found["Ready"][2]
     assert found["Connected"][:2] == ("True", "Connected")
+
+
+def test_the_command_that_allows_an_instance_to_read_secrets_names_its_own_role_and_account() -> None:
+    """Both instances may be allowed in one namespace, so the bindings have different names too."""
+    cluster = seed()
+    cluster.settings = Settings(instance="b", namespace="mcp-b")
+    cluster.access["mcp-test"] = Access.FORBIDDEN
+    found = credential(cluster.store(), "mcp-test", SecretRef(name="token", key="token")).verdict
+    assert found is not None
+    assert (
+        "kubectl create rolebinding mcp-gateway-secret-reader-b -n mcp-test "
+        "--clusterrole=mcp-gateway-secret-reader-b --serviceaccount=mcp-b:mcp-gateway-controller"
+    ) in found.message
 
 
 def test_what_does_not_fit_is_refused_by_name() -> None:
