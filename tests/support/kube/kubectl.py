@@ -71,3 +71,10 @@ class Kubectl:
 def as_admin(api: ApiServer, namespace: str) -> Kubectl:
     """kubectl with every right."""
     return Kubectl(kubeconfig=api.kubeconfig, namespace=namespace, home=api.folder / "kubectl")
+
+
+def condition_of(value: object, type_: str) -> str:
+    """The status of one condition of an object; empty: it has none such."""
+    status = value.get("status") if isinstance(value, dict) else None
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    return next((str(one["status"]) for one in conditions or () if one["type"] == type_), "")
