@@ -339,7 +339,7 @@ class Backend:
     async def _attempt(
         self, upstream: Upstream, outgoing: Outgoing, hear: Hear, queued: Callable[[], None] | None
     ) -> Answer:
-        slot = not outgoing.control
+        slot = not outgoing.control and outgoing.task is None
         if slot and not self._slots.enter_now():
             if queued is not None:
                 queued()

@@ -128,7 +128,7 @@ class LegacyFace:
             case ListOf():
                 return self._list(place.realm, view, session, message, decision)
             case Own():
-                return await self._own(session, message)
+                return await self._own(view, session, message)
             case Forward() if self._is_subscription(message, decision.target):
                 return await self._subscription(session, message, decision.target, outlet)
             case Forward():
@@ -208,10 +208,11 @@ class LegacyFace:
         session.seen[wanted.kind] = view.fingerprint(wanted.kind)
         return self._result(message, answer)
 
-    async def _own(self, session: Session, message: jsonrpc.RpcRequest) -> Outcome:
+    async def _own(self, view: View, session: Session, message: jsonrpc.RpcRequest) -> Outcome:
         """``logging/setLevel``, ``tasks/list``, and what ``dispatch`` has kept out of sessions."""
         if message.method == "tasks/list":
-            result = await listed(self.core.tasks, task_owner(session), message.params.get("cursor"))
+            cursor = message.params.get("cursor")
+            result = await listed(self.core.tasks, task_owner(session), cursor, view.servers)
             if isinstance(result, Invalid):
                 return self._error(message, result.code, result.message)
             return self._result(message, result)

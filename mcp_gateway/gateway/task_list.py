@@ -8,6 +8,7 @@ Spec: MCP 2025-11-25 basic/utilities/tasks, "Task Listing" and "Task Isolation a
 """
 
 import logging
+from collections.abc import Container
 from typing import Final
 
 import attrs
@@ -24,7 +25,7 @@ from mcp_gateway.protocol.eras import V2025_11_25, Family
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
 from mcp_gateway.sessions.signed import Purpose
 from mcp_gateway.sessions.task_ids import TaskOwner
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +35,16 @@ ASK_S: Final = 2.0
 """How long all servers together have to say how their tasks stand; what is known counts for the others."""
 
 
-async def listed(book: Tasks, owner: TaskOwner, cursor: JsonValue) -> bytes | Invalid:
-    """The result of ``tasks/list``, or why there is none."""
+async def listed(book: Tasks, owner: TaskOwner, cursor: JsonValue, servers: Container[BackendKey]) -> bytes | Invalid:
+    """The result of ``tasks/list``, or why there is none.
+
+    Args:
+        servers: those of which something is shown to this client.
+    """
     after = 0 if cursor is None else _read(book, owner, cursor)
     if after is None:
         return Invalid(code=INVALID_PARAMS, message="invalid cursor")
-    rest = [task for task in book.of(owner) if task.number > after]
+    rest = [task for task in book.of(owner) if task.number > after and task.ref.server in servers]
     page = rest[:PAGE]
     with trio.move_on_after(ASK_S):
         async with trio.open_nursery() as nursery:

@@ -64,4 +64,4 @@ async def test_a_long_message_is_not_kept_and_a_server_that_is_gone_not_asked(au
         (task,) = book.of(OWNER)
         assert len(task.state) < 1000
         assert b'"status":"working"' in task.state
-        assert await listed(book, OWNER, None) == b'{"tasks":[%b]}' % task.state
+        assert await listed(book, OWNER, None, {FILES}) == b'{"tasks":[%b]}' % task.state

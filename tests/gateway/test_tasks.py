@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.backends.upstream_sessions import IDLE_S
-from mcp_gateway.config.spec import BackendLimits, SessionsSpec, Timeouts
+from mcp_gateway.config.spec import BackendLimits, GatewaySpec, SessionsSpec, Timeouts, VirtualServerSpec
 from mcp_gateway.gateway.tasks import HELD_S, MAX_OF_ONE
 from mcp_gateway.protocol.eras import V2025_06_18, V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
@@ -154,6 +154,36 @@ def tasks_of(result: JsonObject) -> list[JsonObject]:
     found = result["tasks"]
     assert isinstance(found, list)
     return found  # type: ignore[return-value]  # objects
+
+
+async def test_what_a_virtual_server_does_not_show_has_no_tasks_there(autojump_clock: MockClock) -> None:
+    backend, other = ScriptedTasks().backend(), ScriptedTasks().backend("other")
+    other.tools = [tool("write")]
+    virtual = (VirtualServerSpec(name="some", tools=("read",)),)
+    spec = GatewaySpec(virtual_servers=virtual, sessions=SessionsSpec(signing_keys=(b"0123456789abcdef",)))
+    async with scripted_gateway(backend, other, spec=spec) as where:
+        session = await where.session()
+        mine, hidden = await begin(session), await begin(session, name="write")
+        narrow = {"X_MCP_Virtualserver": "some"}
+        listed = (await session.ask("tasks/list", **narrow)).result
+        assert [one["taskId"] for one in tasks_of(listed)] == [mine]
+        assert (await session.ask("tasks/get", {"taskId": mine}, **narrow)).result["taskId"] == mine
+        unknown = await session.ask("tasks/get", {"taskId": hidden}, **narrow)
+        assert unknown.error["message"] == "Task not found"
+        assert len(tasks_of((await session.ask("tasks/list")).result)) == 2
+
+
+async def test_waiting_for_results_takes_no_place_from_calls(autojump_clock: MockClock) -> None:
+    server = ScriptedTasks()
+    async with scripted_gateway(server.backend(), backend_limits=BackendLimits(concurrency=1)) as where:
+        session = await where.session()
+        task_id = await begin(session)
+        waiting = [session.begin("tasks/result", {"taskId": task_id}) for _ in range(3)]
+        await trio.sleep(1)
+        assert "content" in (await session.call("read")).result
+        server.tasks[0].finish()
+        for one in waiting:
+            await one.until(lambda one=one: one.closed)
 
 
 async def test_the_list_has_pages_and_cursors_of_its_own(autojump_clock: MockClock) -> None:

@@ -95,6 +95,26 @@ async def test_after_a_restart_of_the_gateway_a_server_knows_a_task_by_its_id_al
     assert found.get("error", {}).get("code") == (None if knows else -32602)
 
 
+@pytest.mark.node
+async def test_waiting_for_a_result_over_http_takes_no_place_from_calls() -> None:
+    limits = {"concurrency": 1}
+    async with (
+        peers.everything_server() as peer,
+        running_gateway([{"name": "peer", "prefix": "", "url": peer.url, "limits": limits}]) as where,
+        where.client2025() as client,
+        where.client2025() as other,
+    ):
+        await client.initialize(elicitation={})
+        await other.initialize()
+        begun = await client.ask("tools/call", name=RESEARCH[0], arguments=RESEARCH[1], task={"ttl": 60_000})
+        waiting = await client.start("tasks/result", taskId=begun["result"]["task"]["taskId"])
+        asked = await waiting.next()  # and nobody answers
+        assert asked is not None
+        assert asked["method"] == "elicitation/create"
+        echoed = await other.call("echo", {"message": "hello"})
+        assert "hello" in str(echoed["result"])
+
+
 # --- the extension of 2026-07-28 -------------------------------------------------------------------------------------
 
 SCENARIOS: Final = (

@@ -72,14 +72,22 @@ async def linked(
 class Asked:
     """One exchange in a task of its own: its answer or its error, and the scope to cancel it."""
 
-    def __init__(self, nursery: trio.Nursery, link: PipeLink, ear: Ear | None = None, *, control: bool = False) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        link: PipeLink,
+        ear: Ear | None = None,
+        *,
+        control: bool = False,
+        task: str | None = None,
+    ) -> None:
         self.answer: Answer | None = None
         self.error: BackendError | None = None
         self.scope = trio.CancelScope()
         self.done = trio.Event()
         self.ear = ear or Ear()
         self.id = 0
-        nursery.start_soon(self._run, link, attrs.evolve(outgoing(control=control), render=self._render))
+        nursery.start_soon(self._run, link, attrs.evolve(outgoing(control=control), task=task, render=self._render))
 
     def _render(self, upstream_id: int) -> bytes:
         self.id = upstream_id

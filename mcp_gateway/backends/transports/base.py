@@ -103,7 +103,8 @@ class Outgoing:
     control: bool = False
     """True: use the control connections, outside ``concurrency`` (pings, probes, listen streams)."""
     task: str | None = None
-    """The backend's id of the task whose result it waits for: what is asked about that task elsewhere is for it."""
+    """The backend's id of the task whose result it waits for: what is asked about that task elsewhere is for it. It may
+    wait for long, so it takes no place of ``concurrency`` from calls."""
     polled: Polled = unpolled
 
 

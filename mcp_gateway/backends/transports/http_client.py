@@ -140,7 +140,7 @@ class HttpPool:
         Args:
             headers: those of this request; Host, length and the configured ones are added.
             control: use one of the four control places.
-            stream: a listen stream, which holds its place for long: outside both bounds.
+            stream: a listen stream, or the wait for a task, which hold their places for long: outside both bounds.
             path: the request target; None: that of the url.
             parting: where a connection goes that is left before its answer is complete, still open, for whoever
                 has something to say first and then calls ``part``; None: it is closed at once.

@@ -212,7 +212,10 @@ class LegacyHttpLink:
         headers = self._post + render_headers(outgoing.headers) if outgoing.headers else self._post
         try:
             body, control = trail.body(outgoing), outgoing.control
-            async with self.pool.request(b"POST", headers, body, control=control, parting=trail.parting) as response:
+            stream = outgoing.task is not None
+            async with self.pool.request(
+                b"POST", headers, body, control=control, stream=stream, parting=trail.parting
+            ) as response:
                 if response.status >= 400:
                     return await self._refused(response, trail)
                 return await self._reader.read(response, trail, hear)
@@ -241,7 +244,8 @@ class LegacyHttpLink:
             before, trail.broken = trail.last_event_id, False
             try:
                 headers = self._get_headers(trail, outgoing.headers)
-                async with self.pool.request(b"GET", headers, control=outgoing.control) as response:
+                stream = outgoing.task is not None
+                async with self.pool.request(b"GET", headers, control=outgoing.control, stream=stream) as response:
                     if response.status != 200 or response.content_type != EVENT_STREAM:
                         raise self._resume_refused(response)
                     answer = await self._reader.read_events(response, trail, hear)

@@ -164,9 +164,10 @@ class PipeLink:
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         """See ``base.Link``. Between reader and ``hear`` lies an ``Inbox``: bounded, progress coalesced at the bound.
 
-        Waits for one of ``limits.concurrency`` places, or of ``CONTROL_EXCHANGES`` if ``outgoing.control``.
+        Waits for one of ``limits.concurrency`` places, or of ``CONTROL_EXCHANGES`` if ``outgoing.control`` or while it
+        waits for the result of a task.
         """
-        places = self._control if outgoing.control else self._calls
+        places = self._control if outgoing.control or outgoing.task is not None else self._calls
         await places.enter()
         try:
             return await self._exchange(outgoing, hear)

@@ -67,6 +67,19 @@ async def test_progress_is_heard_in_order_before_the_answer(autojump_clock: Mock
         assert asked.answer is not None
 
 
+async def test_waiting_for_a_task_takes_no_place_from_calls(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    pipe = ScriptedPipe()
+    async with linked(pipe) as link:
+        for _ in range(LIMITS.concurrency):
+            Asked(nursery, link, task="t")
+        await pipe.heard(LIMITS.concurrency)
+        asked = Asked(nursery, link)
+        sent = (await pipe.heard(LIMITS.concurrency + 1))[-1]
+        pipe.say(id=sent["id"], result={})
+        await asked.done.wait()
+        assert asked.answer is not None
+
+
 async def test_progress_of_a_call_that_became_a_task_goes_on_after_its_answer(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
