@@ -119,22 +119,23 @@ class Installation:
         token = self.kubectl("create", "token", name, "-n", namespace, "--duration=2h").strip()
         return self.api.kubeconfig_of(f"{namespace}.{name}", token)
 
-    def start(self, account: str, *words: str, pod: str = "") -> Program:
+    def start(self, account: str, *words: str, pod: str = "", namespace: str = SYSTEM) -> Program:
         """A process of ours, as a Pod of ``account`` would run it."""
         environ = {
             **os.environ,
-            "KUBECONFIG": self.account(account),
+            "KUBECONFIG": self.account(account, namespace),
             "POD_NAME": pod or f"{account}-0",
-            "POD_NAMESPACE": SYSTEM,
+            "POD_NAMESPACE": namespace,
         }
         log = self.home / f"{pod or account}.{len(self._programs)}.log"
         program = Program([sys.executable, "-m", "mcp_gateway.cli", *words], log, environ)
         self._programs.append(program)
         return program
 
-    def controller(self, *words: str, pod: str = "") -> Program:
+    def controller(self, *words: str, pod: str = "", namespace: str = SYSTEM) -> Program:
         """A controller that has started."""
-        program = self.start(CONTROLLER, "controller", "--admin-bind", "127.0.0.1:0", *words, pod=pod)
+        options = ("--admin-bind", "127.0.0.1:0", *words)
+        program = self.start(CONTROLLER, "controller", *options, pod=pod, namespace=namespace)
         program.wait_for("controller started")
         return program
 
