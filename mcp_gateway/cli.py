@@ -21,10 +21,10 @@ import click
 import trio
 
 from mcp_gateway import __version__
-from mcp_gateway.config.durations import duration_s
 from mcp_gateway.config.file import Loaded, load_with_sources
 from mcp_gateway.config.watch import FileSource
 from mcp_gateway.errors import ConfigError
+from mcp_gateway.options import arguments, bind_option, log_options, remote
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
 T = TypeVar("T")
@@ -97,79 +97,6 @@ class Unreached(Failed):
     exit_code = UNREACHABLE
 
 
-# --- options -------------------------------------------------------------------------------------------------------
-
-
-def _bind(_: click.Context, __: click.Parameter, value: str) -> str:
-    """``HOST:PORT``; whether it can be listened on shows later."""
-    host, colon, port = value.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    usable = colon and port.isascii() and port.isdigit() and int(port) <= 65535
-    if not usable or (":" in host and not bracketed):
-        raise click.BadParameter(f"{value!r} is not HOST:PORT, [IPV6]:PORT or :PORT")
-    return value
-
-
-def _duration(_: click.Context, __: click.Parameter, value: str) -> float:
-    """``30s``, in seconds."""
-    seconds = duration_s(value)
-    if not seconds:
-        raise click.BadParameter(f"{value!r} is not a duration such as 500ms, 30s or 2m")
-    return seconds
-
-
-def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[Header, ...]:
-    """``Name: value``, each as bytes."""
-    headers: list[Header] = []
-    for line in values:
-        name, colon, value = line.partition(":")
-        if not colon or not name.strip() or not name.isascii() or any(mark in line for mark in "\r\n\0"):
-            raise click.BadParameter("a header is 'Name: value' on one line")
-        headers.append((name.strip().encode(), value.strip().encode()))
-    return tuple(headers)
-
-
-def _arguments(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """``name=value``; the tool's schema decides what the value becomes."""
-    pairs: list[tuple[str, str]] = []
-    for pair in values:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not name=value")
-        pairs.append((name, value))
-    return tuple(pairs)
-
-
-def _bind_option(name: str, default: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """One address of a gateway."""
-    return click.option(name, callback=_bind, metavar="HOST:PORT", default=default, show_default=True, help=what)
-
-
-def _remote(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every command that asks a server."""
-    for option in (
-        click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
-        click.option("--timeout", callback=_duration, default="60s", show_default=True, help="For the whole command."),
-        click.option(
-            "--header",
-            "headers",
-            callback=_headers,
-            metavar="NAME:VALUE",
-            multiple=True,
-            help="Sent with every request.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _log_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every program that runs for long."""
-    levels = click.Choice(["debug", "info", "warning", "error"])
-    command = click.option("--log-level", type=levels, default="info", show_default=True)(command)
-    return click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)(command)
-
-
 # --- the commands --------------------------------------------------------------------------------------------------
 
 
@@ -186,9 +113,9 @@ def main() -> None:
 @click.option("--instance", default="default", show_default=True, help="Which controller's data plane this is.")
 @click.option("--config-copy", type=click.Path(path_type=Path), help="The mounted copy of the compiled configuration.")
 @click.option("--allow-loopback-backends", is_flag=True, help="Servers may be on this machine (for tests).")
-@_bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")
-@_bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")
-@_log_options
+@bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")
+@bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")
+@log_options
 def serve(  # click passes every option by its name
     config: Path | None,
     kubernetes: bool,
@@ -232,8 +159,8 @@ def serve(  # click passes every option by its name
     show_default=True,
     help="Whether routes may lead to hosts outside the cluster.",
 )
-@_bind_option("--admin-bind", "127.0.0.1:9090", "Health, status and metrics.")
-@_log_options
+@bind_option("--admin-bind", "127.0.0.1:9090", "Health, status and metrics.")
+@log_options
 def controller(
     namespace: str | None,
     instance: str,
@@ -272,8 +199,8 @@ def check(file: Path) -> None:
 
 
 @main.command(epilog=EXIT_CODES)
-@_bind_option("--bind", "127.0.0.1:8080", "The next free port if taken.")
-@_bind_option("--admin-bind", "127.0.0.1:9090", "The same.")
+@bind_option("--bind", "127.0.0.1:8080", "The next free port if taken.")
+@bind_option("--admin-bind", "127.0.0.1:9090", "The same.")
 def demo(bind: str, admin_bind: str) -> None:
     """Run two example servers and a gateway in front of them; on the next free ports if those are taken."""
     module = optional("demo")
@@ -286,7 +213,7 @@ def demo(bind: str, admin_bind: str) -> None:
 
 @main.command(epilog=EXIT_CODES)
 @click.argument("url")
-@_remote
+@remote
 def tools(url: str, headers: tuple[Header, ...], timeout: float, output: str) -> None:
     """List the tools of the MCP server at URL (a gateway, or any other)."""
 
@@ -308,13 +235,13 @@ def tools(url: str, headers: tuple[Header, ...], timeout: float, output: str) ->
 @click.option(
     "--arg",
     "args",
-    callback=_arguments,
+    callback=arguments,
     metavar="NAME=VALUE",
     multiple=True,
     help="One argument; the tool's schema gives its type.",
 )
 @click.option("--json", "json_args", help="All arguments as one JSON object.")
-@_remote
+@remote
 def call(
     url: str,
     name: str,
@@ -347,7 +274,7 @@ def call(
 
 @main.command(epilog=EXIT_CODES)
 @click.argument("admin_url")
-@_remote
+@remote
 def status(admin_url: str, headers: tuple[Header, ...], timeout: float, output: str) -> None:
     """Show the servers behind the gateway whose admin listener is ADMIN_URL."""
     http, client = optional("http"), optional("client")

@@ -1,0 +1,82 @@
+"""Options that several commands of the command line share, and how their values are read.
+
+Owns their form and their mistakes. Deliberately runs nothing (``cli``). Invariant: a value that
+cannot be used is refused with a sentence that shows a usable one.
+"""
+
+from collections.abc import Callable
+
+import click
+
+from mcp_gateway.config.durations import duration_s
+from mcp_gateway.values import Header
+
+
+def _bind(_: click.Context, __: click.Parameter, value: str) -> str:
+    """``HOST:PORT``; whether it can be listened on shows later."""
+    host, colon, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    usable = colon and port.isascii() and port.isdigit() and int(port) <= 65535
+    if not usable or (":" in host and not bracketed):
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, [IPV6]:PORT or :PORT")
+    return value
+
+
+def duration(_: click.Context, __: click.Parameter, value: str) -> float:
+    """``30s``, in seconds."""
+    seconds = duration_s(value)
+    if not seconds:
+        raise click.BadParameter(f"{value!r} is not a duration such as 500ms, 30s or 2m")
+    return seconds
+
+
+def headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[Header, ...]:
+    """``Name: value``, each as bytes."""
+    headers: list[Header] = []
+    for line in values:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip() or not name.isascii() or any(mark in line for mark in "\r\n\0"):
+            raise click.BadParameter("a header is 'Name: value' on one line")
+        headers.append((name.strip().encode(), value.strip().encode()))
+    return tuple(headers)
+
+
+def arguments(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """``name=value``; the tool's schema decides what the value becomes."""
+    pairs: list[tuple[str, str]] = []
+    for pair in values:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not name=value")
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def bind_option(name: str, default: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One address of a gateway."""
+    return click.option(name, callback=_bind, metavar="HOST:PORT", default=default, show_default=True, help=what)
+
+
+def remote(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that asks a server."""
+    for option in (
+        click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
+        click.option("--timeout", callback=duration, default="60s", show_default=True, help="For the whole command."),
+        click.option(
+            "--header",
+            "headers",
+            callback=headers,
+            metavar="NAME:VALUE",
+            multiple=True,
+            help="Sent with every request.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def log_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every program that runs for long."""
+    levels = click.Choice(["debug", "info", "warning", "error"])
+    command = click.option("--log-level", type=levels, default="info", show_default=True)(command)
+    return click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)(command)
