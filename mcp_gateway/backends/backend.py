@@ -17,11 +17,12 @@ import trio
 from mcp_gateway.backends.bays import Bays
 from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey
 from mcp_gateway.backends.connector import Connection, Connector
-from mcp_gateway.backends.notices import NOTICES
+from mcp_gateway.backends.notices import LIST_CHANGED, NOTICES
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.reach import REMOVED, Reach
+from mcp_gateway.backends.session_lists import SessionLists
 from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
@@ -41,12 +42,16 @@ from mcp_gateway.errors import (
     GatewayError,
 )
 from mcp_gateway.protocol.eras import Era, Family
-from mcp_gateway.routing.snapshot import Snapshot
+from mcp_gateway.routing.snapshot import Lists, Snapshot
 from mcp_gateway.values import BackendKey
 
 REMOVAL_GRACE_S: Final = 10.0
 
 __all__ = ["REMOVAL_GRACE_S", "REMOVED", "Backend", "Caller"]
+
+
+def _unheard(backend: "Backend", session: str, lists: Lists) -> None:
+    """Until somebody wants to know."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -56,12 +61,15 @@ class Backend:
     spec: ServerSpec
     _connector: Connector = attrs.field(alias="connector", repr=False)
     _publish: Callable[["Backend", Snapshot], None] = attrs.field(alias="publish", repr=False)
+    _relisted: Callable[["Backend", str, Lists], None] = attrs.field(alias="relisted", default=_unheard, repr=False)
+    """Told what a client session is listed besides what everybody is."""
     _observer: Observer = attrs.field(alias="observer", repr=False)
     _jitter: Jitter = attrs.field(alias="jitter", repr=False)
     bays: Bays = attrs.field(init=False, factory=Bays, repr=False)
     supervisor: Supervisor = attrs.field(init=False, repr=False)
     reach: Reach = attrs.field(init=False, repr=False)
     subscriptions: Subscriptions = attrs.field(init=False, repr=False)
+    session_lists: SessionLists = attrs.field(init=False, repr=False)
     gone: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Everything of it has ended."""
     in_flight: int = attrs.field(init=False, default=0)
@@ -91,7 +99,14 @@ class Backend:
             jitter=self._jitter,
             room=lambda: self.sessions < limits.processes,
         )
-        self.reach = Reach(supervisor=self.supervisor, limits=limits)
+        self.session_lists = SessionLists(
+            backend=self.spec.key,
+            list_s=self.spec.timeouts.list_s,
+            everybodys=lambda: self.snapshot.lists(Family.LEGACY),
+            hear=self._hear_beside,
+            tell=lambda session, lists: self._relisted(self, session, lists),
+        )
+        self.reach = Reach(supervisor=self.supervisor, limits=limits, opened=self.session_lists.opened)
         self.subscriptions = Subscriptions(
             backend=self.spec.key,
             list_s=self.spec.timeouts.list_s,
@@ -385,7 +400,7 @@ class Backend:
     def _overhear(self, upstream: Upstream, hear: Hear) -> Hear:
         async def overhearing(inbound: Inbound) -> None:
             if inbound.method in NOTICES:
-                self.subscriptions.heard(upstream.key, inbound)
+                self._heard(upstream, inbound)
             elif not await pong(upstream.link, inbound):
                 await hear(upstream.attributed(inbound))
 
@@ -397,7 +412,7 @@ class Backend:
         return UpstreamSessions(
             backend=self.key,
             open_link=self._open_link,
-            heard=self.subscriptions.heard,
+            heard=self._heard,
             failed=self._open_failed,
             replaced=self._session_replaced,
             timeouts=self.spec.timeouts,
@@ -436,6 +451,16 @@ class Backend:
         """
         if self.reach.sessions is not None:
             self.reach.sessions.set_stream(session, hear)
+
+    def _heard(self, upstream: Upstream, inbound: Inbound) -> bool:
+        """Take what is no client's affair as it is: a changed list or an updated resource."""
+        if inbound.method in LIST_CHANGED:
+            self.session_lists.changed(upstream, inbound.method)
+        return self.subscriptions.heard(upstream.key, inbound)
+
+    async def _hear_beside(self, upstream: Upstream, inbound: Inbound) -> None:
+        if self.reach.sessions is not None:
+            await self.reach.sessions.hear_unattributed(upstream, inbound)
 
     # --- told by the supervisor ---
 

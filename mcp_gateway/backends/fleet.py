@@ -24,7 +24,7 @@ from mcp_gateway.backends.status import disabled_status, status_of
 from mcp_gateway.backends.upstream import Jitter
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewaySpec, ServerSpec, StdioTarget
-from mcp_gateway.routing.snapshot import Health, Problem, Snapshot
+from mcp_gateway.routing.snapshot import Health, Lists, Problem, Snapshot
 from mcp_gateway.values import BackendKey, JsonObject
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,14 @@ def same_backend(one: ServerSpec, other: ServerSpec) -> bool:
     return shown == other
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class SessionShown:
+    """What one generation of a server lists to one client session besides."""
+
+    backend: Backend
+    lists: Lists
+
+
 @attrs.define(eq=False, kw_only=True)
 class _Seat:
     """The generations of one key."""
@@ -76,6 +84,8 @@ class Fleet:
     """Every backend of the gateway; made by ``open_fleet``."""
 
     snapshots: Cell[Mapping[BackendKey, Snapshot]] = attrs.field(factory=lambda: Cell({}))
+    session_lists: Cell[Mapping[tuple[BackendKey, str], SessionShown]] = attrs.field(factory=lambda: Cell({}))
+    """What servers list to one client session besides, by server and session."""
     seated: Callable[[Backend], None] = _ignore
     """Told of each backend that becomes the one that new calls use; set by the hub."""
     _nursery: trio.Nursery = attrs.field(alias="nursery")
@@ -172,6 +182,7 @@ class Fleet:
             spec=server,
             connector=self._connectors(server),
             publish=self._published,
+            relisted=self._relisted,
             observer=self._observer,
             jitter=self._jitter,
         )
@@ -235,6 +246,13 @@ class Fleet:
         await backend.gone.wait()
         self._leaving.discard(backend)
         seat.going.remove(backend)
+
+    def _relisted(self, backend: Backend, session: str, lists: Lists) -> None:
+        shown, place = self.session_lists.value, (backend.key, session)
+        if lists:
+            self.session_lists.set({**shown, place: SessionShown(backend=backend, lists=lists)})
+        elif place in shown and shown[place].backend is backend:
+            self.session_lists.set({other: one for other, one in shown.items() if other != place})
 
     def _published(self, backend: Backend, snapshot: Snapshot) -> None:
         seat = self._seats.get(backend.key)

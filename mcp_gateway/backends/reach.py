@@ -6,6 +6,7 @@ kept of it for the life of a client session. Deliberately opens and closes no li
 Invariant: a client session's requests go up in one era, as long as the backend speaks it.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -32,6 +33,8 @@ class Reach:
 
     supervisor: Supervisor
     limits: BackendLimits
+    opened: Callable[[Upstream], None]
+    """Told of a process (or connection) that a caller has of its own, whenever it is used."""
     sessions: UpstreamSessions | None = None
     """While the backend runs."""
     shared_for_lack: int = 0
@@ -159,5 +162,6 @@ class Reach:
                 raise
             self.supervisor.rounds.legacy.refused(error)
             return await self.supervisor.shared()
+        self.opened(upstream)
         await sessions.stream_settled(upstream)
         return upstream

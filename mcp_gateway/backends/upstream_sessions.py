@@ -95,7 +95,7 @@ class UpstreamSessions:
 
     backend: BackendKey
     open_link: OpenLink
-    heard: Callable[[SessionKey, Inbound], bool]
+    heard: Callable[[Upstream, Inbound], bool]
     """Takes notices that are no client's affair as they are: changed lists, updated resources."""
     failed: Callable[[GatewayError, float], None]
     """Told once when a link could not be opened, and when the attempt began."""
@@ -240,7 +240,7 @@ class UpstreamSessions:
     async def hear_unattributed(self, upstream: Upstream, inbound: Inbound) -> None:
         """Pass on what belongs to no call to the client whose session it is, or to the only call on the link."""
         key = upstream.key
-        if self.heard(key, inbound) or await pong(upstream.link, inbound):
+        if self.heard(upstream, inbound) or await pong(upstream.link, inbound):
             return
         hear = upstream.task_ear(inbound)
         if hear is None:

@@ -105,10 +105,11 @@ async def open_gateway(
     signer = Cell(Signer(signing_keys(spec.value)))
     table = Cell(build(spec.value, fleet.snapshots.value, None, server_info=SERVER_INFO))
     async with trio.open_nursery() as nursery:
-        gateway = _assemble(spec, table, fleet, metrics, wall_clock, signer)
+        gateway, care = _assemble(spec, table, fleet, metrics, wall_clock, signer)
         nursery.start_soon(keep_table, spec, fleet, table, gateway.built, name="table builder")
         nursery.start_soon(follow_settings, spec, gateway, signer, name="follow settings")
         nursery.start_soon(gateway.core.hub.run, name="hub")
+        nursery.start_soon(care.follow_lists, name="lists of sessions")
         nursery.start_soon(gateway.core.runner.pacer.run, name="pacer")
         nursery.start_soon(gateway.core.sessions.reap, name="session reaper")
         nursery.start_soon(_prune, gateway.core, name="pruner")
@@ -133,7 +134,7 @@ def _assemble(
     metrics: Metrics,
     wall_clock: Callable[[], float],
     signer: Cell[Signer],
-) -> Gateway:
+) -> tuple[Gateway, SessionCare]:
     limits = spec.value.limits
     hub = Hub(table=table, fleet=fleet)
     post: Post[jsonrpc.RpcResponse] = Post()
@@ -184,7 +185,7 @@ def _assemble(
         sse=SseFace(core=core, face=legacy, streams=streams),
     )
     gateway = Gateway(core=core, dispatch=dispatch, listening=listening, built=Cell((-1, -1)))
-    return gateway
+    return gateway, care
 
 
 async def follow_settings(spec: Cell[GatewaySpec], gateway: Gateway, signer: Cell[Signer]) -> None:

@@ -158,12 +158,16 @@ class Hub:
     def announce(self, table: RouteTable) -> None:
         """Mark the mailbox of everybody for whom a list is another one now."""
         for audience in self._audiences:
-            view = table.view(*audience.view)
-            if view is None:
-                continue
-            mine = audience.sees(view)
-            for kind in audience.kinds:
-                fingerprint = mine.fingerprint(kind)
-                if audience.seen.get(kind) != fingerprint:
-                    audience.seen[kind] = fingerprint
-                    audience.mailbox.changed(_NOTICE.get(kind, kind))
+            self.announce_to(audience, table)
+
+    def announce_to(self, audience: Audience, table: RouteTable) -> None:
+        """The same for one."""
+        view = table.view(*audience.view)
+        if view is None:
+            return
+        mine = audience.sees(view)
+        for kind in audience.kinds:
+            fingerprint = mine.fingerprint(kind)
+            if audience.seen.get(kind) != fingerprint:
+                audience.seen[kind] = fingerprint
+                audience.mailbox.changed(_NOTICE.get(kind, kind))

@@ -7,12 +7,14 @@ Invariant: only requests that present this session's id reach this object
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 import trio
 
 from mcp_gateway.auth.principal import Principal
+from mcp_gateway.backends.fleet import SessionShown
 from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.mailbox import Mailbox
@@ -22,9 +24,11 @@ from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.methods import level_at_least
+from mcp_gateway.routing.listing_views import Entry
+from mcp_gateway.routing.parts import entries_of
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import View
-from mcp_gateway.values import GatewayName, JsonObject, RequestId
+from mcp_gateway.values import BackendKey, GatewayName, JsonObject, RequestId
 
 CHANGED_METHOD: Final = {
     Kind.TOOLS: "notifications/tools/list_changed",
@@ -74,6 +78,8 @@ class Session:
     mailbox: Mailbox = attrs.field(factory=lambda: Mailbox(LegacyWording()), repr=False)
     backends: set[str] = attrs.field(factory=set, repr=False)
     """Keys of the backends that hold an upstream session for this one."""
+    shown: Mapping[BackendKey, SessionShown] = attrs.field(factory=dict, repr=False)
+    """What servers list to this session besides."""
     used_at: float = attrs.field(factory=trio.current_time)
     ended: bool = False
     over: bool = False
@@ -81,6 +87,10 @@ class Session:
     tag: str = attrs.field(init=False)
     """What logs call this session: a hash, which leads nobody to its id."""
     _granted: frozenset[str] = attrs.field(init=False, repr=False)
+    _seen: tuple[View, Mapping[BackendKey, SessionShown], View] | None = attrs.field(
+        init=False, default=None, repr=False
+    )
+    """Which view was extended by what, and the outcome."""
 
     def __attrs_post_init__(self) -> None:
         self.tag = hashlib.blake2s(self.key.encode(), digest_size=6).hexdigest()
@@ -97,7 +107,16 @@ class Session:
 
     def sees(self, view: View) -> View:
         """What this client is shown of a view."""
-        return view.seen_by(self._granted)
+        seen = view.seen_by(self._granted)
+        if not self.shown:
+            return seen
+        if self._seen is None or self._seen[0] is not seen or self._seen[1] is not self.shown:
+            own: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}
+            for one in self.shown.values():
+                for kind, entries in entries_of(one.backend.spec, one.lists).items():
+                    own[kind] += entries
+            self._seen = (seen, self.shown, seen.with_own(own))
+        return self._seen[2]
 
     def wants_log(self, level: object) -> bool:
         """Whether the client is to be told a log message of this level; one that has named none is told all."""

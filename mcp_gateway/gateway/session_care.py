@@ -25,19 +25,33 @@ class SessionCare:
     fleet: Fleet
     tasks: Tasks
     _audiences: dict[str, Audience] = attrs.field(factory=dict)
+    _sessions: dict[str, Session] = attrs.field(factory=dict)
 
     def opened(self, session: Session) -> None:
         """A session is in memory now."""
         place = (session.gateway, session.view)
         audience = Audience(view=place, mailbox=session.mailbox, sees=session.sees, seen=session.seen)
-        self._audiences[session.key] = audience
+        self._audiences[session.key], self._sessions[session.key] = audience, session
         self.hub.join(audience)
         self.post.claim(f"session:{session.key}", session.questions.deliver)
+
+    async def follow_lists(self) -> None:
+        """Let each session see what servers list to it besides, and tell it, until cancelled."""
+        cell = self.fleet.session_lists
+        version, before = cell.version, cell.value
+        while True:
+            version, shown = await cell.changed(version)
+            changed = [place for place in {*before, *shown} if before.get(place) is not shown.get(place)]
+            for key in {key for _, key in changed if key in self._sessions}:
+                self._sessions[key].shown = {server: one for (server, whose), one in shown.items() if whose == key}
+                self.hub.announce_to(self._audiences[key], self.hub.table.value)
+            before = shown
 
     def ended(self, session: Session) -> None:
         """A session has left memory; whoever ended it waits for no backend."""
         self.post.release(f"session:{session.key}")
         self.hub.leave(self._audiences.pop(session.key))
+        del self._sessions[session.key]
         if session.over:
             self.tasks.end(task_owner(session), session.key)
         for key in session.backends:

@@ -38,6 +38,17 @@ def differ(base: Lists, other: Lists) -> bool:
     return any(_names(base, kind) != _names(other, kind) for kind in Kind)
 
 
+def beyond(everybodys: Lists, own: Lists) -> Lists:
+    """What one session is listed that is in no list for everybody; a kind that has nothing of that is left out."""
+    found: dict[Kind, Listing] = {}
+    for kind, listing in own.items():
+        known = _names(everybodys, kind)
+        items = tuple(item for item in listing.items if item.name not in known)
+        if items:
+            found[kind] = attrs.evolve(listing, items=items)
+    return found
+
+
 def compare(base: Lists, seen: Sequence[tuple[frozenset[str], Lists]]) -> Findings:
     """What is to be laid over the base lists.
 

@@ -18,6 +18,7 @@ from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing import names
 from mcp_gateway.routing.listing_views import Entry, Target, digest_of
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists, Problem, Snapshot
+from mcp_gateway.routing.steps import at_once
 from mcp_gateway.routing.uris import ClashMap, UriMap, marker_for
 from mcp_gateway.values import BackendKey
 
@@ -72,6 +73,11 @@ def parts_for(server: ServerSpec, snapshot: Snapshot | None, last: Parts) -> Gen
             same = next((part for part in known if part.made_from(server, lists)), None)
             parts[family] = same if same is not None else (yield from _make(server, lists))
     return last if parts == last else parts
+
+
+def entries_of(server: ServerSpec, lists: Lists) -> Mapping[Kind, tuple[Entry, ...]]:
+    """What a server lists to one client only, in federated names; those that cannot be shown are left out."""
+    return at_once(_make(server, lists)).entries
 
 
 def _make(server: ServerSpec, listings: Lists) -> Generator[None, None, BackendPart]:

@@ -5,7 +5,7 @@ Owns the immutable values and their lookups. Deliberately decides no ownership
 changes after it was built; whoever read it once sees one consistent state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
@@ -16,7 +16,7 @@ import attrs
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.advertised import Advertised
-from mcp_gateway.routing.listing_views import ListingView, ListPage, Position, Target
+from mcp_gateway.routing.listing_views import Entry, ListingView, ListPage, Position, Target
 from mcp_gateway.routing.needs import met
 from mcp_gateway.routing.parts import Parts
 from mcp_gateway.routing.snapshot import Kind, Problem
@@ -123,9 +123,15 @@ class View:
 
     def only(self, keeps: Callable[[Kind, Target], bool]) -> "View":
         """What ``keeps`` says of this view, listed or withheld, for whoever sees it."""
-        return View.of(
+        return self._of(
             {kind: listing.only(partial(keeps, kind)) for kind, listing in self.listings.items()},
-            withheld={place: target for place, target in self.withheld.items() if keeps(place[0], target)},
+            {place: target for place, target in self.withheld.items() if keeps(place[0], target)},
+        )
+
+    def _of(self, listings: Mapping[Kind, ListingView], withheld: Mapping[tuple[Kind, str], Target]) -> "View":
+        return View.of(
+            listings,
+            withheld=withheld,
             markers=self.markers,
             fallback=self.fallback,
             abilities=self.abilities,
@@ -134,6 +140,24 @@ class View:
             advertised=self.advertised,
             open_resources=self.open_resources,
         )
+
+    def with_own(self, own: Mapping[Kind, Sequence[Entry]]) -> "View":
+        """The same view, and what servers list to one client besides; names that are taken stay their owners'."""
+
+        def shows(kind: Kind, target: Target) -> bool:
+            if (kind, target.federated) in self.withheld:
+                return False
+            if kind in (Kind.TOOLS, Kind.PROMPTS):
+                return target.backend in self.unfiltered
+            return self.open_resources and target.backend in self.servers
+
+        listings: dict[Kind, ListingView] = {}
+        for kind, listing in self.listings.items():
+            known = {entry.target.federated for entry in listing.entries}
+            new = [entry for entry in own.get(kind, ()) if entry.target.federated not in known]
+            new = [entry for entry in new if shows(kind, entry.target)]
+            listings[kind] = attrs.evolve(listing, entries=(*listing.entries, *new)) if new else listing
+        return self._of(listings, self.withheld)
 
     def seen_by(self, granted: frozenset[str]) -> "View":
         """What a 2025 client that can do ``granted`` (``capabilities.granted``) is shown; itself if that is all."""
