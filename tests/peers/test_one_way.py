@@ -37,7 +37,9 @@ async def through(url: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def in_front_of_a_process(*flags: str) -> AsyncIterator[str]:
     command = [str(word) for word in peers.one_way_command("--stdio", *flags)]
-    server = {"name": "peer", "command": command, "prefix": "", "env": {"PYTHONPATH": str(peers.SERVERS)}}
+    slowly = {"connect": "30s"}  # a busy machine: who is not there by then is not waited for
+    environment = {"PYTHONPATH": str(peers.SERVERS)}
+    server = {"name": "peer", "command": command, "prefix": "", "env": environment, "timeouts": slowly}
     async with running_gateway([server]) as where:
         yield where.url
 
