@@ -8,38 +8,33 @@ cancel, or because its backend was removed; never because discovery failed.
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 import attrs
 import trio
 
 from mcp_gateway.backends.bays import Bays
-from mcp_gateway.backends.caller import EVERYBODY, Caller, SessionKey
-from mcp_gateway.backends.connector import Connection, Connector
+from mcp_gateway.backends.caller import Caller
+from mcp_gateway.backends.connector import Connector
 from mcp_gateway.backends.notices import LIST_CHANGED, NOTICES
 from mcp_gateway.backends.observer import Observer
 from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.reach import REMOVED, Reach
 from mcp_gateway.backends.session_lists import SessionLists
-from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
-from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, ClientIdentity, Hear, Hello, Inbound, Link, Outgoing
+from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Inbound, Link, Outgoing
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.backends.upstream import Jitter, Upstream
-from mcp_gateway.backends.upstream_sessions import UpstreamSessions
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import (
     BackendDown,
     BackendGone,
     BackendProtocol,
-    BackendRefused,
     BackendSessionLost,
-    BackendTimeout,
     Executed,
-    GatewayError,
 )
 from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.routing.snapshot import Lists, Snapshot
@@ -94,8 +89,8 @@ class Backend:
                 publish=self._published,
                 observer=self._observer,
             ),
-            era_changed=self._era_changed,
-            reconnected=self._sessions_doubted,
+            era_changed=lambda kept: self.reach.era_changed(kept),
+            reconnected=lambda: self.reach.doubt_all(),
             jitter=self._jitter,
             room=lambda: self.sessions < limits.processes,
         )
@@ -106,7 +101,13 @@ class Backend:
             hear=self._hear_beside,
             tell=lambda session, lists: self._relisted(self, session, lists),
         )
-        self.reach = Reach(supervisor=self.supervisor, limits=limits, opened=self.session_lists.opened)
+        self.reach = Reach(
+            spec=self.spec,
+            connector=self._connector,
+            supervisor=self.supervisor,
+            jitter=self._jitter,
+            opened=self.session_lists.opened,
+        )
         self.subscriptions = Subscriptions(
             backend=self.spec.key,
             list_s=self.spec.timeouts.list_s,
@@ -158,8 +159,8 @@ class Backend:
         try:
             with self._life:
                 async with trio.open_nursery() as nursery:
-                    self._nursery, self.reach.sessions = nursery, self._make_sessions(nursery)
-                    self.subscriptions.sessions = self.reach.sessions
+                    self._nursery = nursery
+                    self.subscriptions.sessions = self.reach.begin(nursery, self._heard)
                     nursery.start_soon(self.supervisor.run, name=f"supervisor:{self.key}")
                     task_status.started()
                     await self._retiring.wait()
@@ -406,28 +407,6 @@ class Backend:
 
         return overhearing
 
-    # --- links of callers ---
-
-    def _make_sessions(self, nursery: trio.Nursery) -> UpstreamSessions:
-        return UpstreamSessions(
-            backend=self.key,
-            open_link=self._open_link,
-            heard=self._heard,
-            failed=self._open_failed,
-            replaced=self._session_replaced,
-            timeouts=self.spec.timeouts,
-            jitter=self._jitter,
-            nursery=nursery,
-        )
-
-    def _open_link(
-        self, key: SessionKey, identity: ClientIdentity, hear: Hear
-    ) -> AbstractAsyncContextManager[Connection]:
-        verdict = self.supervisor.known_now()
-        if self.supervisor.modern and key != EVERYBODY:
-            verdict = verdict.in_legacy
-        return Start.of(self.spec).link(self._connector, verdict, identity, hear)
-
     # --- the client session ---
 
     def end_session(self, session: str, *, for_good: bool = True) -> None:
@@ -466,25 +445,3 @@ class Backend:
 
     def _published(self, snapshot: Snapshot) -> None:
         self._publish(self, snapshot)
-
-    def _open_failed(self, error: GatewayError, began_at: float) -> None:
-        """A caller's link could not be opened: a connection error counts, an odd answer makes us doubt the era."""
-        if self.pipe and self.supervisor.modern:
-            return  # it was tried in 2025, which it need not speak
-        if isinstance(error, (BackendGone, BackendTimeout)):
-            self.supervisor.call_failed(error, began_at)
-        elif isinstance(error, (BackendProtocol, BackendRefused)):
-            self.supervisor.legacy_surprised()
-
-    def _session_replaced(self) -> None:
-        """A session was lost without a word: others may be, and the gateway's own."""
-        self._sessions_doubted()
-        self.supervisor.rounds.check()
-
-    def _sessions_doubted(self) -> None:
-        if self.reach.sessions is not None:
-            self.reach.sessions.doubt_all(trio.current_time())
-
-    def _era_changed(self, kept: frozenset[Family]) -> None:
-        if self.reach.sessions is not None:
-            self.reach.sessions.forget_all(patience_s=self.spec.timeouts.max_s, but_legacy=Family.LEGACY in kept)

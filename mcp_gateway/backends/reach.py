@@ -1,24 +1,38 @@
 """Which link carries whose exchanges, and so in which era they go up.
 
 Owns the choice (``era_choice`` decides it, from what is known of the backend) and what is
-kept of it for the life of a client session. Deliberately opens and closes no link
-(``upstream_sessions``, ``supervisor``) and carries no exchange (``backend``).
+kept of it for the life of a client session; how a caller's link is opened, and what follows
+if it cannot be. Deliberately keeps no link (``upstream_sessions``, ``supervisor``) and
+carries no exchange (``backend``).
 Invariant: a client session's requests go up in one era, as long as the backend speaks it.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import attrs
+import trio
 
 from mcp_gateway.backends.caller import EVERYBODY, SESSIONLESS, Caller, SessionKey
+from mcp_gateway.backends.connector import Connection, Connector
 from mcp_gateway.backends.era_choice import Circumstances, family_for
+from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.supervisor import Supervisor
-from mcp_gateway.backends.transports.base import ClientIdentity, Hello
-from mcp_gateway.backends.upstream import Upstream
+from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello, Inbound
+from mcp_gateway.backends.upstream import Jitter, Upstream
 from mcp_gateway.backends.upstream_sessions import Bound, UpstreamSessions
-from mcp_gateway.config.spec import BackendLimits
-from mcp_gateway.errors import BackendDown, BackendError, Overload
+from mcp_gateway.config.spec import ServerSpec
+from mcp_gateway.errors import (
+    BackendDown,
+    BackendError,
+    BackendGone,
+    BackendProtocol,
+    BackendRefused,
+    BackendTimeout,
+    GatewayError,
+    Overload,
+)
 from mcp_gateway.protocol.eras import NEWEST_LEGACY, Family
 
 REMOVED: Final = "backend removed"
@@ -31,8 +45,10 @@ REMEMBERED: Final = 10_000
 class Reach:
     """The ways of one backend's callers to it."""
 
+    spec: ServerSpec
+    connector: Connector
     supervisor: Supervisor
-    limits: BackendLimits
+    jitter: Jitter
     opened: Callable[[Upstream], None]
     """Told of a process (or connection) that a caller has of its own, whenever it is used."""
     sessions: UpstreamSessions | None = None
@@ -45,7 +61,7 @@ class Reach:
     """Where a client session's requests go, for as long as it lives."""
 
     def __attrs_post_init__(self) -> None:
-        limits = self.limits
+        limits = self.spec.limits
         self._sessions_bound = Bound(name="limits.upstreamSessions", limit=limits.upstream_sessions, evicts=True)
         self._process_bound = Bound(name="limits.processes", limit=limits.processes, evicts=False)
 
@@ -58,6 +74,52 @@ class Reach:
     @property
     def _bound(self) -> Bound:
         return self._process_bound if self.pipe else self._sessions_bound
+
+    def begin(self, nursery: trio.Nursery, heard: Callable[[Upstream, Inbound], bool]) -> UpstreamSessions:
+        """The backend runs: links of callers may be opened, in its nursery; ``heard``: see ``UpstreamSessions``."""
+        self.sessions = UpstreamSessions(
+            backend=self.spec.key,
+            open_link=self._open_link,
+            heard=heard,
+            failed=self._open_failed,
+            replaced=self._session_replaced,
+            timeouts=self.spec.timeouts,
+            jitter=self.jitter,
+            nursery=nursery,
+        )
+        return self.sessions
+
+    def _open_link(
+        self, key: SessionKey, identity: ClientIdentity, hear: Hear
+    ) -> AbstractAsyncContextManager[Connection]:
+        verdict = self.supervisor.known_now()
+        if self.supervisor.modern and key != EVERYBODY:
+            verdict = verdict.in_legacy
+        return Start.of(self.spec).link(self.connector, verdict, identity, hear)
+
+    def _open_failed(self, error: GatewayError, began_at: float) -> None:
+        """A caller's link could not be opened: a connection error counts, an odd answer makes us doubt the era."""
+        if self.pipe and self.supervisor.modern:
+            return  # it was tried in 2025, which it need not speak
+        if isinstance(error, (BackendGone, BackendTimeout)):
+            self.supervisor.call_failed(error, began_at)
+        elif isinstance(error, (BackendProtocol, BackendRefused)):
+            self.supervisor.legacy_surprised()
+
+    def _session_replaced(self) -> None:
+        """A session was lost without a word: others may be, and the gateway's own."""
+        self.doubt_all()
+        self.supervisor.rounds.check()
+
+    def doubt_all(self) -> None:
+        """Sessions were lost: the others are asked before their next use."""
+        if self.sessions is not None:
+            self.sessions.doubt_all(trio.current_time())
+
+    def era_changed(self, kept: frozenset[Family]) -> None:
+        """The backend speaks other eras now: links are of no use any more but those in ``kept``."""
+        if self.sessions is not None:
+            self.sessions.forget_all(patience_s=self.spec.timeouts.max_s, but_legacy=Family.LEGACY in kept)
 
     def session_ended(self, session: str) -> None:
         """The client session is over."""
