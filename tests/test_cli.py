@@ -66,7 +66,7 @@ def test_the_version_is_the_package_s() -> None:
 @pytest.mark.parametrize(
     "args, what",
     [
-        pytest.param(["serve"], "Missing option '--config'", id="no config"),
+        pytest.param(["serve"], "give either --config FILE or --kubernetes", id="no config"),
         pytest.param(["serve", "--config", "x", "--bind", "8080"], "is not HOST:PORT", id="no host"),
         pytest.param(["serve", "--config", "x", "--bind", "a:99999"], "is not HOST:PORT", id="port too large"),
         pytest.param(
