@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -300,9 +301,9 @@ async def test_calls_that_outlive_the_grace_are_cancelled_and_both_sides_learn_w
                     nursery.start_soon(call, who, server)
             await backend.until_arrived(4)
             terminate(process)
-            began_at = trio.current_time()
+            began_s = time.monotonic()  # the other process's time, whatever clock this one has
             assert await exit_code(process, 4) == 0
-            assert trio.current_time() - began_at > 0.3
+            assert time.monotonic() - began_s > 0.3
             assert "cancelled=4 left=0" in drained(process)
     expected = {"reason": "draining", "executed": "unknown", "retryAfterMs": 1000}
     errors = sorted((answer["error"] for answer in answers), key=lambda error: str(error["data"]["server"]))
