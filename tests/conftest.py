@@ -23,8 +23,11 @@ settings.load_profile("default")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Every asynchronous test that asks for no clock gets the one that goes by the load."""
-    if inspect.iscoroutinefunction(getattr(item, "function", None)):
+    """Every asynchronous test that asks for no clock gets the one that goes by the load.
+
+    Not those that measure other processes with it, or are measured by them: they are marked ``real_time``.
+    """
+    if inspect.iscoroutinefunction(getattr(item, "function", None)) and not item.get_closest_marker("real_time"):
         item.add_marker(pytest.mark.trio(run=load.run))
 
 

@@ -15,6 +15,11 @@ async def test_a_test_on_real_time_has_the_clock_that_goes_by_the_load() -> None
     assert isinstance(trio.lowlevel.current_clock(), load.StretchedClock)
 
 
+@pytest.mark.real_time
+async def test_a_test_that_keeps_time_with_other_processes_has_the_usual_clock() -> None:
+    assert not isinstance(trio.lowlevel.current_clock(), load.StretchedClock)
+
+
 async def test_a_test_may_have_a_clock_of_its_own(autojump_clock: MockClock) -> None:
     assert trio.lowlevel.current_clock() is autojump_clock
 

@@ -125,7 +125,7 @@ async def answered_through(url: str, backend: Recorder) -> dict[str, list[Messag
     return heard
 
 
-@pytest.mark.parametrize("proxy", [pytest.param("nginx", marks=pytest.mark.nginx), "stand-in"])
+@pytest.mark.parametrize("proxy", [pytest.param("nginx", marks=[pytest.mark.nginx, pytest.mark.real_time]), "stand-in"])
 async def test_a_call_survives_a_proxy_that_drops_quiet_connections(proxy: str, tmp_path: Path) -> None:
     async with recorder() as backend, running_gateway(backend.entries(), http={"keepAlive": KEEP_ALIVE}) as running:
         through = nginx(running.url, tmp_path) if proxy == "nginx" else stand_in(running.url)
@@ -137,6 +137,7 @@ async def test_a_call_survives_a_proxy_that_drops_quiet_connections(proxy: str, 
         assert [message["result"]["content"][0]["text"] for message in messages] == [f"{name.split()[1]}:{name}"]
 
 
+@pytest.mark.real_time
 @pytest.mark.nginx
 async def test_without_a_sign_of_life_the_proxy_would_have_cut_the_call(tmp_path: Path) -> None:
     async with recorder() as backend, running_gateway(backend.entries(), http={"keepAlive": "60s"}) as running:

@@ -47,6 +47,7 @@ async def within_promise(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 @pytest.mark.timeout(40)  # a removed server's calls may go on for 10 s
+@pytest.mark.real_time
 async def test_a_changed_file_changes_only_what_changed() -> None:
     async with recorder() as backend, trio.open_nursery() as nursery:
         kept = backend.entry("old")
