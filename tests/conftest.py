@@ -2,8 +2,9 @@
 
 Times in tests are those of an idle machine. Tests without a virtual clock run on one that goes slower as the machine is
 busy (``support.load``), the gateway in their process with them, so that every deadline and every bound is stretched
-alike; the fuse allows for it too, and takes the processes of a test along that it ends (``support.fuse``). Bounds that
-are about speed are bounds on processor time (marked ``brisk``).
+alike. Beside a gateway in a process of its own, which knows real time only, bounds are stretched by hand. The fuse
+allows for load too, and takes the processes of a test along that it ends (``support.fuse``). Bounds that are about
+speed are bounds on processor time (marked ``brisk``).
 
 Deliberately no fixtures with behaviour of their own; honest fakes live in ``tests/support``.
 """
@@ -23,11 +24,8 @@ settings.load_profile("default")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Every asynchronous test that asks for no clock gets the one that goes by the load.
-
-    Not those that measure other processes with it, or are measured by them: they are marked ``real_time``.
-    """
-    if inspect.iscoroutinefunction(getattr(item, "function", None)) and not item.get_closest_marker("real_time"):
+    """Every asynchronous test that asks for no clock gets the one that goes by the load."""
+    if inspect.iscoroutinefunction(getattr(item, "function", None)):
         item.add_marker(pytest.mark.trio(run=load.run))
 
 

@@ -33,7 +33,7 @@ from mcp_gateway.front.server import addresses, bind, serve_asgi
 from mcp_gateway.gateway.assembly import Gateway, open_gateway
 from mcp_gateway.status import Status
 from mcp_gateway.telemetry.metrics import Metrics
-from tests.support import peers
+from tests.support import load, peers
 from tests.support.raw_client import Client2025, Client2026, connect2025, connect2026
 
 Config: TypeAlias = Mapping[str, Any]
@@ -98,7 +98,7 @@ class Process(Where):
         """SIGTERM to this process; its exit code. Fails the test when it does not end."""
         if self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGTERM)
-        with trio.fail_after(within_s):
+        with trio.fail_after(load.stretched(within_s)):
             return await self.process.wait()
 
 
@@ -188,6 +188,7 @@ async def gateway_process(
     Raises:
         RuntimeError: it ended instead, with what it printed.
     """
+    load.keep_real_time()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "gateway.yaml"
         file.write_text(json.dumps(config))
@@ -207,7 +208,7 @@ async def gateway_process(
                     url=f"http://{public}/mcp", admin_url=f"http://{admin}", process=process, config=file, log=printed
                 )
                 if wait:
-                    with trio.fail_after(READY_S):
+                    with trio.fail_after(load.stretched(READY_S)):
                         await _until_ready(running)
                 yield running
                 nursery.cancel_scope.cancel("the gateway is not needed any more")

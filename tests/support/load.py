@@ -45,9 +45,11 @@ class StretchedClock(trio.abc.Clock):
     """Trio's usual clock, but slower by as much as the machine is busy.
 
     What runs in the test's own process keeps its proportions, its deadlines included: if everything takes eight times
-    as long, two seconds are sixteen. Other processes do not know of it, so a test must not measure them with it.
+    as long, two seconds are sixteen. Other processes do not know of it: see ``keep_real_time``.
     """
 
+    real: bool = False
+    """From now on it goes as every other."""
     _time: float = 0.0
     _at: float = 0.0
     _rate: float = 1.0
@@ -62,7 +64,7 @@ class StretchedClock(trio.abc.Clock):
         now = time.perf_counter()
         found = self._time + (now - self._at) * self._rate
         if now - self._at > LOOK_S:
-            self._time, self._at, self._rate = found, now, 1.0 / factor()
+            self._time, self._at, self._rate = found, now, 1.0 if self.real else 1.0 / factor()
         return found
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -71,6 +73,16 @@ class StretchedClock(trio.abc.Clock):
         if left <= 0:
             return 0
         return left if self._rate == 1.0 or left == float("inf") else min(left / self._rate, LOOK_S)
+
+
+def keep_real_time() -> None:
+    """Another process and this test now keep time with each other (a gateway's deadlines, a proxy's), which is real.
+
+    What is bounded from here on is bounded by ``stretched`` where it takes processor time.
+    """
+    clock = trio.lowlevel.current_clock()
+    if isinstance(clock, StretchedClock):
+        clock.real = True
 
 
 def run(main: Callable[..., Awaitable[T]], *args: object, clock: trio.abc.Clock | None = None, **more: Any) -> T:  # noqa: ANN401  # trio.run's own

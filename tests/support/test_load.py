@@ -15,9 +15,15 @@ async def test_a_test_on_real_time_has_the_clock_that_goes_by_the_load() -> None
     assert isinstance(trio.lowlevel.current_clock(), load.StretchedClock)
 
 
-@pytest.mark.real_time
-async def test_a_test_that_keeps_time_with_other_processes_has_the_usual_clock() -> None:
-    assert not isinstance(trio.lowlevel.current_clock(), load.StretchedClock)
+async def test_a_test_that_keeps_time_with_another_process_does_so_in_real_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load.keep_real_time()
+    monkeypatch.setattr(load, "factor", lambda: 10.0)
+    await trio.sleep(2 * load.LOOK_S)
+    began, began_at = time.perf_counter(), trio.current_time()
+    await trio.sleep(0.1)
+    assert trio.current_time() - began_at == pytest.approx(time.perf_counter() - began, abs=0.05)
 
 
 async def test_a_test_may_have_a_clock_of_its_own(autojump_clock: MockClock) -> None:

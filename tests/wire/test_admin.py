@@ -11,7 +11,7 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import peers
+from tests.support import load, peers
 from tests.support.children import ROOT
 from tests.support.gateway import Process, gateway_process, spec_of
 from tests.support.nasty import Entry
@@ -97,7 +97,7 @@ async def used_gateway(backend: Recorder, *flags: str) -> AsyncIterator[Process]
 
 
 async def until_down(process: Process) -> None:
-    with trio.fail_after(8):
+    with trio.fail_after(load.stretched(8)):
         while True:
             found: Message = (await get(f"{process.admin_url}/status/down")).json
             if found["state"] == "down":
@@ -206,7 +206,7 @@ async def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
     browser = peers.find_browser()
     assert browser is not None
     async with recorder() as backend, used_gateway(backend) as process:
-        with trio.fail_after(15):
+        with trio.fail_after(load.stretched(15)):
             done = await trio.run_process(
                 [
                     *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),

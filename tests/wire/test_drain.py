@@ -14,7 +14,7 @@ import orjson
 import pytest
 import trio
 
-from tests.support import children, leftovers
+from tests.support import children, leftovers, load
 from tests.support.front import Wire
 from tests.support.gateway import Process, gateway_process
 from tests.support.nasty import Entry
@@ -40,7 +40,7 @@ def terminate(process: Process, number: signal.Signals = signal.SIGTERM) -> None
 
 
 async def exit_code(process: Process, within_s: float) -> int:
-    with trio.fail_after(within_s):
+    with trio.fail_after(load.stretched(within_s)):
         return await process.process.wait()
 
 
@@ -65,7 +65,7 @@ async def until_refused(url: str) -> None:
 
 async def until_nobody_new(process: Process) -> Exchange:
     """Wait for phase 2; how a client is turned away that would begin a session."""
-    with trio.fail_after(3):
+    with trio.fail_after(load.stretched(3)):
         while True:
             async with process.client2025() as late:
                 info = {"name": "late", "version": "1"}
@@ -128,7 +128,7 @@ async def test_the_drain_goes_phase_by_phase_and_loses_no_call(tmp_path: Path) -
 
             # Phase 2: nobody new; streams end in their era's way and say when to come back.
             await until_nobody_new(process)
-            with trio.fail_after(3):
+            with trio.fail_after(load.stretched(3)):
                 ending = await events.next_event()
                 assert ending is not None
                 assert ending["retry"] == "1000"
@@ -144,7 +144,7 @@ async def test_the_drain_goes_phase_by_phase_and_loses_no_call(tmp_path: Path) -
             assert process.process.poll() is None
             backend.release.set()
             assert await exit_code(process, 5) == 0
-            with trio.fail_after(2):
+            with trio.fail_after(load.stretched(2)):
                 for _ in range(2):
                     name, exchange = await answers.receive()
                     assert (await exchange.response())["result"]["content"][0]["text"] == f"{name}:{name}"
@@ -263,7 +263,7 @@ async def test_a_call_can_be_given_up_in_the_drain(how: str) -> None:
             await until_nobody_new(process)
             gone = await client.cancel(77) if how == "message" else await client.delete()
             assert gone.status == (202 if how == "message" else 204)
-            with trio.fail_after(2):
+            with trio.fail_after(load.stretched(2)):
                 await backend.until_told(1)
             assert (backend.told[0].how, backend.told[0].reason != "gateway is shutting down") == ("notice", True)
             assert await exit_code(process, 3) == 0
@@ -349,7 +349,7 @@ async def test_an_answer_that_is_on_its_way_when_the_drain_begins_arrives_whole(
             size, got = int(headers["content-length"]), len(wire.rest)
             assert size > 16 * 2**20
             while got < size:
-                with trio.fail_after(2):
+                with trio.fail_after(load.stretched(2)):
                     chunk = await wire.stream.receive_some(2**20)
                 assert chunk, f"cut after {got} of {size} bytes"
                 got += len(chunk)

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from mcp_gateway.backends.transports import orphans
-from tests.support import leftovers
+from tests.support import leftovers, load
 from tests.support.children import ROOT
 from tests.support.gateway import Process, gateway_process
 from tests.support.raw_client import connect2025
@@ -61,7 +61,7 @@ def remains(parent: int) -> list[int]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(load.stretched(PATIENCE_S)):
         while not condition():  # noqa: ASYNC110  # what other processes do gives no event
             await trio.sleep(0.02)
 

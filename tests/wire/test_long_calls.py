@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-from tests.support import peers
+from tests.support import load, peers
 from tests.support.gateway import running_gateway
 from tests.support.raw_client import Client2025, Client2026, Exchange, Message, connect2025, connect2026
 from tests.support.recorder import Recorder, recorder
@@ -62,6 +62,7 @@ def free_port() -> int:
 async def nginx(upstream: str, folder: Path) -> AsyncIterator[str]:
     """nginx with its defaults, but for the time after which it gives up a quiet server."""
     peers.require("nginx")
+    load.keep_real_time()
     port, where = free_port(), urlsplit(upstream)
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -125,7 +126,7 @@ async def answered_through(url: str, backend: Recorder) -> dict[str, list[Messag
     return heard
 
 
-@pytest.mark.parametrize("proxy", [pytest.param("nginx", marks=[pytest.mark.nginx, pytest.mark.real_time]), "stand-in"])
+@pytest.mark.parametrize("proxy", [pytest.param("nginx", marks=pytest.mark.nginx), "stand-in"])
 async def test_a_call_survives_a_proxy_that_drops_quiet_connections(proxy: str, tmp_path: Path) -> None:
     async with recorder() as backend, running_gateway(backend.entries(), http={"keepAlive": KEEP_ALIVE}) as running:
         through = nginx(running.url, tmp_path) if proxy == "nginx" else stand_in(running.url)
@@ -137,7 +138,6 @@ async def test_a_call_survives_a_proxy_that_drops_quiet_connections(proxy: str, 
         assert [message["result"]["content"][0]["text"] for message in messages] == [f"{name.split()[1]}:{name}"]
 
 
-@pytest.mark.real_time
 @pytest.mark.nginx
 async def test_without_a_sign_of_life_the_proxy_would_have_cut_the_call(tmp_path: Path) -> None:
     async with recorder() as backend, running_gateway(backend.entries(), http={"keepAlive": "60s"}) as running:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-from tests.support import peers
+from tests.support import load, peers
 from tests.support.gateway import gateway_process, running_gateway
 from tests.support.http_links import events, legacy
 from tests.support.raw_http import RawConnection, RawRequest, event, result, serve_raw
@@ -28,7 +28,7 @@ async def test_an_answer_to_a_cancelled_call_is_counted() -> None:
         await client.initialize()
         answer = await client.call("tardy_wait")
         assert answer["error"]["data"]["limit"] == "call"
-        with trio.fail_after(5):
+        with trio.fail_after(load.stretched(5)):
             while b'late_answers_total{server="tardy"} 1.0' not in running.metrics.render():  # noqa: ASYNC110  # a metric has no event
                 await trio.sleep(0.02)
 
@@ -82,7 +82,7 @@ async def test_the_bound_of_connections_follows_the_file() -> None:
         async with await trio.open_tcp_stream(where.hostname or "", where.port or 0):
             assert await status() == 503
             process.config.write_text(json.dumps({"servers": [], "limits": {"connections": 5}}))
-            with trio.fail_after(5):
+            with trio.fail_after(load.stretched(5)):
                 while await status() == 503:  # noqa: ASYNC110  # another process: it can only be asked again
                     await trio.sleep(0.05)
 
@@ -95,7 +95,7 @@ async def test_a_grace_that_was_raised_by_a_reload_holds_for_connections_too() -
         async with gateway_process(config) as process, process.client2025() as client:
             await client.initialize()
             process.config.write_text(json.dumps({**config, "drain": {"grace": "20s"}}))
-            with trio.fail_after(5):
+            with trio.fail_after(load.stretched(5)):
                 while b"configuration loaded" not in process.log:  # noqa: ASYNC110  # another process
                     await trio.sleep(0.05)
             answers: list[object] = []

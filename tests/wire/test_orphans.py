@@ -16,7 +16,7 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import leftovers
+from tests.support import leftovers, load
 from tests.support.front import Wire
 from tests.support.gateway import Process, Running, gateway_process, running_gateway
 from tests.support.raw_client import MODERN, connect2025
@@ -202,11 +202,13 @@ async def test_invariant_2_thousands_of_clients_that_vanish_leave_nothing() -> N
             gone_at = trio.current_time()
 
             # Idle ones are gone; a connection counts as long as its call, which in 2025 goes on until its deadline.
-            await until(process, lambda now: now.connections <= now.in_flight + count / 50, by=gone_at + 1.0)
+            await until(
+                process, lambda now: now.connections <= now.in_flight + count / 50, by=gone_at + load.stretched(1.0)
+            )
             # What belongs to sessions that have not ended stays: two tasks for each session at the old server. The rest
             # is what asking takes.
             kept = attrs.evolve(baseline, tasks=baseline.tasks + 2 * quarter + KEPT)
-            await until(process, lambda now: now.within(kept, spare_sockets=KEPT), by=gone_at + 3.0)
+            await until(process, lambda now: now.within(kept, spare_sockets=KEPT), by=gone_at + load.stretched(3.0))
 
 
 async def until(process: Process, holds: Callable[[Held], bool], *, by: float) -> None:
@@ -291,7 +293,7 @@ async def give_up(running: Running, backend: Recorder, crowd: Sequence[Client]) 
             nursery.start_soon(client.call, f"{NAMES[number % 2]}_hang")
         for number, client in enumerate(left):
             nursery.start_soon(client.call_modern, f"{NAMES[number % 2]}_hang")
-    with trio.fail_after(20):
+    with trio.fail_after(load.stretched(20)):
         await backend.until_arrived(len(crowd) - len(late))
     await each(late, lambda client: client.call("quick-new_hang"))
     control = await dial(running.url)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.support import load
 from tests.support.gateway import Process, gateway_process
 from tests.support.raw_client import Message, connect2025
 from tests.support.recorder import recorder
@@ -39,7 +40,7 @@ def replace(process: Process, text: str) -> None:
 
 
 async def within_promise(holds: Callable[[], Awaitable[bool]]) -> None:
-    with trio.fail_after(PROMISED_S + MARGIN_S):
+    with trio.fail_after(load.stretched(PROMISED_S + MARGIN_S)):
         while True:
             if await holds():
                 return
@@ -47,7 +48,6 @@ async def within_promise(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 @pytest.mark.timeout(40)  # a removed server's calls may go on for 10 s
-@pytest.mark.real_time
 async def test_a_changed_file_changes_only_what_changed() -> None:
     async with recorder() as backend, trio.open_nursery() as nursery:
         kept = backend.entry("old")
@@ -80,14 +80,14 @@ async def test_a_changed_file_changes_only_what_changed() -> None:
             await within_promise(is_listed)
             assert (await client.call("added_echo", {"x": 2}))["result"]["content"][0]["text"] == "new:2"
             assert "error" in await client.call("gone_echo")
-            with trio.fail_after(2):
+            with trio.fail_after(load.stretched(2)):
                 assert (await stream.next() or {})["method"] == "notifications/tools/list_changed"
             # The server that stayed has not been asked anything, and keeps its sessions and its call.
             news = [request for request in backend.server.requests[spoken:] if "/old/" in request.target]
             assert [request.json["method"] for request in news if request.body] == []
             assert backend.sessions == sessions
             backend.release.set()
-            with trio.fail_after(2):
+            with trio.fail_after(load.stretched(2)):
                 tool, answer = await answers.receive()
             assert (tool, answer["result"]["content"][0]["text"]) == ("old_wait", "old:1")
             status = await status_of(process)

@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 import trio
 
+from tests.support import load
 from tests.support.gateway import Process, gateway_process
 from tests.support.recorder import Recorder, recorder
 
@@ -26,7 +27,7 @@ def config(backend: Recorder) -> Mapping[str, object]:
 async def drain(process: Process) -> None:
     """Let the gateway end, and look at what it says of that."""
     os.kill(process.process.pid, signal.SIGTERM)
-    with trio.fail_after(20):
+    with trio.fail_after(load.stretched(20)):
         assert await process.process.wait() == 0
     assert "left=0" in process.log.decode()
     assert "Traceback" not in process.log.decode()
@@ -62,7 +63,7 @@ async def test_a_thousand_clients_that_leave_cancel_their_calls() -> None:
                 nursery.start_soon(call)
             await backend.until_arrived(CALLS)
             client.hang_up()
-            with trio.fail_after(20):
+            with trio.fail_after(load.stretched(20)):
                 await backend.until_told(CALLS)
         assert Counter(one.how for one in backend.told) == {"notice": CALLS}
         assert {one.reason for one in backend.told} == {"client disconnected"}
