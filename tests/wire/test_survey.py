@@ -129,7 +129,7 @@ async def test_over_http_each_client_has_its_tools_and_no_session_is_left() -> N
     async with serve_raw(varying) as server:
         async with running_gateway([{"name": "it", "url": server.url}]) as running:
             assert list(varying.sessions.values()) == [{}]  # the gateway's own: those of the survey have ended
-            assert len(varying.ever) == 6
+            assert len(varying.ever) == 7
             await each_client_has_its_tools(running)
         assert varying.sessions == {}
 
