@@ -68,8 +68,12 @@ serve *args:
 image tag="mcp-gateway:dev":
     docker build --tag {{ tag }} .
 
-# write the Kubernetes manifests from their kustomize base
-manifests overlay="manifests/base":
+# build the image and run it where there is no container engine (as root; needs buildah, debootstrap and curl)
+image-without-docker:
+    PYTHON={{ py }} tests/image/build_and_run.sh
+
+# write the Kubernetes manifests as kustomize makes them (overlay: another folder of manifests)
+manifests overlay="manifests":
     kubectl kustomize {{ overlay }}
 
 # all that CI runs
