@@ -258,6 +258,15 @@ def test_two_instances_serve_their_own_extensions_and_one_goes_without_a_trace_i
     assert "mcp-gateway-admin" in left
 
 
+def test_uninstalling_while_objects_are_left_leaves_nothing_that_ends_for_ever(cluster: Installation) -> None:
+    assert cluster.kubectl("get", "mcpge,mcpsr", "-A", "-o", "name").split()
+    cluster.kubectl("delete", "-k", str(MANIFESTS), "--timeout=60s")
+    left = cluster.kubectl("get", "namespaces,crd,clusterroles,clusterrolebindings", "-o", "name")
+    assert not [
+        one for one in left.split() if "mcp-system" in one or "mcp.kagenti.com" in one or "/mcp-gateway-" in one
+    ]
+
+
 def _gateways_of(cluster: Installation, namespace: str) -> list[str]:
     """What the compiled configuration of an instance serves."""
     data = cluster.get("secret", "mcp-gateway-config", "-n", namespace).get("data")

@@ -1,8 +1,6 @@
 """The procedure for registering a server, command by command as it is written, on a cluster with our manifests."""
 
-import os
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +8,12 @@ from typing import Final
 
 import pytest
 
-from tests.support.kube import assets
 from tests.support.kube.installation import ROOT, Installation, Program
+from tests.support.kube.shell import HOST, Shell
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(180)]
 
 PROCEDURE: Final = (ROOT / "tests" / "kube" / "seed" / "procedure.txt").read_text()
-HOST: Final = "mcp.127-0-0-1.sslip.io"
 AT_ONCE_S: Final = 10.0
 """What takes well below two seconds on an idle machine."""
 
@@ -38,42 +35,6 @@ def commands(text: str) -> list[str]:
             command.append(next(lines))
         found.append("\n".join(command))
     return found
-
-
-class Shell:
-    """Runs the commands of a document: the kubectl of the test, and curl that finds the gateway behind its name."""
-
-    def __init__(self, cluster: Installation, gateway: str) -> None:
-        programs = cluster.home / "bin"
-        programs.mkdir(exist_ok=True)
-        (programs / "kubectl").unlink(missing_ok=True)
-        (programs / "kubectl").symlink_to(assets.program("kubectl"))
-        (cluster.home / ".curlrc").write_text(f'connect-to = "{HOST}:8001:{gateway}"\n')
-        self.environ = {
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "HOME": str(cluster.home),
-            "CURL_HOME": str(cluster.home),
-            "KUBECONFIG": cluster.api.kubeconfig,
-        }
-
-    def run(self, command: str) -> str:
-        """Run to the end; it must succeed."""
-        done = subprocess.run(  # noqa: TID251  # outside of any loop
-            ["bash", "-euo", "pipefail", "-c", command],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def begin(self, command: str) -> subprocess.Popen[str]:
-        """Run in the background."""
-        return subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", command], env=self.environ, stdout=subprocess.DEVNULL, text=True
-        )
 
 
 @pytest.fixture(scope="module")
