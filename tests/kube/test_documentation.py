@@ -80,6 +80,11 @@ def test_the_commands_of_a_section_work_as_they_are_written(shell: Shell, title:
     assert shell.run(script(title))
 
 
+def test_the_question_for_events_finds_those_of_the_controller(shell: Shell) -> None:
+    (question,) = [line for line in script("Troubleshoot").splitlines() if line.startswith("kubectl get events")]
+    assert "3 tools are served" in shell.run(question)
+
+
 def test_every_command_is_in_a_section_that_is_run() -> None:
     run = {"Install", "Register a server", "Verify", "Troubleshoot", "Tenants", "Several instances"}
     run |= {"Rotate the signing key", "Upgrade", "Uninstall"}
