@@ -136,7 +136,9 @@ async def test_s2_a_modern_error_means_modern() -> None:
     async with wire_backend(replies) as backend, before(backend) as running:
         async with running.client2026() as client:
             assert await client.list() == ["f_read"]
-        assert backend.asked("initialize") == []
+            assert "result" in await client.call("f_read")
+        used = [request for method in ("tools/list", "tools/call") for request in backend.asked(method)]
+        assert {request.headers["mcp-protocol-version"] for request in used} == {MODERN}
 
 
 # --- section 2: whose capabilities and whose metadata ----------------------------------------------------------------

@@ -54,6 +54,7 @@ def out(uri: str) -> str:
             '{"messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"m/a:1"}}},{"content":"uri"},1]}',
             id="messages",
         ),
+        pytest.param("tasks/get", '{"result":["ui://p"],"uri":"a:1"}', None, id="a task's result of another shape"),
         pytest.param("completion/complete", '{"contents":[{"uri":"a:1"}]}', None, id="no content"),
         pytest.param("tools/call", '{"content":{"uri":"a:1"}}', None, id="content of another shape"),
         pytest.param("prompts/get", '{"messages":{"uri":"a:1"}}', None, id="messages of another shape"),
