@@ -51,7 +51,7 @@ TASKS: Final = {
 class Agenda:
     """What waits, and who waits for it."""
 
-    _queue: WorkQueue[Item] = attrs.field(factory=WorkQueue)
+    _queue: WorkQueue[Item] = attrs.field(factory=lambda: WorkQueue[Item]())
     _changed: trio.Event = attrs.field(factory=trio.Event)
     """Something changed that decisions depend on, since ``gathered`` last returned."""
     _added: trio.Event = attrs.field(factory=trio.Event)

@@ -316,7 +316,7 @@ def refused(where: str, status: int, body: bytes, retry_after: str | None = None
     return kind(
         where=where,
         status=status,
-        reason=str(said.get("reason") or ""),
+        cause=str(said.get("reason") or ""),
         message=str(said.get("message") or f"HTTP {status}")[:1024],
         retry_after_s=float(seconds) if isinstance(seconds, int) and seconds > 0 else None,
     )

@@ -33,12 +33,12 @@ class ApiRefused(KubeError):
     """The API server said no, in a ``Status`` (metav1.Status) or by an HTTP status alone."""
 
     status: int
-    reason: str
-    """As Kubernetes names it: ``Forbidden``, ``NotFound``, ``Invalid``; empty: it does not say."""
+    cause: str
+    """The ``reason`` of the ``Status``: ``Forbidden``, ``NotFound``, ``Invalid``; empty: it does not say."""
     message: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason or 'refused'} ({self.status}): {self.message}"
+        return f"{self.where}: {self.cause or 'refused'} ({self.status}): {self.message}"
 
 
 @attrs.frozen(kw_only=True, eq=False)

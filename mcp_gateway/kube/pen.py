@@ -115,7 +115,7 @@ class Pen:
 
     def _check(self, what: str) -> None:
         if not self.lease.leads:
-            raise NotLeading(where=what, status=409, reason="NotLeading", message="the Lease is held by another one")
+            raise NotLeading(where=what, status=409, cause="NotLeading", message="the Lease is held by another one")
 
     def _object(self, kind: schema.Kind, namespace: str, name: str, version: str, *, uid: str = "") -> JsonObject:
         named = {"namespace": namespace, "name": name, "resourceVersion": version, "uid": uid}
