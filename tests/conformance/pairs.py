@@ -64,11 +64,11 @@ _RETURNED: Final = (
 )
 _PUSHED: Final = "the tool pushes its question, which exists in 2025 only; in 2026 the SDK has no way to do so"
 _DECLARED: Final = "the tool looks at what a request of 2026 declares, and a request of 2025 declares nothing"
-_PUSHING: Final = dict.fromkeys(
+_PUSHING: Final[Mapping[str, str]] = dict.fromkeys(
     ("tools-call-sampling", "tools-call-elicitation", "elicitation-sep1034-defaults", "elicitation-sep1330-enums"),
     _PUSHED,
 )
-_RETURNING: Final = dict.fromkeys(
+_RETURNING: Final[Mapping[str, str]] = dict.fromkeys(
     (
         "input-required-result-basic-elicitation",
         "input-required-result-basic-sampling",

@@ -96,7 +96,7 @@ class FakeSocket(trio.socket.SocketType):
         if how:
             raise OSError(how, "refused by the test")
 
-    def setsockopt(self, *args: object) -> None:
+    def setsockopt(self, /, level: int, optname: int, value: object = None, optlen: int | None = None) -> None:
         """Options change nothing."""
 
     def close(self) -> None:
