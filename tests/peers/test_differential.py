@@ -160,7 +160,6 @@ def everything_steps(names: Names, *, modern: bool) -> list[Step]:
         ["call", names.name("trigger-sampling-request"), {"prompt": "say hello", "maxTokens": 10}],
         ["call", names.name("trigger-sampling-request"), {}],
         ["call", names.name("trigger-url-elicitation"), url],
-        ["call", names.name("simulate-research-query"), {"topic": "nothing"}],
         ["call", names.name("echo"), {"message": "hello"}],
         ["call", names.name("echo"), {}],
         ["call", names.name("get-sum"), {"a": 2, "b": 3}],
@@ -201,6 +200,8 @@ def everything_steps(names: Names, *, modern: bool) -> list[Step]:
         ["unsubscribe", document],
         # -32042, the 2025 way to send a client elsewhere first; for a 2026 client it becomes a question and a retry.
         *([] if modern else [["call", names.name("trigger-url-elicitation"), {**url, "errorPath": True}]]),
+        # A tool that runs as a task of 2025 only, which the gateway says to a client of 2026 in its own words.
+        *([] if modern else [["call", names.name("simulate-research-query"), {"topic": "nothing"}]]),
     ]
 
 

@@ -216,6 +216,12 @@ def test_each_reason_stands_in_the_documentation() -> None:
             ["result.a[0].b 1, through 1.0", "result.a[0].c only through: 2"],
             id="values",
         ),
+        pytest.param(
+            {"messages": (b'{"result":[{"name":"a","x":1},{"name":"b"}]}',)},
+            {"messages": (b'{"result":[{"name":"b"},{"name":"a","x":2}]}',)},
+            ["result in another order", "result[a].x 1, through 2"],
+            id="order",
+        ),
     ],
 )
 def test_what_differs_is_seen(direct: dict[str, Any], through: dict[str, Any], seen: list[str]) -> None:

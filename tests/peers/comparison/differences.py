@@ -104,6 +104,11 @@ def values(direct: Any, through: Any, path: str) -> Iterator[str]:  # noqa: ANN4
                 yield f"{here} only {side}: {shown(json.dumps(value))}"
             else:
                 yield from values(direct[key], through[key], here)
+    elif isinstance(direct, list) and isinstance(through, list) and reordered(direct, through):
+        yield f"{path} in another order"
+        others = {item["name"]: item for item in through}
+        for item in direct:
+            yield from values(item, others[item["name"]], f"{path}[{item['name']}]")
     elif isinstance(direct, list) and isinstance(through, list) and len(direct) == len(through):
         for place, (one, other) in enumerate(zip(direct, through, strict=True)):
             yield from values(one, other, f"{path}[{place}]")
@@ -112,6 +117,17 @@ def values(direct: Any, through: Any, path: str) -> Iterator[str]:  # noqa: ANN4
             yield f"{path}: {name} only {'directly' if name in names[0] else 'through'}"
     elif direct != through or type(direct) is not type(through):
         yield f"{path} {shown(json.dumps(direct))}, through {shown(json.dumps(through))}"
+
+
+def reordered(direct: list[Any], through: list[Any]) -> bool:
+    """Whether two lists hold things of the same names, each once, in another order."""
+    names = [[item.get("name") for item in items if isinstance(item, dict)] for items in (direct, through)]
+    return (
+        names[0] != names[1]
+        and None not in names[0]
+        and len(set(names[0])) == len(direct)
+        and (sorted(names[0]) == sorted(map(str, names[1])))
+    )
 
 
 def named(direct: list[Any], through: list[Any]) -> tuple[set[str], set[str]] | None:

@@ -154,15 +154,15 @@ REASONS: Final = (
         ),
     ),
     *reasons(
-        "A process and an HTTP+SSE connection are shared, and hold what a server lists to a client that declares "
-        "nothing.",
+        "What a server lists to one client only stands behind what it lists to all, and comes once that client's own "
+        "process or connection runs.",
         (
-            r"^server-everything on a pipe, 2025: (tools/list|ids are strings too)$",
+            r"^server-everything (on a pipe|over HTTP\+SSE), 2025: (tools/list|ids are strings too)$",
             r"result\.tools: (get-roots-list|trigger-(elicitation|sampling)-request) only directly",
         ),
         (
-            r"^server-everything over HTTP\+SSE, 2025: (tools/list|ids are strings too)$",
-            r"result\.tools: (get-roots-list|trigger-(elicitation|sampling)-request) only directly",
+            r"^server-everything (on a pipe|over HTTP\+SSE), 2025: (tools/list|ids are strings too)$",
+            r"result\.tools in another order",
         ),
     ),
 )
