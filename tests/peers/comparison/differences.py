@@ -121,13 +121,12 @@ def values(direct: Any, through: Any, path: str) -> Iterator[str]:  # noqa: ANN4
 
 def reordered(direct: list[Any], through: list[Any]) -> bool:
     """Whether two lists hold things of the same names, each once, in another order."""
-    names = [[item.get("name") for item in items if isinstance(item, dict)] for items in (direct, through)]
-    return (
-        names[0] != names[1]
-        and None not in names[0]
-        and len(set(names[0])) == len(direct)
-        and (sorted(names[0]) == sorted(map(str, names[1])))
-    )
+    names = [
+        [str(item["name"]) for item in items if isinstance(item, dict) and "name" in item]
+        for items in (direct, through)
+    ]
+    whole = len(names[0]) == len(set(names[0])) == len(direct) == len(through)
+    return whole and names[0] != names[1] and sorted(names[0]) == sorted(names[1])
 
 
 def named(direct: list[Any], through: list[Any]) -> tuple[set[str], set[str]] | None:
