@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -183,6 +183,20 @@ def controller(
     )
     with user_errors():
         trio.run(app.serve, options)
+
+
+@main.group("config")
+def configuration() -> None:
+    """Look at the configuration of a cluster."""
+
+
+@configuration.command("show", epilog=EXIT_CODES)
+@click.option("--namespace", default=None, help="Where the gateway runs; else POD_NAMESPACE, else mcp-system.")
+def config_show(namespace: str | None) -> None:
+    """Print what the controller has compiled, as JSON without its secrets."""
+    cluster = optional("cluster")
+    with user_errors():
+        _print_json(trio.run(cluster.shown, namespace))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -405,20 +419,25 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield from _leaves(inner)
 
 
+_FAILURES: Final[Mapping[str, type[Failed]]] = {
+    # by name: their modules are loaded only by the commands that need them
+    "mcp_gateway.front.server.BindError": Unreached,
+    "mcp_gateway.client.Unreachable": Unreached,
+    "mcp_gateway.client.Refused": Failed,
+    "mcp_gateway.client.BadAnswer": Failed,
+    "mcp_gateway.kube.errors.NoCluster": BadConfiguration,
+    "mcp_gateway.kube.errors.ApiUnreachable": Unreached,
+    "mcp_gateway.kube.errors.ApiForbidden": Failed,
+    "mcp_gateway.kube.errors.ApiMissing": Failed,
+}
+
+
 def _failure(error: BaseException) -> Failed | None:
     """What to tell of one error; None if it is not the user's."""
     if isinstance(error, ConfigError):
         return BadConfiguration(str(error))
-    # by name: their modules are loaded only by the commands that need them
-    match f"{type(error).__module__}.{type(error).__name__}":
-        case "mcp_gateway.front.server.BindError" | "mcp_gateway.client.Unreachable":
-            return Unreached(str(error))
-        case "mcp_gateway.kube.errors.NoCluster":
-            return BadConfiguration(str(error))
-        case "mcp_gateway.client.Refused" | "mcp_gateway.client.BadAnswer":
-            return Failed(str(error))
-        case _:
-            return None
+    kind = _FAILURES.get(f"{type(error).__module__}.{type(error).__name__}")
+    return None if kind is None else kind(str(error))
 
 
 def _print(renderable: object) -> None:

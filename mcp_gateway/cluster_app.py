@@ -5,6 +5,7 @@ Deliberately changes nothing of the gateway itself (``app``). Invariant: while t
 away the gateway goes on serving; only what it says of itself waits.
 """
 
+import base64
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import trio
 from mcp_gateway import app
 from mcp_gateway.app import Addresses
 from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.config.compiled import redacted, unpack
 from mcp_gateway.gateway.assembly import Gateway
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.api import open_api
@@ -22,6 +24,7 @@ from mcp_gateway.kube.cluster import find_cluster, own_namespace, pod_identity
 from mcp_gateway.kube.config_source import SecretSource
 from mcp_gateway.kube.observer import GatewayObserver
 from mcp_gateway.kube.reporter import Reporter
+from mcp_gateway.values import JsonObject
 
 
 @attrs.frozen(kw_only=True)
@@ -37,6 +40,21 @@ class Options:
     admin_bind: str = "127.0.0.1:9090"
     log_format: str = "text"
     log_level: str = "info"
+
+
+async def shown(namespace: str | None) -> JsonObject:
+    """The compiled configuration of the cluster, without its secrets.
+
+    Raises:
+        NoCluster: there is no usable cluster. KubeError: it cannot be read. ConfigError: it is none.
+    """
+    cluster = await trio.to_thread.run_sync(find_cluster, os.environ, abandon_on_cancel=True)
+    where = own_namespace(namespace, os.environ, schema.SYSTEM_NAMESPACE)
+    async with open_api(cluster, schema.DATA_PLANE) as api:
+        secret = await api.get(schema.SECRET, where, schema.CONFIG_SECRET)
+    data = secret.get("data")
+    encoded = data.get(schema.CONFIG_KEY) if isinstance(data, dict) else None
+    return redacted(unpack(base64.b64decode(encoded if isinstance(encoded, str) else "")))
 
 
 async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> int:

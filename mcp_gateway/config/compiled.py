@@ -42,6 +42,7 @@ SOURCE: Final = "compiled configuration"
 NEWEST_SCHEMA: Final = 2
 """Of this version's schema and the next one, which only adds."""
 MAX_DOCUMENT_BYTES: Final = 8 * 2**20
+HIDDEN: Final = "[hidden]"
 SETTLE_S: Final = 5.0
 """How long a Pod goes on serving after SIGTERM: so long the cluster may still send it new clients."""
 KNOWN: Final[Mapping[str, frozenset[str]]] = {
@@ -98,6 +99,34 @@ def read_compiled(content: bytes, *, allow_loopback: bool = False) -> Compiled:
         ConfigError: it is none, is of a schema that is too new, or requires as a whole what is not known here.
     """
     return _Reading(whole=_object(content), allow_loopback=allow_loopback).run()
+
+
+def redacted(content: bytes) -> JsonObject:
+    """A document for people to read: everything but its secrets.
+
+    Raises:
+        ConfigError: it is none that can be read.
+    """
+    whole = _object(content)
+    servers = whole.get("servers")
+    shown = [_without_secrets(one) for one in servers] if isinstance(servers, list) else []
+    sessions = whole.get("sessions")
+    keys = sessions.get("signingKeys") if isinstance(sessions, dict) else None
+    hidden: list[JsonValue] = [HIDDEN for _ in keys] if isinstance(keys, list) else []
+    return {**whole, "servers": shown, "sessions": {"signingKeys": hidden}}
+
+
+def _without_secrets(value: JsonValue) -> JsonValue:
+    """A server's entry; values of headers are as good as secrets."""
+    if not isinstance(value, dict):
+        return value
+    shown = dict(value)
+    if "credential" in shown:
+        shown["credential"] = HIDDEN
+    headers = shown.get("headers")
+    if isinstance(headers, dict):
+        shown["headers"] = dict.fromkeys(headers, HIDDEN)
+    return shown
 
 
 def _object(content: bytes) -> JsonObject:

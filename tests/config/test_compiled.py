@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.config.compiled import MAX_DOCUMENT_BYTES, Compiled, read_compiled, unpack
+from mcp_gateway.config.compiled import MAX_DOCUMENT_BYTES, Compiled, read_compiled, redacted, unpack
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import ConfigError
 from mcp_gateway.kube.reconcile.compile import document
@@ -232,3 +232,18 @@ def test_any_document_is_read_or_refused(value: JsonValue) -> None:
     with contextlib.suppress(ConfigError):
         compiled = read_compiled(orjson.dumps(whole))
         assert len({server.key for server in compiled.spec.servers}) == len(compiled.spec.servers)
+
+
+def test_what_is_shown_to_people_has_no_secret() -> None:
+    servers: list[JsonValue] = [
+        entry("a", credential={"value": "Bearer s3cret"}, headers={"X-Key": "s3cret"}, hint="a server"),
+        "odd",
+    ]
+    sessions: JsonObject = {"signingKeys": [{"value": "s3cret-s3cret-s3cret"}]}
+    shown = redacted(orjson.dumps({"schema": 1, "servers": servers, "sessions": sessions, "gateways": []}))
+    assert "s3cret" not in str(shown)
+    assert shown["sessions"] == {"signingKeys": ["[hidden]"]}
+    first = shown["servers"]
+    assert isinstance(first, list)
+    assert first[0] == {**entry("a"), "credential": "[hidden]", "headers": {"X-Key": "[hidden]"}, "hint": "a server"}
+    assert redacted(b'{"schema": 1}') == {"schema": 1, "servers": [], "sessions": {"signingKeys": []}}

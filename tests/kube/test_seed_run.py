@@ -1,5 +1,6 @@
 """The procedure for registering a server, command by command as it is written, on a cluster with our manifests."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from click.testing import CliRunner
 
+from mcp_gateway.cli import main
 from tests.support.kube.installation import ROOT, Installation, Program
 from tests.support.kube.shell import HOST, Shell
 
@@ -108,6 +111,14 @@ def test_a_registered_tool_can_be_called(cluster: Installation, programs: tuple[
         **{"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "myserver_add"},
     )
     assert '"sum": 5' in str(answer).replace("'", '"')
+
+
+def test_what_was_compiled_can_be_looked_at(cluster: Installation, programs: tuple[Program, str]) -> None:
+    done = CliRunner().invoke(main, ["config", "show"], env={"KUBECONFIG": cluster.api.kubeconfig})
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    assert [server["name"] for server in shown["servers"]] == ["mcp-test/my-mcp-server"]
+    assert shown["sessions"] == {"signingKeys": ["[hidden]"]}
 
 
 def test_the_log_of_neither_program_has_a_secret(cluster: Installation, programs: tuple[Program, str]) -> None:
