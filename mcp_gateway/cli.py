@@ -24,7 +24,7 @@ from mcp_gateway import __version__
 from mcp_gateway.config.file import Loaded, load_with_sources
 from mcp_gateway.config.watch import FileSource
 from mcp_gateway.errors import ConfigError
-from mcp_gateway.options import arguments, bind_option, log_options, remote
+from mcp_gateway.options import arguments, bind_option, json_arguments, log_options, remote, typed
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
 T = TypeVar("T")
@@ -266,13 +266,13 @@ def call(
     output: str,
 ) -> None:
     """Call tool NAME of the MCP server at URL."""
-    given = _json_arguments(json_args)
+    given = json_arguments(json_args)
 
     async def ask() -> JsonObject:
         async with optional("client").open_client(url, headers) as client:
             known: list[JsonObject] = await client.tools()
             schema = next((tool.get("inputSchema") for tool in known if tool.get("name") == name), None)
-            arguments = given | {key: _typed(value, schema, key) for key, value in args}
+            arguments = given | {key: typed(value, schema, key) for key, value in args}
             answer: JsonObject = await client.call(name, arguments, schema, _show_progress)
             return answer
 
@@ -331,31 +331,6 @@ def _load(path: Path) -> Loaded:
     if isinstance(loaded.outcome, ConfigError):
         raise BadConfiguration(str(loaded.outcome))
     return loaded
-
-
-def _json_arguments(text: str | None) -> JsonObject:
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise click.UsageError("--json: not valid JSON") from None
-    if not isinstance(value, dict):
-        raise click.UsageError("--json: must be a JSON object")
-    return value
-
-
-def _typed(text: str, schema: JsonValue, key: str) -> JsonValue:
-    """A value from the command line: text where the schema says so, else JSON where it is that, else text."""
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    entry = properties.get(key) if isinstance(properties, dict) else None
-    if isinstance(entry, dict) and entry.get("type") == "string":
-        return text
-    try:
-        value: JsonValue = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value
 
 
 def _show_progress(method: str, params: JsonObject) -> None:

@@ -4,12 +4,13 @@ Owns their form and their mistakes. Deliberately runs nothing (``cli``). Invaria
 cannot be used is refused with a sentence that shows a usable one.
 """
 
+import json
 from collections.abc import Callable
 
 import click
 
 from mcp_gateway.config.durations import duration_s
-from mcp_gateway.values import Header
+from mcp_gateway.values import Header, JsonObject, JsonValue
 
 
 def _bind(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -80,3 +81,29 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
     levels = click.Choice(["debug", "info", "warning", "error"])
     command = click.option("--log-level", type=levels, default="info", show_default=True)(command)
     return click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)(command)
+
+
+def json_arguments(text: str | None) -> JsonObject:
+    """All arguments of a tool as one JSON object; none is an empty one."""
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise click.UsageError("--json: not valid JSON") from None
+    if not isinstance(value, dict):
+        raise click.UsageError("--json: must be a JSON object")
+    return value
+
+
+def typed(text: str, schema: JsonValue, key: str) -> JsonValue:
+    """A value from the command line: text where the schema says so, else JSON where it is that, else text."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    entry = properties.get(key) if isinstance(properties, dict) else None
+    if isinstance(entry, dict) and entry.get("type") == "string":
+        return text
+    try:
+        value: JsonValue = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value
