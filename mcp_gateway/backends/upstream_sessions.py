@@ -25,6 +25,7 @@ from mcp_gateway.backends.held import Held
 from mcp_gateway.backends.losses import Losses
 from mcp_gateway.backends.own_requests import answer_to, pong, stands
 from mcp_gateway.backends.transports.base import GOODBYE_S, ClientIdentity, Hear, Inbound
+from mcp_gateway.backends.transports.doubts import Doubts
 from mcp_gateway.backends.upstream import Jitter, Upstream, keep_listening
 from mcp_gateway.config.spec import Timeouts
 from mcp_gateway.errors import (
@@ -357,8 +358,10 @@ class UpstreamSessions:
                 else:
                     upstream.end(0.0)
                 entry.settled.set()
-                nursery.start_soon(self._watch, upstream)
-                nursery.start_soon(self._mind, entry, upstream)
+                if upstream.doubts is None:  # a pipe says itself when it is gone, a session has to be asked
+                    nursery.start_soon(self._watch, upstream)
+                else:
+                    nursery.start_soon(self._mind, entry, upstream, upstream.doubts)
                 await self._until_unwanted(entry, upstream)
                 nursery.cancel_scope.cancel("upstream session closed")
             with trio.move_on_after(GOODBYE_S):  # those who were cancelled still need the link to say so
@@ -371,11 +374,9 @@ class UpstreamSessions:
 
     # --- sessions that may be lost ---
 
-    async def _mind(self, entry: _Entry, upstream: Upstream) -> None:
+    async def _mind(self, entry: _Entry, upstream: Upstream, doubts: Doubts) -> None:
         """Ask the session whether it stands whenever there are doubts, and replace it if it does not."""
-        doubts, fruitless = upstream.doubts, 0
-        if doubts is None:
-            return
+        fruitless = 0
         try:
             while True:
                 await doubts.due()
