@@ -93,13 +93,21 @@ class Process(Where):
     config: Path
     log: bytearray
     """What it has printed so far, both streams."""
+    log_ended: trio.Event
+    """Everything has been read of it."""
+
+    async def ended(self) -> int:
+        """Wait until it has ended and its log is whole; its exit code. The caller holds the deadline."""
+        code = await self.process.wait()
+        await self.log_ended.wait()
+        return code
 
     async def stop(self, within_s: float = STOP_S) -> int:
         """SIGTERM to this process; its exit code. Fails the test when it does not end."""
         if self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGTERM)
         with trio.fail_after(load.stretched(within_s)):
-            return await self.process.wait()
+            return await self.ended()
 
 
 def spec_of(config: Config) -> GatewaySpec:
@@ -200,12 +208,17 @@ async def gateway_process(
             env={**os.environ, "PYTHONPATH": str(peers.ROOT), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
-        printed = bytearray()
+        printed, ended = bytearray(), trio.Event()
         try:
             async with trio.open_nursery() as nursery:
-                public, admin = await nursery.start(_watch, process, printed)
+                public, admin = await nursery.start(_watch, process, printed, ended)
                 running = Process(
-                    url=f"http://{public}/mcp", admin_url=f"http://{admin}", process=process, config=file, log=printed
+                    url=f"http://{public}/mcp",
+                    admin_url=f"http://{admin}",
+                    process=process,
+                    config=file,
+                    log=printed,
+                    log_ended=ended,
                 )
                 if wait:
                     with trio.fail_after(load.stretched(READY_S)):
@@ -220,6 +233,7 @@ async def gateway_process(
 async def _watch(
     process: trio.Process,
     printed: bytearray,
+    ended: trio.Event,
     task_status: trio.TaskStatus[tuple[str, str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Find the addresses in the log, then keep reading it."""
@@ -230,6 +244,7 @@ async def _watch(
         if not found and (match := _SERVING.search(printed)):
             found = True
             task_status.started((match[1].decode(), match[2].decode()))
+    ended.set()
     if not found:
         raise RuntimeError(f"the gateway ended with {await process.wait()}:\n{printed.decode(errors='replace')}")
 

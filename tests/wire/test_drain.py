@@ -41,7 +41,7 @@ def terminate(process: Process, number: signal.Signals = signal.SIGTERM) -> None
 
 async def exit_code(process: Process, within_s: float) -> int:
     with trio.fail_after(load.stretched(within_s)):
-        return await process.process.wait()
+        return await process.ended()
 
 
 async def refuses(url: str) -> bool:
