@@ -84,6 +84,8 @@ class Fleet:
     """Every backend of the gateway; made by ``open_fleet``."""
 
     snapshots: Cell[Mapping[BackendKey, Snapshot]] = attrs.field(factory=lambda: Cell({}))
+    served: Cell[Mapping[BackendKey, Snapshot]] = attrs.field(factory=lambda: Cell({}))
+    """The same without times and failures (``Snapshot.served``): what clients could notice a change of."""
     session_lists: Cell[Mapping[tuple[BackendKey, str], SessionShown]] = attrs.field(factory=lambda: Cell({}))
     """What servers list to one client session besides, by server and session."""
     seated: Callable[[Backend], None] = _ignore
@@ -231,7 +233,8 @@ class Fleet:
             seat.change.cancel("removed")
         for backend in seat.all:
             self._let_go(seat, backend, 0.0 if backend is seat.coming else REMOVAL_GRACE_S)
-        self.snapshots.set({other: shot for other, shot in self.snapshots.value.items() if other != key})
+        for cell in (self.snapshots, self.served):
+            cell.set({other: shot for other, shot in cell.value.items() if other != key})
         logger.info("backend removed", extra={"backend": key})
 
     def _let_go(self, seat: _Seat, backend: Backend, within_s: float) -> None:
@@ -258,6 +261,7 @@ class Fleet:
         seat = self._seats.get(backend.key)
         if seat is not None and seat.current is backend:
             self.snapshots.set({**self.snapshots.value, backend.key: snapshot})
+            self.served.set({**self.served.value, backend.key: snapshot.served})
 
 
 @asynccontextmanager

@@ -40,13 +40,11 @@ from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.gateway.tasks import Tasks
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.routing.build import build, build_steps
-from mcp_gateway.routing.snapshot import Snapshot
 from mcp_gateway.routing.table import RouteTable
 from mcp_gateway.sessions.memory import MemoryStore
 from mcp_gateway.sessions.signed import Signer
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.turns import in_turns
-from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +78,7 @@ class Gateway:
 
     async def table_built(self) -> None:
         """Wait until requests are routed by what is configured and was observed when this was called."""
-        spec_version, observed_version = self.core.spec.version, self.core.runner.fleet.snapshots.version
+        spec_version, observed_version = self.core.spec.version, self.core.runner.fleet.served.version
         version, built = self.built.version, self.built.value
         while built[0] < spec_version or built[1] < observed_version:
             version, built = await self.built.changed(version)
@@ -88,7 +86,7 @@ class Gateway:
     @property
     def table_is_built(self) -> bool:
         """Whether requests are routed by what is configured and was observed up to now."""
-        return self.built.value == (self.core.spec.version, self.core.runner.fleet.snapshots.version)
+        return self.built.value == (self.core.spec.version, self.core.runner.fleet.served.version)
 
     def end_streams(self) -> None:
         """End every GET and listen stream in its era's way."""
@@ -103,7 +101,7 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """Serve ``spec`` with ``fleet`` for as long as the block lives."""
     signer = Cell(Signer(signing_keys(spec.value)))
-    table = Cell(build(spec.value, fleet.snapshots.value, None, server_info=SERVER_INFO))
+    table = Cell(build(spec.value, fleet.served.value, None, server_info=SERVER_INFO))
     async with trio.open_nursery() as nursery:
         gateway, care = _assemble(spec, table, fleet, metrics, wall_clock, signer)
         nursery.start_soon(keep_table, spec, fleet, table, gateway.built, name="table builder")
@@ -205,14 +203,9 @@ async def keep_table(
     spec: Cell[GatewaySpec], fleet: Fleet, table: Cell[RouteTable], built: Cell[tuple[int, int]]
 ) -> None:
     """Build a new table whenever spec or what snapshots serve has changed, until cancelled."""
-    made_of: tuple[GatewaySpec, dict[BackendKey, Snapshot]] | None = None
     while True:
-        versions, snapshots = (spec.version, fleet.snapshots.version), fleet.snapshots.value
-        wanted = (spec.value, {key: shot.served for key, shot in snapshots.items()})
-        if wanted != made_of:  # a failure more, or a time, is nothing that a client sees
-            steps = build_steps(spec.value, snapshots, table.value, server_info=SERVER_INFO)
-            table.set(await in_turns(steps))
-            made_of = wanted
+        versions = (spec.version, fleet.served.version)
+        table.set(await in_turns(build_steps(spec.value, fleet.served.value, table.value, server_info=SERVER_INFO)))
         built.set(versions)
         await _either_changed(spec, fleet, versions)
         await trio.sleep(GATHER_S)
@@ -226,7 +219,7 @@ async def _either_changed(spec: Cell[GatewaySpec], fleet: Fleet, versions: tuple
             nursery.cancel_scope.cancel("spec changed")
 
         async def of_snapshots() -> None:
-            await fleet.snapshots.changed(versions[1])
+            await fleet.served.changed(versions[1])
             nursery.cancel_scope.cancel("snapshots changed")
 
         nursery.start_soon(of_spec, name="await spec")
