@@ -50,8 +50,20 @@ test-wire *args:
 # run the tests under coverage and insist on the thresholds (`just test` runs all: the official suite and downloads add
 # minutes and no line that others leave out)
 cov *args:
+    just cov-erase
+    just cov-run "$@"
+    just cov-report
+
+[private]
+cov-erase:
     {{ py }} -m coverage erase
+
+[private]
+cov-run *args:
     {{ py }} -m coverage run -m pytest -m "not brisk and not conformance and not registry" "$@"
+
+[private]
+cov-report:
     {{ py }} -m coverage combine --quiet
     {{ py }} -m coverage report
     {{ py }} -m coverage report --include='mcp_gateway/protocol/*,mcp_gateway/routing/*,mcp_gateway/kube/reconcile/*' --fail-under=100
