@@ -165,5 +165,9 @@ REASONS: Final = (
             r"result\.tools in another order",
         ),
     ),
+    *reasons(
+        "What a server asks beside any request comes when it comes; the comparison listens for a moment only.",
+        (r"over HTTP, 2025: GET$", r"messages \[('roots/list')?\], through \[('roots/list')?\]"),
+    ),
 )
 """What differs, and why it does."""
