@@ -15,12 +15,12 @@ from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile import conditions
 from mcp_gateway.kube.reconcile.claims import Claim, claims
 from mcp_gateway.kube.reconcile.compile import document
-from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept, unknown
+from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept
 from mcp_gateway.kube.reconcile.listener_mark import marked, marks
 from mcp_gateway.kube.reconcile.membership import members
-from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, StatusWrite
+from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, StatusWrite, status_write
 from mcp_gateway.kube.reconcile.public_route import leftovers, public_route, route_owners
-from mcp_gateway.kube.reconcile.reports import Reports, fold_part, no_data_plane
+from mcp_gateway.kube.reconcile.reports import NOT_GIVEN, NOT_REPORTED, Reports, fold_part, no_data_plane
 from mcp_gateway.kube.store import Store
 from mcp_gateway.values import JsonValue
 
@@ -69,15 +69,13 @@ def _status(view: Store, claim: Claim, note: str, reports: Reports, now: Now) ->
         _STATUS.hosts: list[JsonValue](claim.hosts[:MAX_HOSTS_SHOWN]) or None,
         _STATUS.registrations: len(view.once(members).get(claim.key, ())),
     }
-    status = conditions.status_after(extension.status, verdicts, extension.meta.generation, now, **fields)
-    if conditions.is_said(extension.status, status):
-        return None
-    return StatusWrite(
-        kind=schema.EXTENSION,
-        key=claim.key,
-        uid=extension.meta.uid,
-        resource_version=extension.meta.resource_version,
-        status=status,
+    return status_write(
+        schema.EXTENSION,
+        extension.meta,
+        extension.status,
+        verdicts,
+        fields,
+        now,
         provisional=claim.serves and claim.resolved.holds and verdicts[schema.PROGRAMMED].status == "Unknown",
     )
 
@@ -85,7 +83,7 @@ def _status(view: Store, claim: Claim, note: str, reports: Reports, now: Now) ->
 def _programmed(view: Store, claim: Claim, reports: Reports, now: Now) -> Verdict:
     revision = view.once(document).gateways.get(claim.key)
     if revision is None:
-        return unknown(Reason.PENDING, "not given to the gateway: see Accepted and ResolvedRefs")
+        return NOT_GIVEN
     name, counting = str(claim.key), reports.counting(now.at)
     # A pod has loaded an extension before its first round to all servers is over.
     live = [one.report for one in reports.seen if one.report in counting or name in one.report.gateways]
@@ -94,7 +92,7 @@ def _programmed(view: Store, claim: Claim, reports: Reports, now: Now) -> Verdic
     if reports.are_gone(now.at):
         return no_data_plane(view.settings)
     before = kept(claim.extension.status, schema.PROGRAMMED, claim.extension.meta.generation)
-    return before or unknown(Reason.PENDING, "waits for the first report of a pod of the gateway")
+    return before or NOT_REPORTED
 
 
 def _ready(verdicts: Mapping[str, Verdict]) -> Verdict:

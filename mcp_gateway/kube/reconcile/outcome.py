@@ -1,12 +1,16 @@
 """What one reconciliation wants to be done.
 
-Owns the shape of an outcome. Deliberately does nothing of it. Invariant: an outcome without members means that the
-cluster is as it should be, and an outcome that was carried out is followed by one without members.
+Owns the shape of an outcome, and when a status need not be written. Deliberately does nothing of it. Invariant: an
+outcome without members means that the cluster is as it should be, and an outcome that was carried out is followed by
+one without members.
 """
+
+from collections.abc import Mapping
 
 import attrs
 
-from mcp_gateway.kube.objects import Key
+from mcp_gateway.kube.objects import Key, Meta
+from mcp_gateway.kube.reconcile.conditions import Now, Verdict, is_said, status_after
 from mcp_gateway.kube.schema import Kind
 from mcp_gateway.values import JsonObject, JsonValue
 
@@ -78,3 +82,35 @@ class Outcome:
 
 
 NOTHING = Outcome()
+
+
+def status_write(
+    kind: Kind,
+    meta: Meta,
+    before: JsonObject,
+    verdicts: Mapping[str, Verdict],
+    fields: Mapping[str, JsonValue],
+    now: Now,
+    *,
+    provisional: bool,
+) -> StatusWrite | None:
+    """The write of the status that one of our own objects should have; None: it has it.
+
+    Args:
+        meta: of the object that was looked at.
+        before: its status as it is.
+        verdicts: every condition by type, in the order in which they are shown.
+        fields: the other members of the status, as in ``status_after``.
+        provisional: as in ``StatusWrite``.
+    """
+    status = status_after(before, verdicts, meta.generation, now, **fields)
+    if is_said(before, status):
+        return None
+    return StatusWrite(
+        kind=kind,
+        key=meta.key,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        status=status,
+        provisional=provisional,
+    )

@@ -16,8 +16,8 @@ from mcp_gateway.kube.reconcile.backend import Backend, backends
 from mcp_gateway.kube.reconcile.compile import document
 from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept, unknown
 from mcp_gateway.kube.reconcile.membership import Membership, memberships
-from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, StatusWrite
-from mcp_gateway.kube.reconcile.reports import Folded, Reports, fold_server, no_data_plane
+from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, status_write
+from mcp_gateway.kube.reconcile.reports import NOT_GIVEN, NOT_REPORTED, Folded, Reports, fold_server, no_data_plane
 from mcp_gateway.kube.store import Settings, Store
 from mcp_gateway.values import JsonObject, JsonValue
 
@@ -45,25 +45,16 @@ def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
         schema.CONNECTED: folded.connected,
     }
     verdicts[schema.READY] = _ready(registration, verdicts, folded)
-    status = conditions.status_after(
+    write = status_write(
+        schema.REGISTRATION,
+        registration.meta,
         registration.status,
         verdicts,
-        registration.meta.generation,
+        _fields(member, backend, folded),
         now,
-        **_fields(member, backend, folded),
+        provisional=accepted.holds and resolved.holds and folded.programmed.status == "Unknown",
     )
-    if conditions.is_said(registration.status, status):
-        return NOTHING
-    return Outcome(
-        status=StatusWrite(
-            kind=schema.REGISTRATION,
-            key=key,
-            uid=registration.meta.uid,
-            resource_version=registration.meta.resource_version,
-            status=status,
-            provisional=accepted.holds and resolved.holds and folded.programmed.status == "Unknown",
-        )
-    )
+    return Outcome(status=write)
 
 
 def _accepted(view: Store, member: Membership, backend: Backend | None) -> Verdict:
@@ -80,16 +71,19 @@ def _accepted(view: Store, member: Membership, backend: Backend | None) -> Verdi
 
 def _folded(registration: Registration, revision: str | None, reports: Reports, now: Now, settings: Settings) -> Folded:
     if revision is None:
-        waits = unknown(Reason.PENDING, "not given to the gateway: see Accepted and ResolvedRefs")
-        return Folded(programmed=waits, connected=unknown(Reason.CONNECTING, waits.message))
+        return _undecided(NOT_GIVEN)
     counting = reports.counting(now.at)
     if counting:
         folded = fold_server(str(registration.meta.key), revision, counting)
         return folded if registration.enabled else _disabled(folded)
     if reports.are_gone(now.at):
-        gone = no_data_plane(settings)
-        return Folded(programmed=gone, connected=unknown(Reason.CONNECTING, gone.message))
+        return _undecided(no_data_plane(settings))
     return _as_before(registration)
+
+
+def _undecided(programmed: Verdict) -> Folded:
+    """No pod tells whether it is connected, for the reason that says why none has loaded it."""
+    return Folded(programmed=programmed, connected=unknown(Reason.CONNECTING, programmed.message))
 
 
 def _disabled(folded: Folded) -> Folded:
@@ -102,8 +96,7 @@ def _as_before(registration: Registration) -> Folded:
     programmed = kept(before, schema.PROGRAMMED, generation)
     connected = kept(before, schema.CONNECTED, generation)
     if programmed is None or connected is None:
-        waits = "waits for the first report of a pod of the gateway"
-        return Folded(programmed=unknown(Reason.PENDING, waits), connected=unknown(Reason.CONNECTING, waits))
+        return _undecided(NOT_REPORTED)
     tools, protocol = before.get(_STATUS.discovered_tools), before.get(_STATUS.protocol_version)
     error = before.get(_STATUS.last_error)
     return Folded(

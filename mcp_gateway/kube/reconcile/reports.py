@@ -25,6 +25,11 @@ NO_DATA_PLANE_S: Final = 30.0
 """As long as that no pod at all may be a restart."""
 MAX_PODS_NAMED: Final = 3
 
+NOT_GIVEN: Final = unknown(Reason.PENDING, "not given to the gateway: see Accepted and ResolvedRefs")
+"""What has no entry in the configuration cannot have been loaded."""
+NOT_REPORTED: Final = unknown(Reason.PENDING, "waits for the first report of a pod of the gateway")
+"""It has one, and nobody has told of it yet."""
+
 _CONNECTED: Final = "Connected"
 _FAILURES: Final = (Reason.AUTHENTICATION_FAILED, Reason.PROTOCOL_ERROR, Reason.CONNECTION_FAILED)
 _NOT_LOADED: Final = (Reason.UNSUPPORTED_FEATURE, Reason.INVALID_ENTRY)

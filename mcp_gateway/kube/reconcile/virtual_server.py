@@ -12,9 +12,9 @@ from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.own_objects import VirtualServer
 from mcp_gateway.kube.reconcile import conditions
 from mcp_gateway.kube.reconcile.compile import document
-from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept, unknown
-from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, StatusWrite
-from mcp_gateway.kube.reconcile.reports import Reports, fold_part, no_data_plane
+from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept
+from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, status_write
+from mcp_gateway.kube.reconcile.reports import NOT_GIVEN, NOT_REPORTED, Reports, fold_part, no_data_plane
 from mcp_gateway.kube.reconcile.selection import Selection, selections
 from mcp_gateway.kube.store import Store
 from mcp_gateway.values import JsonValue
@@ -41,19 +41,16 @@ def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
         _STATUS.missing: list[JsonValue](missing) or None,
         _STATUS.missing_count: count,
     }
-    status = conditions.status_after(server.status, verdicts, server.meta.generation, now, **fields)
-    if conditions.is_said(server.status, status):
-        return NOTHING
-    return Outcome(
-        status=StatusWrite(
-            kind=schema.VIRTUAL_SERVER,
-            key=key,
-            uid=server.meta.uid,
-            resource_version=server.meta.resource_version,
-            status=status,
-            provisional=bool(selection.offered) and programmed.status == "Unknown",
-        )
+    write = status_write(
+        schema.VIRTUAL_SERVER,
+        server.meta,
+        server.status,
+        verdicts,
+        fields,
+        now,
+        provisional=bool(selection.offered) and programmed.status == "Unknown",
     )
+    return Outcome(status=write)
 
 
 def _accepted(view: Store, selection: Selection) -> Verdict:
@@ -69,7 +66,7 @@ def _loaded(
     """Whether it is loaded, and what is missing: the most that a pod misses."""
     name, revision = str(server.meta.key), view.once(document).virtual_servers.get(server.meta.key)
     if revision is None:
-        return unknown(Reason.PENDING, "not given to the gateway: see Accepted and ResolvedRefs"), (), None
+        return NOT_GIVEN, (), None
     counting = reports.counting(now.at)
     if counting:
         verdict = fold_part(name, revision, tuple((report.pod, report.virtual_servers) for report in counting))
@@ -82,7 +79,7 @@ def _loaded(
         return no_data_plane(view.settings), (), None
     before = kept(server.status, schema.PROGRAMMED, server.meta.generation)
     if before is None:
-        return unknown(Reason.PENDING, "waits for the first report of a pod of the gateway"), (), None
+        return NOT_REPORTED, (), None
     missing, count = server.status.get(_STATUS.missing), server.status.get(_STATUS.missing_count)
     names = tuple(str(one) for one in missing) if isinstance(missing, list) else ()
     return before, names, count if isinstance(count, int) else None
