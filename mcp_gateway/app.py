@@ -225,7 +225,7 @@ class Program:
         status.watch_connections(admission)
         loopback = is_loopback_bind(sockets)
         front = FrontApp(
-            dispatch=gateway.dispatch,
+            prepare=gateway.dispatch.prepare,
             pages=public_pages(status),
             spec=self.configuration.spec,
             metrics=self.metrics,

@@ -12,7 +12,7 @@ bounded queue blocks its reader, and a disconnect is never seen.
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import attrs
@@ -25,14 +25,14 @@ from mcp_gateway.config.spec import GatewaySpec
 from mcp_gateway.errors import LocalFault
 from mcp_gateway.front.origin import Refusal, check, cors_headers, preflight
 from mcp_gateway.front.reply import SEND_STALL_S, AsgiReply
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Job, Reply, Request
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.telemetry.trace import note_request
 from mcp_gateway.values import Header, JsonObject
 
 logger = logging.getLogger(__name__)
 
-Dispatch: TypeAlias = Callable[[Request, Reply], Awaitable[None]]
+Prepare: TypeAlias = Callable[[Request, Reply], Job]
 
 BODY_S: Final = 60.0
 """The longest that a client may take to send its body."""
@@ -49,7 +49,7 @@ _INTERNAL: Final = -32603
 class FrontApp:
     """The ASGI app of the public listener."""
 
-    dispatch: Dispatch
+    prepare: Prepare
     pages: ASGIFramework
     spec: Cell[GatewaySpec]
     """``http`` and ``limits.body_bytes`` are read once per request."""
@@ -137,7 +137,11 @@ class FrontApp:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, reply, receive, name="watch client")
             try:
-                await self.dispatch(request, reply)
+                job = self.prepare(request, reply)
+                reply.on_gone(job.left)
+                with trio.CancelScope() as scope:
+                    await job.run(scope)
+                await job.finish()
                 if not reply.begun and not reply.gone:
                     raise LocalFault(what="dispatch ended without an answer")
             except* Exception as failed:  # noqa: BLE001  # the supervised border of one request

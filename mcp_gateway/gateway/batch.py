@@ -15,7 +15,7 @@ import trio
 
 from mcp_gateway.errors import MalformedMessage
 from mcp_gateway.gateway.core import Place
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from mcp_gateway.gateway.http_answers import refusal, refuse
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.outlet import JSON_HEAD
@@ -32,7 +32,7 @@ MAX_MESSAGES: Final = 100
 class PartReply:
     """The answer to one message of a batch: kept, not sent. There is no stream in an array."""
 
-    whole_reply: Reply
+    whole_reply: Watched
     body: bytes = b""
 
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
@@ -70,7 +70,7 @@ class Batch:
     place: Place
     session: Session
 
-    async def serve(self, request: Request, reply: Reply) -> None:
+    async def serve(self, request: Request, reply: Watched) -> None:
         """Run all messages at once and answer when the last one has ended."""
         try:
             messages = jsonrpc.read_batch(request.body)

@@ -9,15 +9,17 @@ code serves every entrance (design 3.6).
 Spec: reference 1.2 and 1.4; design section 5.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
+import trio
 
 from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.batch import Batch
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Job, Reply, Request, Watched
 from mcp_gateway.gateway.greeting import read_greeting
 from mcp_gateway.gateway.http_answers import (
     SESSION_HEADER,
@@ -39,6 +41,7 @@ from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.envelope import Rejection, is_modern, only_value
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
+from mcp_gateway.values import Header
 
 PATH: Final = "/mcp"
 VIRTUAL: Final = "/mcp/vs/"
@@ -58,7 +61,11 @@ class Dispatch:
     modern: ModernFace
     sse: SseFace
 
-    async def __call__(self, request: Request, reply: Reply) -> None:
+    def prepare(self, request: Request, reply: Reply) -> Job:
+        """The job of one request; nothing has waited yet."""
+        return _Serving(dispatch=self, request=request, reply=_Leaving(reply))
+
+    async def serve(self, request: Request, reply: Watched) -> None:
         """Answer one request; never raises but for bugs."""
         place = self._place(request)
         if isinstance(place, Rejection):
@@ -88,7 +95,7 @@ class Dispatch:
                 return refusal(400, f"X-MCP-Virtualserver and the path /mcp/vs/{path[:64]} must name the same one")
         return None if path == "" else self.core.place(host, path or "", narrowed)
 
-    async def _post(self, request: Request, reply: Reply, place: Place) -> None:
+    async def _post(self, request: Request, reply: Watched, place: Place) -> None:
         if not is_json(request):
             await refuse(reply, refusal(415, "Content-Type must be application/json"))
             return
@@ -113,7 +120,7 @@ class Dispatch:
         else:
             await self._in_session(request, reply, place, message)
 
-    async def _initialize(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcRequest) -> None:
+    async def _initialize(self, request: Request, reply: Watched, place: Place, message: jsonrpc.RpcRequest) -> None:
         """Begin a session. Spec: MCP 2025-11-25 basic/lifecycle."""
         if self.core.draining():
             await turn_away(reply, message.id_raw)
@@ -141,7 +148,7 @@ class Dispatch:
         body = jsonrpc.render_result(message.id_raw, self.core.own.initialized(session.era, place.view))
         await reply.whole(200, (*JSON_HEAD, (b"mcp-session-id", session_id.encode())), body)
 
-    async def session_of(self, request: Request, reply: Reply, place: Place) -> Session | None:
+    async def session_of(self, request: Request, reply: Watched, place: Place) -> Session | None:
         """The session a request names; None when it was refused (the answer is written)."""
         text = only_value(request.headers, SESSION_HEADER)
         if text is None:
@@ -166,14 +173,14 @@ class Dispatch:
             return None
         return session
 
-    async def _in_session(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcMessage) -> None:
+    async def _in_session(self, request: Request, reply: Watched, place: Place, message: jsonrpc.RpcMessage) -> None:
         session = await self.session_of(request, reply, place)
         if session is not None:
             await self.legacy.take(request, reply, place, session, message)
         elif isinstance(message, jsonrpc.RpcRequest):
             self.core.runner.ledger.answered(Call(method=message.method, scope=request.scope), "refused")
 
-    async def _batch(self, request: Request, reply: Reply, place: Place, version: str | None) -> None:
+    async def _batch(self, request: Request, reply: Watched, place: Place, version: str | None) -> None:
         """JSON-RPC arrays exist in 2025-03-26 only."""
         no_batches = refusal(400, "JSON-RPC batches are not part of this protocol version")
         if version is not None and not (version in ERAS and ERAS[version].batches):
@@ -187,7 +194,7 @@ class Dispatch:
             return
         await Batch(face=self.legacy, place=place, session=session).serve(request, reply)
 
-    async def _of_session(self, request: Request, reply: Reply, place: Place) -> None:
+    async def _of_session(self, request: Request, reply: Watched, place: Place) -> None:
         """GET and DELETE belong to 2025 sessions; a 2026 client has neither (T2)."""
         modern = only_value(request.headers, VERSION_HEADER) in MODERN_VERSIONS
         if modern or (only_value(request.headers, SESSION_HEADER) is None and request.method == "GET"):
@@ -207,3 +214,59 @@ class Dispatch:
 
 def _no_stream_body() -> bytes:
     return jsonrpc.render_error(None, METHOD_NOT_FOUND, "GET and DELETE need the Mcp-Session-Id of a 2025 session")
+
+
+@attrs.define(eq=False)
+class _Leaving:
+    """A reply whose writers can be told that its client has left."""
+
+    _reply: Reply
+    _gone: bool = attrs.field(default=False, init=False)
+    _callbacks: list[Callable[[], None]] = attrs.field(factory=list, init=False)
+
+    async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        return await self._reply.whole(status, headers, body)
+
+    async def open(self, status: int, headers: Sequence[Header]) -> bool:
+        return await self._reply.open(status, headers)
+
+    async def event(
+        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+    ) -> bool:
+        return await self._reply.event(data, event_id=event_id, retry_ms=retry_ms, name=name)
+
+    async def comment(self) -> bool:
+        return await self._reply.comment()
+
+    async def close(self) -> None:
+        await self._reply.close()
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        if self._gone:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def left(self) -> None:
+        self._gone = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Serving:
+    """The job of one request."""
+
+    dispatch: Dispatch
+    request: Request
+    reply: _Leaving
+
+    async def run(self, scope: trio.CancelScope) -> None:
+        await self.dispatch.serve(self.request, self.reply)
+
+    async def finish(self) -> None:
+        """Everything is written already."""
+
+    def left(self) -> None:
+        self.reply.left()

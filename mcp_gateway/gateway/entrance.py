@@ -1,9 +1,20 @@
-"""The one seam between all entrances (ASGI, express lane, HTTP+SSE) and the gateway.
+"""The one seam between all entrances (HTTP/1.1, a batch, HTTP+SSE) and the gateway.
 
-Owns ``Request``, ``Reply`` and ``CallScope``. Deliberately knows no ASGI, no
-httptools and no sockets. Invariant: a ``Reply`` is used as ``whole`` once, or as
-``open``, any number of ``event``/``comment``, ``close``; a write after the client
-left returns False and never raises.
+Owns ``Request``, ``Reply`` and ``Job``. Deliberately knows no HTTP parser and no
+sockets. Invariants: a ``Reply`` is used as ``whole`` once, or as ``open``, any number of
+``event``/``comment``, ``close``; a write after the client left returns False and never
+raises. A ``Job`` writes exactly one answer, at the latest in ``finish``.
+
+An entrance does, per request, in this order (``dispatch`` is the gateway's)::
+
+    refusal = dispatch.admit(request)  # the head is complete, the body not read
+    request.body = ...
+    job = dispatch.prepare(request, reply)  # plain: nothing has waited yet
+    with trio.CancelScope() as scope:
+        await job.run(scope)
+    await job.finish()
+
+and calls ``job.left()`` when the client leaves meanwhile.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +27,9 @@ from mcp_gateway.auth.principal import ANONYMOUS, Principal
 from mcp_gateway.values import Header
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Request:
-    """One HTTP request, its body read whole (at most ``limits.bodyBytes``)."""
+    """One HTTP request; only the entrance changes it, until it gives it to ``prepare``."""
 
     method: str
     path: str
@@ -26,6 +37,7 @@ class Request:
     headers: tuple[Header, ...] = ()
     """Names lower case, in order, duplicates kept."""
     body: bytes = attrs.field(default=b"", repr=False)
+    """Read whole (at most ``limits.bodyBytes``) after the head was admitted."""
     peer: str = ""
     scheme: str = "http"
     principal: Principal = ANONYMOUS
@@ -69,6 +81,30 @@ class Reply(Protocol):
         """End the stream."""
         ...
 
+
+class Watched(Reply, Protocol):
+    """A reply that tells whoever writes on it that the client has left."""
+
     def on_gone(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the client has left; at once if it already has."""
+        ...
+
+
+class Job(Protocol):
+    """What one request has the gateway do; made by ``dispatch.prepare``."""
+
+    async def run(self, scope: trio.CancelScope) -> None:
+        """Do what waits, inside ``scope``, which the entrance has entered and which is this job's until ``finish``.
+
+        The job moves the scope's deadline and cancels it; it changes nothing else of it. An entrance may use the
+        scope again for its next job unless it was cancelled.
+        """
+        ...
+
+    async def finish(self) -> None:
+        """Write the answer that is still owed, outside the scope; the job is over with it."""
+        ...
+
+    def left(self) -> None:
+        """The client has left; what that means is the era's affair. Plain; once; after ``finish`` of no effect."""
         ...

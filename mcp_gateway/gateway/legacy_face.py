@@ -22,7 +22,7 @@ from mcp_gateway.errors import BackendRefused, Draining, GatewayError, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
 from mcp_gateway.gateway.ear import MESSAGE
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from mcp_gateway.gateway.errand import Errand, Outcome, agreed
 from mcp_gateway.gateway.http_answers import accepted
 from mcp_gateway.gateway.outlet import JSON_HEAD, Outlet
@@ -52,7 +52,7 @@ class LegacyFace:
     core: Core
 
     async def take(
-        self, request: Request, reply: Reply, place: Place, session: Session, message: jsonrpc.RpcMessage
+        self, request: Request, reply: Watched, place: Place, session: Session, message: jsonrpc.RpcMessage
     ) -> None:
         """Serve one message: a request is answered, everything else gets 202."""
         match message:
@@ -68,7 +68,7 @@ class LegacyFace:
                 assert_never(message)
 
     async def _request(
-        self, request: Request, reply: Reply, place: Place, session: Session, message: jsonrpc.RpcRequest
+        self, request: Request, reply: Watched, place: Place, session: Session, message: jsonrpc.RpcRequest
     ) -> None:
         call = Call(method=message.method, scope=request.scope)
         note_trace(message.params)
@@ -98,7 +98,7 @@ class LegacyFace:
         else:
             await outlet.finish(outcome.status, outcome.body)
 
-    def _outlet(self, request: Request, reply: Reply, session: Session) -> Outlet:
+    def _outlet(self, request: Request, reply: Watched, session: Session) -> Outlet:
         accepts = accepted(request)
         replay = session.replay if session.era.resumable and accepts.sse else None
         keep_alive_s = self.core.spec.value.http.keep_alive_s

@@ -16,7 +16,7 @@ import trio
 
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.gateway.core import Core
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from mcp_gateway.gateway.http_answers import refusal, refuse, turn_away
 from mcp_gateway.gateway.legacy_face import LegacyFace
 from mcp_gateway.gateway.mailbox import Mailbox
@@ -35,7 +35,7 @@ class LegacyStream:
     core: Core
     face: LegacyFace
 
-    async def serve(self, request: Request, reply: Reply, session: Session) -> None:
+    async def serve(self, request: Request, reply: Watched, session: Session) -> None:
         """Hold one stream open until the client leaves, a newer one replaces it, or the gateway drains."""
         last = b", ".join(request.all(b"last-event-id"))  # several name no event
         if last and session.era.resumable:
@@ -47,13 +47,13 @@ class LegacyStream:
         log = session.replay.open(standalone=True) if session.era.resumable else None
         await self._hold(reply, session, log, partial(self._standalone, reply, session, log))
 
-    async def _standalone(self, reply: Reply, session: Session, log: StreamLog | None) -> None:
+    async def _standalone(self, reply: Watched, session: Session, log: StreamLog | None) -> None:
         if log is not None and session.era.priming_event:
             await reply.event(b"", event_id=log.append(b""), retry_ms=RETRY_MS)
         await self.pump(reply, session, log)
 
     async def _hold(
-        self, reply: Reply, session: Session, log: StreamLog | None, say: Callable[[], Awaitable[None]]
+        self, reply: Watched, session: Session, log: StreamLog | None, say: Callable[[], Awaitable[None]]
     ) -> None:
         """The life of one stream: bounded, replaced by newer ones, ended when its client leaves."""
         bound = self.core.spec.value.limits.streams_per_session
@@ -90,7 +90,7 @@ class LegacyStream:
         if scope.cancelled_caught:
             await reply.close()
 
-    async def pump(self, reply: Reply, session: Session, log: StreamLog | None) -> None:
+    async def pump(self, reply: Watched, session: Session, log: StreamLog | None) -> None:
         """Send what the mailbox holds, and a comment when it is quiet."""
         mailbox = session.mailbox
         keep_alive_s = self.core.spec.value.http.keep_alive_s
@@ -113,7 +113,7 @@ class LegacyStream:
             log.end()
         await reply.close()
 
-    async def _say(self, reply: Reply, mailbox: Mailbox, message: bytes, log: StreamLog | None) -> bool:
+    async def _say(self, reply: Watched, mailbox: Mailbox, message: bytes, log: StreamLog | None) -> bool:
         """Send one message. What did not go out waits for this stream's resume, or else for the next stream."""
         event_id = log.append(message) if log is not None else None
         sent = False
@@ -124,7 +124,7 @@ class LegacyStream:
                 mailbox.put_back(message)
         return sent
 
-    async def _resume(self, reply: Reply, session: Session, event_id: str) -> None:
+    async def _resume(self, reply: Watched, session: Session, event_id: str) -> None:
         found = session.replay.find(event_id)
         if found is None or found[0].after(found[1]) is None:
             text = "this stream cannot be resumed completely: some of its events are no longer kept"
@@ -138,7 +138,7 @@ class LegacyStream:
             return
         await self._hold(reply, session, log, partial(self._replay, reply, session, log, seq))
 
-    async def _replay(self, reply: Reply, session: Session, log: StreamLog, seq: int) -> None:
+    async def _replay(self, reply: Watched, session: Session, log: StreamLog, seq: int) -> None:
         """Send what the client missed, then what still comes, until that stream ends."""
         keep_alive_s = self.core.spec.value.http.keep_alive_s
         while True:

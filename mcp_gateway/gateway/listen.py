@@ -16,7 +16,7 @@ import trio
 from mcp_gateway.backends.backend import Caller
 from mcp_gateway.errors import GatewayError
 from mcp_gateway.gateway.core import Core, Place
-from mcp_gateway.gateway.entrance import Reply
+from mcp_gateway.gateway.entrance import Watched
 from mcp_gateway.gateway.hub import Audience
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.outlet import JSON_HEAD
@@ -69,7 +69,7 @@ class Listening:
     streams: set[trio.CancelScope] = attrs.field(factory=set)
     _mailboxes: set[Mailbox] = attrs.field(factory=set)
 
-    async def serve(self, reply: Reply, place: Place, modern: ModernCall, caller: Caller) -> None:
+    async def serve(self, reply: Watched, place: Place, modern: ModernCall, caller: Caller) -> None:
         """Hold one stream open until the client closes it or the gateway drains."""
         wanted = modern.message.params.get("notifications")
         if not isinstance(wanted, dict):
@@ -138,7 +138,7 @@ class Listening:
             return False
         return True
 
-    async def _pump(self, reply: Reply, mailbox: Mailbox) -> None:
+    async def _pump(self, reply: Watched, mailbox: Mailbox) -> None:
         keep_alive_s = self.core.spec.value.http.keep_alive_s
         while not mailbox.closed:
             message = mailbox.take()
@@ -150,7 +150,7 @@ class Listening:
             if quiet.cancelled_caught:
                 await reply.comment()
 
-    async def _end(self, reply: Reply, wording: ModernWording, modern: ModernCall) -> None:
+    async def _end(self, reply: Watched, wording: ModernWording, modern: ModernCall) -> None:
         """The subscriptions page wants the result, the cancellation page the notice: both are sent."""
         id_raw = modern.message.id_raw
         notice = splice.rewrite(b'{"reason":"gateway is shutting down"}', {"requestId": id_raw})

@@ -17,7 +17,7 @@ from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.errors import Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from mcp_gateway.gateway.errand import Errand, Outcome, agreed
 from mcp_gateway.gateway.http_answers import accepted, refusal, refuse, turn_away
 from mcp_gateway.gateway.listen import Listening
@@ -59,7 +59,7 @@ class ModernFace:
     core: Core
     listening: Listening
 
-    async def take(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcMessage) -> None:
+    async def take(self, request: Request, reply: Watched, place: Place, message: jsonrpc.RpcMessage) -> None:
         """Serve one POST of the modern era."""
         rejection = must_be_request(message)
         if rejection is not None:
@@ -77,7 +77,7 @@ class ModernFace:
             return
         await self._request(request, reply, place, climbed)
 
-    async def _request(self, request: Request, reply: Reply, place: Place, modern: ModernCall) -> None:
+    async def _request(self, request: Request, reply: Watched, place: Place, modern: ModernCall) -> None:
         message = modern.message
         keep_alive_s = self.core.spec.value.http.keep_alive_s
         outlet = Outlet(reply=reply, era=modern.era, accepts=accepted(request), keep_alive_s=keep_alive_s)

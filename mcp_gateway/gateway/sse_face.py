@@ -21,7 +21,7 @@ from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.calls import Call, Cause
 from mcp_gateway.gateway.core import Core, Place
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from mcp_gateway.gateway.greeting import read_greeting
 from mcp_gateway.gateway.http_answers import is_json, refusal, refuse, turn_away
 from mcp_gateway.gateway.legacy_face import LegacyFace
@@ -43,7 +43,7 @@ MAX_PENDING: Final = 64
 class StreamReply:
     """A reply whose answer goes to the session's stream instead of to the POST."""
 
-    stream: Reply
+    stream: Watched
     lock: trio.Lock
 
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
@@ -108,7 +108,7 @@ class SseFace:
     _clients: dict[str, OldClient] = attrs.field(factory=dict, repr=False)
     """By session id."""
 
-    async def serve(self, request: Request, reply: Reply, place: Place) -> None:
+    async def serve(self, request: Request, reply: Watched, place: Place) -> None:
         """Serve one request to either path."""
         if request.path == "/sse" and request.method == "GET":
             await self._open(request, reply, place)
@@ -118,7 +118,7 @@ class SseFace:
             allow = b"GET" if request.path == "/sse" else b"POST"
             await reply.whole(405, (*JSON_HEAD, (b"allow", allow)), b'{"error":"method not allowed"}')
 
-    async def _open(self, request: Request, reply: Reply, place: Place) -> None:
+    async def _open(self, request: Request, reply: Watched, place: Place) -> None:
         if self.core.draining():
             await turn_away(reply)
             return
@@ -147,7 +147,7 @@ class SseFace:
             with trio.move_on_after(self.core.spec.value.http.keep_alive_s):
                 await self.core.sessions.end(session, Cause.SESSION)  # noqa: ASYNC102  # cut short, it still ends here
 
-    async def _hold(self, reply: Reply, session: Session, session_id: str) -> None:
+    async def _hold(self, reply: Watched, session: Session, session_id: str) -> None:
         """Say where to post, then serve what is posted and send what there is to say, until the session ends."""
         async with trio.open_nursery() as nursery:
             client = OldClient(session=session, reply=StreamReply(reply, trio.Lock()), nursery=nursery)
@@ -161,7 +161,7 @@ class SseFace:
                 del self._clients[session_id]
                 nursery.cancel_scope.cancel("the client's stream ended")
 
-    async def _post(self, request: Request, reply: Reply, place: Place) -> None:
+    async def _post(self, request: Request, reply: Watched, place: Place) -> None:
         client = await self._client_of(request, place)
         if client is None:
             await refuse(reply, refusal(404, "unknown session: open /sse again"))

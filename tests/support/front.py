@@ -4,8 +4,9 @@ Owns what the wire tests of the front share. Deliberately no HTTP library on the
 client's side: the tests decide what is sent when, and what stays unread.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias, cast
 
 import attrs
 import trio
@@ -14,13 +15,17 @@ from hypercorn.typing import ASGIFramework
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewayLimits, GatewaySpec
 from mcp_gateway.front.admission import Admission
-from mcp_gateway.front.asgi import Dispatch, FrontApp
+from mcp_gateway.front.asgi import FrontApp
 from mcp_gateway.front.connection import Timings
 from mcp_gateway.front.pages import public_pages
+from mcp_gateway.front.reply import AsgiReply
 from mcp_gateway.front.server import bind, serve_asgi
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import JsonObject
+
+Dispatch: TypeAlias = Callable[[Request, Watched], Awaitable[None]]
+"""What a test has its front do with a request."""
 
 JSON = ((b"content-type", b"application/json"),)
 
@@ -64,6 +69,24 @@ class Front:
             wire.stream.socket.close()
 
 
+@attrs.define(eq=False)
+class Scripted:
+    """The job of one request: a function of the test."""
+
+    dispatch: Dispatch
+    request: Request
+    reply: Watched
+
+    async def run(self, scope: trio.CancelScope) -> None:
+        await self.dispatch(self.request, self.reply)
+
+    async def finish(self) -> None:
+        """The function has written everything."""
+
+    def left(self) -> None:
+        """Functions ask their reply."""
+
+
 @asynccontextmanager
 async def open_front(
     dispatch: Dispatch,
@@ -85,7 +108,7 @@ async def open_front(
         spec=Cell(GatewaySpec(limits=GatewayLimits(body_bytes=body_bytes))),
     )
     app = FrontApp(
-        dispatch=dispatch,
+        prepare=lambda request, reply: Scripted(dispatch, request, cast(AsgiReply, reply)),
         pages=public_pages(source),
         spec=front.spec,
         metrics=source.metrics,
@@ -181,6 +204,6 @@ class Wire:
         await self.stream.aclose()
 
 
-async def echo(request: Request, reply: Reply) -> None:
+async def echo(request: Request, reply: Watched) -> None:
     """Answer with the body of the request."""
     await reply.whole(200, JSON, request.body)

@@ -139,7 +139,7 @@ async def running_gateway(servers: Sequence[Config], *, wait: bool = True, **res
         status.attach(fleet, gateway, lambda: False)
         metrics.configure([server.key for server in spec.value.servers])
         await fleet.apply(spec.value)
-        app = FrontApp(dispatch=gateway.dispatch, pages=public_pages(status), spec=spec, metrics=metrics)
+        app = FrontApp(prepare=gateway.dispatch.prepare, pages=public_pages(status), spec=spec, metrics=metrics)
         admin = guarded(admin_pages(status), bind_is_loopback=True)
         async with _served(app, spec.value.limits.connections) as public, _served(admin, 100) as private:
             if wait:

@@ -183,7 +183,11 @@ class ScriptedGateway:
             body=body,
             principal=self.principal,
         )
-        await self.gateway.dispatch(request, reply)
+        job = self.gateway.dispatch.prepare(request, reply)
+        reply.on_gone(job.left)
+        with trio.CancelScope() as scope:
+            await job.run(scope)
+        await job.finish()
         assert reply.closed or reply.gone, "dispatch ended without an answer"
         return reply
 

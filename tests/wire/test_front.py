@@ -5,7 +5,7 @@ import pytest
 import trio
 
 from mcp_gateway.front.connection import Timings
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from tests.support.front import JSON, Front, echo, open_front
 
 pytestmark = pytest.mark.wire
@@ -26,7 +26,7 @@ async def test_a_body_comes_back_and_the_connection_is_used_again() -> None:
 async def test_dispatch_gets_the_request_as_it_came() -> None:
     seen: list[Request] = []
 
-    async def keep(request: Request, reply: Reply) -> None:
+    async def keep(request: Request, reply: Watched) -> None:
         seen.append(request)
         await reply.whole(202, (), b"")
 
@@ -126,7 +126,7 @@ async def test_a_head_above_the_bound_gets_431() -> None:
 async def test_events_arrive_one_by_one() -> None:
     go = trio.Event()
 
-    async def stream(request: Request, reply: Reply) -> None:
+    async def stream(request: Request, reply: Watched) -> None:
         await reply.open(200, [(b"mcp-session-id", b"s"), (b"cache-control", b"private")])
         await reply.event(b"", event_id="7", retry_ms=500)
         await go.wait()
@@ -155,7 +155,7 @@ async def test_a_client_that_leaves_is_noticed_and_the_request_goes_on(opened: b
     left_at: list[float] = []
     wrote: list[bool] = []
 
-    async def outlive(request: Request, reply: Reply) -> None:
+    async def outlive(request: Request, reply: Watched) -> None:
         if opened:
             await reply.open(200, [])
         reply.on_gone(lambda: left_at.append(trio.current_time()))
@@ -194,7 +194,7 @@ async def test_a_client_that_leaves_is_noticed_and_the_request_goes_on(opened: b
 async def test_the_socket_of_a_client_that_left_is_closed_though_its_request_goes_on() -> None:
     started, go = trio.Event(), trio.Event()
 
-    async def outlive(request: Request, reply: Reply) -> None:
+    async def outlive(request: Request, reply: Watched) -> None:
         started.set()
         await go.wait()
 
@@ -211,11 +211,11 @@ async def test_the_socket_of_a_client_that_left_is_closed_though_its_request_goe
 
 
 async def test_a_second_answer_and_an_answer_never_given_are_our_faults(caplog: pytest.LogCaptureFixture) -> None:
-    async def twice(request: Request, reply: Reply) -> None:
+    async def twice(request: Request, reply: Watched) -> None:
         await reply.whole(200, JSON, b"{}")
         await reply.whole(200, JSON, b"{}")
 
-    async def never(request: Request, reply: Reply) -> None:
+    async def never(request: Request, reply: Watched) -> None:
         return
 
     async with open_front(twice) as front:
@@ -234,7 +234,7 @@ async def test_a_second_answer_and_an_answer_never_given_are_our_faults(caplog: 
 
 
 async def test_a_bug_gives_an_error_id_that_is_also_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    async def buggy(request: Request, reply: Reply) -> None:
+    async def buggy(request: Request, reply: Watched) -> None:
         if request.query:
             await reply.open(200, [])
         raise TypeError("the secret of the house")

@@ -9,7 +9,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from mcp_gateway.front.connection import Timings
 from mcp_gateway.front.server import bind, serve_asgi
-from mcp_gateway.gateway.entrance import Reply, Request
+from mcp_gateway.gateway.entrance import Request, Watched
 from tests.support.front import JSON, Wire, echo, open_front
 
 pytestmark = pytest.mark.wire
@@ -30,7 +30,7 @@ async def test_while_draining_answers_close_their_connection() -> None:
 async def test_after_the_trigger_nobody_is_accepted_and_what_runs_is_finished() -> None:
     started, go = trio.Event(), trio.Event()
 
-    async def slow(request: Request, reply: Reply) -> None:
+    async def slow(request: Request, reply: Watched) -> None:
         started.set()
         await go.wait()
         await reply.whole(200, JSON, b"{}")
@@ -61,7 +61,7 @@ async def fill(wire: Wire, window: int = 4096) -> None:
 async def test_a_reader_that_stalls_cannot_keep_the_server_alive() -> None:
     stalled = trio.Event()
 
-    async def flood(request: Request, reply: Reply) -> None:
+    async def flood(request: Request, reply: Watched) -> None:
         await reply.open(200, [])
         stalled.set()
         while await reply.event(b"x" * 100_000):
@@ -82,7 +82,7 @@ async def test_a_reader_that_stalls_is_treated_as_gone() -> None:
     over = trio.Event()
     gone: list[str] = []
 
-    async def flood(request: Request, reply: Reply) -> None:
+    async def flood(request: Request, reply: Watched) -> None:
         reply.on_gone(lambda: gone.append("gone"))
         await reply.open(200, [])
         while await reply.event(b"x" * 100_000):
@@ -99,7 +99,7 @@ async def test_a_reader_that_stalls_is_treated_as_gone() -> None:
 
 
 async def test_a_slow_reader_that_makes_progress_is_served() -> None:
-    async def large(request: Request, reply: Reply) -> None:
+    async def large(request: Request, reply: Watched) -> None:
         await reply.whole(200, JSON, b"x" * 12_000_000)
 
     async with open_front(large, timings=Timings(send_stall_s=0.3), send_stall_s=0.3) as front:
@@ -195,7 +195,7 @@ async def test_what_follows_a_refused_request_is_not_served_and_no_fault_of_ours
 async def test_a_client_that_leaves_while_sending_its_body_reaches_nobody() -> None:
     called: list[Request] = []
 
-    async def keep(request: Request, reply: Reply) -> None:
+    async def keep(request: Request, reply: Watched) -> None:
         called.append(request)
 
     async with open_front(keep) as front:
