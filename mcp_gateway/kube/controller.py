@@ -131,9 +131,7 @@ class Controller:
                 assert_never(task)
 
     def _dead_reports(self, at: float) -> tuple[Delete, ...]:
-        return tuple(
-            Delete(kind=schema.REPORT, key=report.meta.key, uid=report.meta.uid) for report in self.reports.expired(at)
-        )
+        return tuple(Delete.of(schema.REPORT, report.meta) for report in self.reports.expired(at))
 
     # --- carrying out ---
 

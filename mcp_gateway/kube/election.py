@@ -25,6 +25,8 @@ RENEW_S: Final = 2.0
 """Between two renewals."""
 LOOK_S: Final = 1.0
 """Between two looks of those who wait."""
+MAX_TRANSITIONS: Final = 2**31 - 1
+"""The field is an int32, and whoever can edit the Lease can write this: what is more would never be accepted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +103,7 @@ class Election:
             "leaseDurationSeconds": int(LEASE_S),
             "acquireTime": record.acquired if record is not None and ours and record.acquired else now,
             "renewTime": now,
-            "leaseTransitions": 0 if record is None else record.transitions + (0 if ours else 1),
+            "leaseTransitions": 0 if record is None else min(record.transitions + (not ours), MAX_TRANSITIONS),
         }
 
     def release(self, now_unix_s: float) -> JsonObject:

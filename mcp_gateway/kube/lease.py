@@ -62,10 +62,11 @@ class Lease:
 
     async def _win(self) -> None:
         while True:
-            await self._try()
+            failed = await self._try()
             if self.leads:
                 return
-            await trio.sleep(LOOK_S / 2 + self.jitter(LOOK_S / 2))
+            asked_s = 0.0 if failed is None else failed.retry_after_s or 0.0
+            await trio.sleep(max(LOOK_S / 2 + self.jitter(LOOK_S / 2), asked_s))
 
     async def _hold(self) -> None:
         """Renew until it is lost."""
@@ -73,10 +74,11 @@ class Lease:
         while self.leads:
             with trio.move_on_at(self.election.leads_until):
                 await trio.sleep(pause_s)
-                pause_s = RENEW_S if await self._try() else AGAIN_S
+                failed = await self._try()
+                pause_s = RENEW_S if failed is None else max(AGAIN_S, failed.retry_after_s or 0.0)
 
-    async def _try(self) -> bool:
-        """Look, and claim it if we may; False: nothing was learnt."""
+    async def _try(self) -> KubeError | None:
+        """Look, and claim it if we may; returns why nothing was learnt."""
         election = self.election
         try:
             election.see(await self._read(), trio.current_time())
@@ -88,8 +90,8 @@ class Lease:
             logger.debug("another candidate was quicker", extra={"lease": self.name})
         except KubeError as error:
             logger.warning("the Lease cannot be read or written", extra={"why": str(error)})
-            return False
-        return True
+            return error
+        return None
 
     async def _release(self) -> None:
         try:

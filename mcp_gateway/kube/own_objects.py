@@ -107,6 +107,8 @@ class Report:
     meta: Meta
     pod: str = ""
     instance: str = schema.DEFAULT_INSTANCE
+    started: str = ""
+    """When its process began; another one is another process."""
     renewed: str = ""
     complete: bool = False
     servers: Mapping[str, ServerReport] = attrs.field(factory=dict)
@@ -214,6 +216,7 @@ def report_of(fields: Fields) -> Report:
         meta=meta_of(fields),
         pod=spec.text(names.pod),
         instance=spec.text(names.instance, schema.DEFAULT_INSTANCE),
+        started=spec.text(names.started),
         renewed=spec.text(names.renewed),
         complete=spec.boolean(names.complete),
         servers={

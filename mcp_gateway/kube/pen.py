@@ -96,7 +96,7 @@ class Pen:
         """An object that was ours, if it is still the same."""
         self._check(f"{unwanted.kind.kind} {unwanted.key}")
         try:
-            await self.api.delete(unwanted.kind, *unwanted.key, uid=unwanted.uid)
+            await self.api.delete(unwanted.kind, *unwanted.key, uid=unwanted.uid, version=unwanted.resource_version)
         except ApiMissing:
             logger.debug("already gone", extra={"kind": unwanted.kind.kind, "object": str(unwanted.key)})
 

@@ -14,7 +14,7 @@ import trio
 
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.kube.api import Api, Selection, WatchEvent
-from mcp_gateway.kube.errors import ApiExpired, ApiMissing, KubeError
+from mcp_gateway.kube.errors import ApiExpired, ApiForbidden, ApiMissing, KubeError
 from mcp_gateway.values import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -23,10 +23,12 @@ Jitter: TypeAlias = Callable[[float], float]
 
 ABSENT_S: Final = 10.0
 """How soon a kind that the cluster does not have is looked for again."""
-
-
 SHORT_S: Final = 1.0
 """A watch that the server ends sooner counts as a failure: who cuts them all would be asked without end."""
+AWAY: Final = Backoff(first_s=0.2, ceiling_s=5.0)
+"""A server that is away comes back, and is heard again soon after; a process has a dozen watches, not thousands."""
+FORBIDDEN: Final = Backoff(first_s=0.2, ceiling_s=30.0)
+"""Until somebody grants it; there may be two watches for each namespace of the cluster that are refused."""
 
 
 class Feed(Protocol):
@@ -74,10 +76,10 @@ class Reflector:
             try:
                 await self._round()
                 if trio.current_time() - began_at < SHORT_S:
-                    await self._pause(began_at, None)
-            except ApiExpired:
+                    await self._pause(began_at)
+            except ApiExpired as expired:
                 self._version = ""
-                await self._pause(began_at, None)
+                await self._pause(began_at, expired)
             except ApiMissing as missing:
                 self._version = ""
                 if self.optional:
@@ -89,7 +91,7 @@ class Reflector:
             except KubeError as error:
                 self.feed.failed(error)
                 logger.debug("watch failed", extra={"kind": self.selection.kind.resource, "why": str(error)})
-                await self._pause(began_at, error.retry_after_s)
+                await self._pause(began_at, error)
 
     async def _round(self) -> None:
         """A list, if there is nothing to go on from, and one watch to its end."""
@@ -101,6 +103,7 @@ class Reflector:
             self.feed.heard()
             async for event in events:
                 self._take(event)
+                self._failures = 0  # a watch that brings something is none, however short
 
     def _take(self, event: WatchEvent) -> None:
         match event.type:
@@ -115,10 +118,12 @@ class Reflector:
                 return
         self._version = event.version or self._version
 
-    async def _pause(self, began_at: float, asked_s: float | None) -> None:
+    async def _pause(self, began_at: float, error: KubeError | None = None) -> None:
         """Before the next try: at once after a good time, else longer and longer, never sooner than asked."""
         if trio.current_time() - began_at >= HEALTHY_AFTER_S:
             self._failures = 0
-        backoff_s = Backoff(first_s=0.2).delay_s(self._failures)
+        backoff = FORBIDDEN if isinstance(error, ApiForbidden) else AWAY
+        backoff_s = backoff.delay_s(self._failures)
         self._failures += 1
+        asked_s = None if error is None else error.retry_after_s
         await trio.sleep(max(self.jitter(backoff_s), asked_s or 0.0))

@@ -125,6 +125,14 @@ def test_a_lease_that_somebody_else_wrote_himself_into_is_his_until_it_is_old() 
     assert one.leads(1.0 + LEASE_S)
 
 
+def test_a_lease_whose_transitions_cannot_grow_any_more_is_taken_all_the_same() -> None:
+    server, one = Server(), Election(identity="one")
+    server.spec, server.version = {"holderIdentity": "", "leaseTransitions": 2**31 - 1}, 1
+    attempt(one, server, 0.0)
+    assert one.leads(0.0)
+    assert server.spec["leaseTransitions"] == 2**31 - 1
+
+
 def test_an_odd_lease_is_read_as_an_empty_one() -> None:
     assert Record.of({"spec": ["odd"]}) == Record(holder="", renewed="", acquired="", transitions=0, version="")
 

@@ -3,132 +3,73 @@
 import base64
 import json
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
 
-from tests.support.kube.installation import ROOT, SYSTEM, Installation, Program
-from tests.support.kube.kubectl import condition_of
+from mcp_gateway.kube import schema
+from tests.support.kube.installation import SYSTEM, Program
+from tests.support.kube.small_cluster import (
+    EXTENSION,
+    GRANT,
+    PATIENCE_S,
+    ROUTE,
+    SmallCluster,
+    registration,
+    route_to,
+    until,
+)
+from tests.support.kube.token_server import TokenServer
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(240)]
 
-HOST: Final = "mcp.127-0-0-1.sslip.io"
-PATIENCE_S: Final = 60.0
-"""For what takes two seconds on an idle machine."""
-EXTENSION: Final = {
-    "apiVersion": "mcp.kagenti.com/v1alpha1",
-    "kind": "MCPGatewayExtension",
-    "metadata": {"name": "extension", "namespace": "mcp-test"},
-    "spec": {
-        "targetRef": {
-            "group": "gateway.networking.k8s.io",
-            "kind": "Gateway",
-            "name": "mcp-gateway",
-            "namespace": "gateway-system",
-        }
-    },
-}
-GRANT: Final = {
-    "apiVersion": "gateway.networking.k8s.io/v1beta1",
-    "kind": "ReferenceGrant",
-    "metadata": {"name": "grant", "namespace": "gateway-system"},
-    "spec": {
-        "from": [{"group": "mcp.kagenti.com", "kind": "MCPGatewayExtension", "namespace": "mcp-test"}],
-        "to": [{"group": "gateway.networking.k8s.io", "kind": "Gateway"}],
-    },
-}
-ROUTE: Final = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "HTTPRoute",
-    "metadata": {"name": "route", "namespace": "mcp-test"},
-    "spec": {
-        "parentRefs": [{"name": "mcp-gateway", "namespace": "gateway-system"}],
-        "hostnames": ["server.mcp.local"],
-        "rules": [{"backendRefs": [{"name": "mcp-api-key-server", "port": 9090}]}],
-    },
-}
-
-
-def registration(name: str, prefix: str = "") -> dict[str, object]:
-    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "route", "namespace": "mcp-test"}
-    return {
-        "apiVersion": "mcp.kagenti.com/v1alpha1",
-        "kind": "MCPServerRegistration",
-        "metadata": {"name": name, "namespace": "mcp-test"},
-        "spec": {"prefix": prefix or f"{name}_", "targetRef": target},
-    }
-
-
-def until(true: Callable[[], object], patience_s: float = PATIENCE_S) -> float:
-    """Wait, and say how long it took."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < patience_s, "it did not come true"
-        time.sleep(0.1)  # noqa: TID251  # outside of any loop
-    return time.monotonic() - began
-
-
-class Cluster(Installation):
-    """With the words of these tests."""
-
-    where: str = ""
-
-    def apply(self, *documents: object) -> None:
-        text = "\n---\n".join(json.dumps(one) for one in documents)
-        self.kubectl("apply", "--server-side", "--validate=strict", "-f", "-", stdin=text)
-
-    def remove(self, document: Mapping[str, object]) -> None:
-        self.kubectl("delete", "-f", "-", "--wait=false", stdin=json.dumps(document))
-
-    def tools(self) -> set[str]:
-        """What a client sees."""
-        meta = {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
-        body: dict[str, object] = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
-        headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}
-        result = self.ask(self.where, HOST, body, **headers)["result"]
-        assert isinstance(result, dict)
-        return {str(tool["name"]) for tool in result["tools"]}
-
-    def serves(self, name: str) -> bool:
-        return f"{name}_add" in self.tools()
-
-    def ready(self, name: str) -> str:
-        """The status of a registration's Ready."""
-        said = self.said("get", "mcpsr", name, "-n", "mcp-test", "-o", "json")
-        return condition_of(json.loads(said.stdout), "Ready") if said.returncode == 0 else ""
-
-    def config(self) -> str:
-        """The resourceVersion of the compiled configuration."""
-        path = "jsonpath={.metadata.resourceVersion}"
-        return self.said("get", "secret", "mcp-gateway-config", "-n", SYSTEM, "-o", path).stdout
+HOURS_S: Final = 36_000.0
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster() as made:
-        made.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests/samples/seed"))
-        _, made.where = made.data_plane()
-        made.server("mcp-api-key-server", "mcp-test", 9090)
+def cluster() -> Iterator[SmallCluster]:
+    with SmallCluster() as made:
         yield made
 
 
 @pytest.fixture
-def controller(cluster: Cluster) -> Iterator[Program]:
+def controller(cluster: SmallCluster) -> Iterator[Program]:
     """A controller that leads."""
-    program = cluster.controller(pod=f"controller-{time.monotonic_ns()}")
-    program.wait_for("leading")
-    yield program
-    if program.process.poll() is None:
-        program.process.send_signal(signal.SIGCONT)
-        program.end()
+    with cluster.leading() as program:
+        yield program
 
 
-def test_pieces_in_any_order_converge_and_what_goes_is_taken_back(cluster: Cluster, controller: Program) -> None:
+def credential(token: str) -> Mapping[str, object]:
+    """A Secret as a user labels it."""
+    metadata = {"name": "guarded", "namespace": "mcp-test", "labels": {schema.LABEL_CREDENTIAL: schema.LABEL_TRUE}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": token}}
+
+
+@contextmanager
+def calling(cluster: SmallCluster, tool: str) -> Iterator[list[str]]:
+    """Call a tool again and again, four at a time; yields what came of each call."""
+    over, outcomes = threading.Event(), list[str]()
+
+    def call() -> None:
+        while not over.is_set():
+            outcomes.append(cluster.call(tool, a=1, b=2))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield outcomes
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_pieces_in_any_order_converge_and_what_goes_is_taken_back(cluster: SmallCluster, controller: Program) -> None:
     cluster.apply(registration("one"))
     until(lambda: cluster.ready("one") == "False")
     for piece in (ROUTE, GRANT, EXTENSION):
@@ -143,7 +84,7 @@ def test_pieces_in_any_order_converge_and_what_goes_is_taken_back(cluster: Clust
     until(lambda: cluster.ready("one") == "True")
 
 
-def test_what_happens_while_no_controller_runs_is_caught_up_with(cluster: Cluster) -> None:
+def test_what_happens_while_no_controller_runs_is_caught_up_with(cluster: SmallCluster) -> None:
     cluster.apply(registration("gone"), registration("stays"))
     killed = cluster.controller(pod="controller-killed")
     until(lambda: cluster.serves("gone") and cluster.serves("stays"))
@@ -158,7 +99,7 @@ def test_what_happens_while_no_controller_runs_is_caught_up_with(cluster: Cluste
     following.end()
 
 
-def test_of_two_controllers_one_writes_and_the_other_takes_over(cluster: Cluster, controller: Program) -> None:
+def test_of_two_controllers_one_writes_and_the_other_takes_over(cluster: SmallCluster, controller: Program) -> None:
     other = cluster.controller(pod="controller-other")
     cluster.apply(registration("two"))
     until(lambda: cluster.ready("two") == "True")
@@ -170,23 +111,7 @@ def test_of_two_controllers_one_writes_and_the_other_takes_over(cluster: Cluster
     other.end()
 
 
-def test_a_leader_that_was_frozen_writes_nothing_stale(cluster: Cluster, controller: Program) -> None:
-    other = cluster.controller(pod="controller-thawing")
-    controller.process.send_signal(signal.SIGSTOP)
-    other.wait_for("leading")
-    cluster.apply(registration("four"))
-    until(lambda: cluster.ready("four") == "True")
-    before = cluster.config()
-    controller.process.send_signal(signal.SIGCONT)
-    controller.wait_for("not leading any more")
-    time.sleep(3)  # noqa: TID251  # long enough for whatever it had in hand
-    assert cluster.config() == before
-    assert cluster.ready("four") == "True"
-    assert other.process.poll() is None
-    other.end()
-
-
-def test_the_api_server_goes_and_comes_back(cluster: Cluster, controller: Program) -> None:
+def test_the_api_server_goes_and_comes_back(cluster: SmallCluster, controller: Program) -> None:
     cluster.apply(registration("five"))
     until(lambda: cluster.serves("five"))
     cluster.api.server.kill()
@@ -203,7 +128,9 @@ def test_the_api_server_goes_and_comes_back(cluster: Cluster, controller: Progra
 @pytest.mark.parametrize(
     "how", [pytest.param("delete", id="deleted"), pytest.param("", id="emptied"), pytest.param("*", id="garbage")]
 )
-def test_a_damaged_configuration_harms_nobody_and_is_mended(cluster: Cluster, controller: Program, how: str) -> None:
+def test_a_damaged_configuration_harms_nobody_and_is_mended(
+    cluster: SmallCluster, controller: Program, how: str
+) -> None:
     cluster.apply(registration("seven"))
     until(lambda: cluster.serves("seven"))
     secret = ("secret", "mcp-gateway-config", "-n", SYSTEM)
@@ -220,7 +147,45 @@ def test_a_damaged_configuration_harms_nobody_and_is_mended(cluster: Cluster, co
     until(lambda: not cluster.serves("eight"))
 
 
-def test_an_idle_cluster_is_not_written_to(cluster: Cluster, controller: Program) -> None:
+def test_programs_whose_clocks_are_hours_off_agree_all_the_same(cluster: SmallCluster) -> None:
+    ahead = cluster.controller(pod="controller-ahead", skew_s=HOURS_S)
+    ahead.wait_for("leading")
+    behind = cluster.controller(pod="controller-behind", skew_s=-HOURS_S)
+    pod, _ = cluster.data_plane(pod="data-plane-behind", skew_s=-HOURS_S)
+    cluster.apply(registration("nine"))
+    until(lambda: cluster.serves("nine") and cluster.ready("nine") == "True")
+    time.sleep(4)  # noqa: TID251  # two renewals of the Lease
+    assert "leading" not in behind.log.read_text()
+    ahead.end()
+    behind.wait_for("leading")
+    cluster.remove(registration("nine"))
+    cluster.apply(registration("ten"))
+    until(lambda: cluster.serves("ten") and not cluster.serves("nine") and cluster.ready("ten") == "True")
+    pod.end()
+    until(lambda: "data-plane-behind" not in str(cluster.admin.versions(schema.REPORT)))
+    assert cluster.ready("ten") == "True"
+    behind.end()
+
+
+def test_a_credential_that_is_rotated_under_load_fails_no_call(cluster: SmallCluster, controller: Program) -> None:
+    with TokenServer(cluster.address("guarded", "mcp-test", 9191), "token-0") as server:
+        cluster.apply(credential("token-0"), route_to("guarded", 9191))
+        cluster.apply(registration("guarded", route="guarded", credentialRef={"name": "guarded", "key": "token"}))
+        until(lambda: cluster.serves("guarded"))
+        with calling(cluster, "guarded_add") as outcomes:
+            for number in range(1, 4):
+                server.accepted.add(f"token-{number}")
+                cluster.apply(credential(f"token-{number}"))
+                until(lambda: server.last == f"token-{number}")  # noqa: B023  # waited for here
+                time.sleep(1)  # noqa: TID251  # for what was under way with the old one
+                server.accepted.remove(f"token-{number - 1}")
+                time.sleep(1)  # noqa: TID251  # under load
+        assert server.refused == 0
+        assert len(outcomes) > 100
+        assert [one for one in outcomes if one != "3"] == []
+
+
+def test_an_idle_cluster_is_not_written_to(cluster: SmallCluster, controller: Program) -> None:
     until(lambda: cluster.ready("seven") == "True")
     time.sleep(2)  # noqa: TID251  # whatever is left to do
 

@@ -21,13 +21,19 @@ class Leases:
     version: int = 0
     hangs: bool = False
     away: bool = False
+    busy_s: int = 0
+    """Refuses, and wants nobody to ask again sooner."""
+    asked: list[float] = attrs.field(factory=list)
 
     async def handle(self, request: httpx2.Request) -> httpx2.Response:
         await trio.lowlevel.checkpoint()
         if self.hangs:
             await trio.sleep_forever()
+        self.asked.append(trio.current_time())
         if self.away:
             return refusal(503)
+        if self.busy_s:
+            return refusal(429, "TooManyRequests", retry_after=str(self.busy_s))
         if request.method == "GET":
             return refusal(404, "NotFound") if self.value is None else answer(self.value)
         sent = orjson.loads(request.content)
@@ -131,6 +137,37 @@ async def test_a_short_absence_of_the_server_ends_no_term(autojump_clock: MockCl
     server.away = False
     await trio.sleep(10)
     assert one.leads()
+    assert len(one.terms) == 1
+
+
+async def test_a_server_that_was_away_for_ten_minutes_has_a_leader_again_soon(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    server, one, two = Leases(), Candidate("one"), Candidate("two")
+    nursery.start_soon(one.run, server)
+    await trio.sleep(1)
+    nursery.start_soon(two.run, server)
+    await trio.sleep(9)
+    server.away = True
+    await trio.sleep(600)
+    assert (one.leads(), two.leads()) == (False, False)
+    server.away = False
+    await trio.sleep(2)
+    assert one.leads() != two.leads()
+
+
+async def test_a_leader_asks_no_sooner_than_the_server_wants_and_keeps_its_term(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    server, one = Leases(), Candidate("one")
+    nursery.start_soon(one.run, server)
+    await trio.sleep(11)
+    server.busy_s = 3
+    await trio.sleep(1.5)
+    server.busy_s = 0
+    await trio.sleep(10)
+    refused_at, next_at = [at for at in server.asked if at > 11.0][:2]
+    assert next_at - refused_at >= 3.0
     assert len(one.terms) == 1
 
 

@@ -1,6 +1,7 @@
 """List, watch, list again: what is known stays known, whatever the API server does."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import attrs
 import httpx2
@@ -62,12 +63,15 @@ class Server:
     lists: list[httpx2.Response] = attrs.field(factory=list)
     """Answers instead of the list, first."""
     asked: list[tuple[float, str]] = attrs.field(factory=list)
+    away: bool = False
 
     async def handle(self, request: httpx2.Request) -> httpx2.Response:
         await trio.lowlevel.checkpoint()
         watching = "watch" in request.url.params
         verb = f"watch {request.url.params['resourceVersion']}" if watching else "list"
         self.asked.append((trio.current_time(), verb))
+        if self.away:
+            raise httpx2.ConnectError("refused")
         if not watching:
             metadata: JsonObject = {"resourceVersion": str(self.version)}
             return self.lists.pop(0) if self.lists else answer({"items": [*self.items], "metadata": metadata})
@@ -110,7 +114,7 @@ async def test_an_old_version_is_listed_again_and_a_storm_of_that_is_paced(autoj
     known, server = Known(), Server(items=[thing("a", 1)], watches=[refusal(410, "Expired") for _ in range(50)])
     await reflect(server, known, 60.0)
     assert known.names == ["a"]
-    assert known.lists == server.verbs.count("list") <= 15
+    assert known.lists == server.verbs.count("list") <= 20
     assert known.failures == []
 
 
@@ -143,6 +147,39 @@ async def test_watches_that_are_cut_at_once_are_paced(autojump_clock: MockClock)
     known, server = Known(), Server(watches=[ended() for _ in range(200)])
     await reflect(server, known, 60.0)
     assert len(server.verbs) < 20
+
+
+async def test_a_watch_that_brings_something_before_it_is_cut_is_followed_at_once(autojump_clock: MockClock) -> None:
+    def cut(version: int) -> Lines:
+        lines = Lines()
+        lines.say("ADDED", thing("b", version))
+        lines.cut()
+        return lines
+
+    known, server = Known(), Server(watches=[cut(version) for version in range(11, 31)])
+    await reflect(server, known, 10.0)
+    assert server.verbs[1:21] == [f"watch {version}" for version in range(10, 30)]
+    pauses = [later - sooner for (sooner, _), (later, _) in pairwise(server.asked[1:21])]
+    assert max(pauses) < 0.5
+
+
+async def test_a_server_that_was_away_for_ten_minutes_is_heard_within_seconds(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    known, server = Known(), Server(items=[thing("a", 1)])
+    server.away = True
+    nursery.start_soon(reflect, server, known, 1000.0)
+    await trio.sleep(600)
+    assert len(server.asked) < 150
+    server.away = False
+    await trio.sleep(5.5)
+    assert known.names == ["a"]
+
+
+async def test_what_is_forbidden_is_asked_for_seldom(autojump_clock: MockClock) -> None:
+    known, server = Known(), Server(lists=[refusal(403, "Forbidden") for _ in range(50)])
+    await reflect(server, known, 300.0)
+    assert len(server.asked) < 20
 
 
 async def test_a_list_that_fails_takes_nothing_away(autojump_clock: MockClock) -> None:

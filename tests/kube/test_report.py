@@ -231,7 +231,7 @@ async def test_while_the_api_server_is_away_it_is_tried_again(autojump_clock: Mo
     stage.say(compiled("n/a"), seen())
     async with scripted_api(server_.handle) as api, trio.open_nursery() as nursery:
         nursery.start_soon(report, api, stage)
-        await trio.sleep(60)
+        await trio.sleep(600)
         server_.away = False
         await trio.sleep(5)
         assert server_.state == "Connected"

@@ -52,11 +52,17 @@ class Apply:
 
 @attrs.frozen(kw_only=True)
 class Delete:
-    """An object of ours that nobody needs any more; only while it has this uid."""
+    """An object of ours that nobody needs any more; only while it is what it was when that was decided."""
 
     kind: Kind
     key: Key
     uid: str
+    resource_version: str
+
+    @classmethod
+    def of(cls, kind: Kind, meta: Meta) -> "Delete":
+        """An object as it was read."""
+        return cls(kind=kind, key=meta.key, uid=meta.uid, resource_version=meta.resource_version)
 
 
 @attrs.frozen(kw_only=True)

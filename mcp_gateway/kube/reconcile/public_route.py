@@ -37,7 +37,7 @@ def public_route(view: Store, claim: Claim) -> PublicRoute:
     extension, key = claim.extension, Key(claim.key.namespace, schema.ROUTE)
     there = view.route(key)
     ours = there is not None and any(owner.uid == extension.meta.uid for owner in there.meta.owners)
-    useless = (Delete(kind=schema.HTTP_ROUTE, key=key, uid=there.meta.uid),) if there is not None and ours else ()
+    useless = (Delete.of(schema.HTTP_ROUTE, there.meta),) if there is not None and ours else ()
     if not claim.serves or not extension.manages_route:
         return PublicRoute(delete=useless)
     if there is not None and not ours:
@@ -65,7 +65,7 @@ def leftovers(view: Store, extension: Key) -> tuple[Delete, ...]:
         return ()
     if not any((owner.group, owner.kind, owner.name) == kind for owner in there.meta.owners):
         return ()
-    return (Delete(kind=schema.HTTP_ROUTE, key=there.meta.key, uid=there.meta.uid),)
+    return (Delete.of(schema.HTTP_ROUTE, there.meta),)
 
 
 def route_owners(view: Store) -> tuple[Key, ...]:
@@ -89,7 +89,7 @@ def sweep(view: Store) -> tuple[Delete, ...]:
     }
     mine = _labels(view).items()
     return tuple(
-        Delete(kind=schema.REFERENCE_GRANT, key=grant.meta.key, uid=grant.meta.uid)
+        Delete.of(schema.REFERENCE_GRANT, grant.meta)
         for grant in view.grants(view.settings.namespace)
         if mine <= grant.meta.labels.items()
         and grant.meta.key.name.startswith(schema.ROUTE_GRANT_PREFIX)

@@ -77,10 +77,11 @@ class ReportLog:
     def observe(self, report: Report, at: float) -> None:
         """A report was read."""
         known = self._seen.get(report.meta.key)
-        if known is None or known.report.meta.uid != report.meta.uid:
+        if known is None or _process(known.report) != _process(report):
             self._seen[report.meta.key] = Seen(report=report, first_at=at, changed_at=at)
-        elif known.report != report:
-            self._seen[report.meta.key] = Seen(report=report, first_at=known.first_at, changed_at=at)
+        else:
+            changed_at = at if known.report != report else known.changed_at
+            self._seen[report.meta.key] = Seen(report=report, first_at=known.first_at, changed_at=changed_at)
 
     def forget(self, key: Key, at: float) -> None:
         """A report is gone: its pod said goodbye."""
@@ -105,6 +106,11 @@ class ReportLog:
             moments += [one.first_at + FIRST_ROUND_S, one.changed_at + EXPIRY_S]
             moments.append(one.changed_at + EXPIRY_S + NO_DATA_PLANE_S)
         return min((moment for moment in moments if moment > at), default=float("inf"))
+
+
+def _process(report: Report) -> tuple[str, str]:
+    """What tells it from an earlier one of its name: a container that was killed begins again in the same pod."""
+    return report.meta.uid, report.started
 
 
 @attrs.frozen(kw_only=True)
@@ -159,13 +165,13 @@ def _programmed(current: list[tuple[str, str, str]], pods: int) -> Verdict:
         return unknown(
             Reason.PENDING, f"{len(current)} of {pods} pods have loaded it; the others follow within seconds"
         )
-    return good(Reason.PROGRAMMED, f"loaded by {pods} of {pods} pods")
+    return good(Reason.PROGRAMMED, "loaded by every pod")  # how many there are changes with each roll-out
 
 
 def _connected(current: list[tuple[str, ServerReport]], pods: int) -> Verdict:
     states = Counter(one.state for _, one in current)
     if states[_CONNECTED] == pods:
-        return good(Reason.CONNECTED, f"connected by {pods} of {pods} pods")
+        return good(Reason.CONNECTED, "connected by every pod")
     failing = [(pod, one) for pod, one in current if one.state in _FAILURES]
     if not failing:
         return unknown(

@@ -2,10 +2,12 @@
 
 import math
 
+import attrs
+
 from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.own_objects import Report
-from mcp_gateway.kube.reconcile.reports import ReportLog
-from tests.support.cluster import report
+from mcp_gateway.kube.reconcile.reports import ReportLog, fold_server
+from tests.support.cluster import SERVER, report, server_said
 
 POD = Key("mcp-system", "pod-1")
 
@@ -50,6 +52,30 @@ def test_a_pod_that_comes_again_under_its_name_is_a_new_one() -> None:
     object.__setattr__(again.meta, "uid", "another")
     log.observe(again, 50.0)
     assert counting(log, 60.0) == []
+
+
+def test_a_container_that_begins_again_in_its_pod_is_a_new_one() -> None:
+    log = ReportLog(0.0)
+    log.observe(report(startTime="2026-01-01T00:00:00Z"), 0.0)
+    log.observe(report(complete=False, startTime="2026-01-01T00:00:50Z"), 50.0)
+    assert pods(log, 60.0) == ["pod-1"]
+    assert counting(log, 60.0) == []
+    assert counting(log, 80.0) == ["pod-1"]
+
+
+def test_what_is_swept_is_the_report_as_it_was_read_last() -> None:
+    log = ReportLog(0.0)
+    log.observe(renewed(0), 0.0)
+    touched = attrs.evolve(renewed(0).meta, resource_version="7")
+    log.observe(attrs.evolve(renewed(0), meta=touched), 60.0)
+    (dead,) = log.expired(90.0)
+    assert dead.meta.resource_version == "7"
+
+
+def test_one_pod_more_changes_no_word_about_what_works() -> None:
+    name, said = str(SERVER), [server_said("r")]
+    one = fold_server(name, "r", (report("pod-1", servers=said),))
+    assert fold_server(name, "r", (report("pod-1", servers=said), report("pod-2", servers=said))) == one
 
 
 def test_no_report_is_no_news_for_30_seconds() -> None:

@@ -124,13 +124,16 @@ class ApiServer:
         self._programs.append(running)
         return running
 
-    def kubeconfig_of(self, name: str, token: str = "") -> str:
-        """Write a kubeconfig for the bearer of ``token``, or of the certificate issued as ``name``; return its path."""
+    def kubeconfig_of(self, name: str, token: str = "", dials: str = "") -> str:
+        """Write a kubeconfig for the bearer of ``token``, or of the certificate issued as ``name``; return its path.
+
+        ``dials``: something that stands before this server, with its certificate.
+        """
         user = {"token": token} if token else {"client-certificate": f"{name}.crt", "client-key": f"{name}.key"}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": self.url, "certificate-authority": "ca.crt"}}],
+            "clusters": [{"name": "test", "cluster": {"server": dials or self.url, "certificate-authority": "ca.crt"}}],
             "users": [{"name": name, "user": user}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
             "current-context": "test",

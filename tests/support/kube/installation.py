@@ -21,6 +21,8 @@ from tests.support.kube.kubelet import Kubelet
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent.parent
 GATEWAY_API: Final = ROOT / "tests" / "kube" / "gateway-api"
+SKEWED: Final = ROOT / "tests" / "support" / "kube" / "skewed"
+"""A folder whose ``sitecustomize`` sets the wall clock of a Python program."""
 SYSTEM: Final = "mcp-system"
 CONTROLLER: Final = "mcp-gateway-controller"
 DATA_PLANE: Final = "mcp-gateway-broker-router"
@@ -66,6 +68,8 @@ class Installation:
 
     def __init__(self, *options: str, manifests: str = "manifests") -> None:
         self.api = ApiServer(*options)
+        self.dials = ""
+        """What programs that are started from now on dial instead of the API server; empty: nothing."""
         self.home = self.api.folder
         self._manifests = manifests
         self._programs: list[Program] = []
@@ -117,12 +121,14 @@ class Installation:
     def account(self, name: str, namespace: str = SYSTEM) -> str:
         """A kubeconfig for a ServiceAccount."""
         token = self.kubectl("create", "token", name, "-n", namespace, "--duration=2h").strip()
-        return self.api.kubeconfig_of(f"{namespace}.{name}", token)
+        return self.api.kubeconfig_of(f"{namespace}.{name}.{time.monotonic_ns()}", token, self.dials)
 
-    def start(self, account: str, *words: str, pod: str = "", namespace: str = SYSTEM) -> Program:
-        """A process of ours, as a Pod of ``account`` would run it."""
+    def start(self, account: str, *words: str, pod: str = "", namespace: str = SYSTEM, skew_s: float = 0.0) -> Program:
+        """A process of ours, as a Pod of ``account`` would run it; ``skew_s``: how far its wall clock is off."""
+        skewed = {"PYTHONPATH": str(SKEWED), "SKEW_S": str(skew_s)} if skew_s else {}
         environ = {
             **os.environ,
+            **skewed,
             "KUBECONFIG": self.account(account, namespace),
             "POD_NAME": pod or f"{account}-0",
             "POD_NAMESPACE": namespace,
@@ -132,20 +138,21 @@ class Installation:
         self._programs.append(program)
         return program
 
-    def controller(self, *words: str, pod: str = "", namespace: str = SYSTEM) -> Program:
+    def controller(self, *words: str, pod: str = "", namespace: str = SYSTEM, skew_s: float = 0.0) -> Program:
         """A controller that has started."""
         options = ("--admin-bind", "127.0.0.1:0", *words)
-        program = self.start(CONTROLLER, "controller", *options, pod=pod, namespace=namespace)
+        program = self.start(CONTROLLER, "controller", *options, pod=pod, namespace=namespace, skew_s=skew_s)
         program.wait_for("controller started")
         return program
 
-    def data_plane(self, *words: str, pod: str = "") -> tuple[Program, str]:
+    def data_plane(self, *words: str, pod: str = "", skew_s: float = 0.0) -> tuple[Program, str]:
         """A data plane that listens, and where."""
         program = self.start(
             DATA_PLANE,
             *("serve", "--kubernetes", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"),
             *("--allow-loopback-backends", *words),
             pod=pod,
+            skew_s=skew_s,
         )
         program.wait_for("serving public=")
         line = next(line for line in program.log.read_text().splitlines() if "serving public=" in line)
