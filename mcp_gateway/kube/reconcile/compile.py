@@ -22,7 +22,7 @@ import attrs
 import orjson
 
 from mcp_gateway.kube import schema
-from mcp_gateway.kube.objects import Key
+from mcp_gateway.kube.objects import Key, Meta
 from mcp_gateway.kube.own_objects import VirtualServer
 from mcp_gateway.kube.reconcile.backend import backends
 from mcp_gateway.kube.reconcile.claims import Claim, claims
@@ -61,23 +61,27 @@ class Document:
 @attrs.frozen(kw_only=True)
 class _Entry:
     kind: Kind
-    key: Key
-    seniority: tuple[str, str, str]
+    meta: Meta
     value: JsonObject = attrs.field(repr=False)
     ca_pem: str = ""
+
+    @property
+    def place(self) -> tuple[Kind, Key]:
+        """Whose it is."""
+        return self.kind, self.meta.key
 
 
 def document(view: Store) -> Document:
     """The configuration of everything that this instance serves."""
-    entries = sorted((*_servers(view), *_virtual_servers(view)), key=lambda entry: (*entry.seniority, entry.kind.kind))
+    entries = sorted((*_servers(view), *_virtual_servers(view)), key=lambda one: (*one.meta.seniority, one.kind.kind))
     whole = _document(view, entries, frozenset())
     if _fits(whole):
         return whole
     fitting, too_many = 0, len(entries)  # the empty one is taken to fit; with all it does not
-    best = _document(view, [], frozenset((one.kind, one.key) for one in entries))
+    best = _document(view, [], frozenset(one.place for one in entries))
     while too_many - fitting > 1:
         middle = (fitting + too_many) // 2
-        tried = _document(view, entries[:middle], frozenset((one.kind, one.key) for one in entries[middle:]))
+        tried = _document(view, entries[:middle], frozenset(one.place for one in entries[middle:]))
         if _fits(tried):
             fitting, best = middle, tried
         else:
@@ -111,8 +115,7 @@ def _servers(view: Store) -> list[_Entry]:
         if backend.entry is not None and registration is not None:
             entry = _Entry(
                 kind=schema.REGISTRATION,
-                key=key,
-                seniority=registration.meta.seniority,
+                meta=registration.meta,
                 value=_trusting(backend.entry, backend.ca_pem),
                 ca_pem=backend.ca_pem,
             )
@@ -131,11 +134,10 @@ def _virtual_servers(view: Store) -> list[_Entry]:
     return [
         _Entry(
             kind=schema.VIRTUAL_SERVER,
-            key=key,
-            seniority=selection.server.meta.seniority,
+            meta=selection.server.meta,
             value=_selection(selection.server),
         )
-        for key, selection in view.once(selections).items()
+        for selection in view.once(selections).values()
         if selection.offered
     ]
 
@@ -154,7 +156,7 @@ def _gateway(view: Store, claim: Claim, present: frozenset[tuple[Kind, Key]]) ->
     own: JsonObject = {"name": str(claim.key), "hosts": list[JsonValue](claim.hosts)}
     if claim.extension.log_level:
         own["logLevel"] = claim.extension.log_level
-    revision = _digest(canonical(own))
+    revision = _revision(claim.extension.meta, own)
     entry: JsonObject = {
         **own,
         "revision": revision,
@@ -166,11 +168,11 @@ def _gateway(view: Store, claim: Claim, present: frozenset[tuple[Kind, Key]]) ->
 
 
 def _document(view: Store, entries: list[_Entry], refused: frozenset[tuple[Kind, Key]]) -> Document:
-    present = frozenset((entry.kind, entry.key) for entry in entries)
+    present = frozenset(entry.place for entry in entries)
     revisions: dict[Kind, dict[Key, str]] = {schema.REGISTRATION: {}, schema.VIRTUAL_SERVER: {}, schema.EXTENSION: {}}
     parts: dict[Kind, list[JsonValue]] = {schema.REGISTRATION: [], schema.VIRTUAL_SERVER: [], schema.EXTENSION: []}
     for entry in entries:
-        revision = revisions[entry.kind][entry.key] = _digest(canonical(entry.value))
+        revision = revisions[entry.kind][entry.meta.key] = _revision(entry.meta, entry.value)
         parts[entry.kind].append({**entry.value, "revision": revision})
     for claim in view.once(claims).values():
         if claim.serves and claim.extension.instance == view.settings.instance:
@@ -212,6 +214,14 @@ def _signing_keys(view: Store) -> list[JsonValue]:
 def canonical(value: JsonValue) -> bytes:
     """JSON that is the same for equal values."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _revision(meta: Meta, entry: JsonObject) -> str:
+    """Of an entry, and of the object that it was made of.
+
+    An object that is changed and changed back has another one than before: what a pod said of it then is old.
+    """
+    return _digest(canonical([meta.uid, meta.generation, entry]))
 
 
 def _digest(content: bytes) -> str:

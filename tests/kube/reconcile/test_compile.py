@@ -120,6 +120,26 @@ def test_a_revision_changes_exactly_with_its_entry() -> None:
     assert named == {str(key): revision for key, revision in hint.servers.items()}
 
 
+@pytest.mark.parametrize("member, value", [("generation", 3), ("uid", "made anew")])
+@pytest.mark.parametrize(
+    "kind, key",
+    [(schema.REGISTRATION, SERVER), (schema.EXTENSION, EXTENSION), (schema.VIRTUAL_SERVER, SELECTION)],
+    ids=lambda one: getattr(one, "kind", ""),
+)
+def test_what_was_changed_and_changed_back_has_another_revision(
+    kind: schema.Kind, key: Key, member: str, value: object
+) -> None:
+    """What pods said of the same entry before is old news."""
+    cluster = seed().put(virtual_server())
+    before = content(cluster)
+    cluster.objects[kind, key]["metadata"][member] = value
+    after = content(cluster)
+    assert without_revisions(after) == without_revisions(before)
+    changed = [part for part in ("servers", "gateways", "virtualServers") if after[part] != before[part]]
+    assert len(changed) == 1
+    assert after["revision"] != before["revision"]
+
+
 def test_a_server_more_changes_no_revision_of_the_gateway() -> None:
     cluster = seed()
     before = compiled(cluster).gateways
