@@ -162,13 +162,13 @@ class Controller:
         elif task is Task.SIGNING_KEY:
             await self._make_signing_key()
         elif item in self._outcomes:
-            await self._write(self._outcomes.pop(item))
+            await self._write(item, self._outcomes.pop(item))
         elif self.agenda.stale:
             self.agenda.add(item, trio.current_time() + GATHER_S)  # it is looked at with everything else
         else:
-            await self._write(self._outcome(item))
+            await self._write(item, self._outcome(item))
 
-    async def _write(self, outcome: Outcome) -> None:
+    async def _write(self, item: Item, outcome: Outcome) -> None:
         for wanted in outcome.apply:
             await self.pen.apply(wanted)
         if outcome.status is not None:
@@ -180,7 +180,9 @@ class Controller:
         if outcome.route_status is not None:
             await self.pen.route_status(outcome.route_status)
         for mark in outcome.listeners:
-            await self.pen.mark(mark)
+            wait_s = await self.pen.mark(mark)
+            if wait_s:
+                self.agenda.add(item, trio.current_time() + wait_s)
         for unwanted in outcome.delete:
             await self.pen.delete(unwanted)
 

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 STATUS_BURST: Final = 100.0
 STATUS_PER_S: Final = 100.0
 """Writes of status, entries in routes included."""
-MARK_PER_S: Final = 1 / 60
-"""Of one listener: who fights over a condition must not be fought with."""
+MARK_EVERY_S: Final = 60.0
+"""Of one listener, after the first two: who fights over a condition must not be fought with."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -59,12 +59,12 @@ class Pen:
         self._check(f"status of route {key}")
         await self.api.merge(kind, key.namespace, key.name, {**value, "status": {"parents": parents}}, "status")
 
-    async def mark(self, mark: ListenerMark) -> bool:
-        """Our condition on a Gateway's listener; False: it was written a moment ago, and somebody took it away."""
+    async def mark(self, mark: ListenerMark) -> float:
+        """Our condition on a Gateway's listener; returns 0, or the seconds to wait because it was written just now."""
         place = (str(mark.gateway), mark.listener)
-        bucket = self._marks.setdefault(place, Bucket(burst=2.0, per_s=MARK_PER_S))
+        bucket = self._marks.setdefault(place, Bucket(burst=2.0, per_s=1 / MARK_EVERY_S))
         if not bucket.take_now(trio.current_time()):
-            return False
+            return MARK_EVERY_S
         kind, key = schema.GATEWAY, mark.gateway
         there = await self.api.get(kind, key.namespace, key.name)
         status = there.get("status")
@@ -77,7 +77,7 @@ class Pen:
         self._check(f"listeners of {key}")
         patch: JsonObject = {**value, "status": {"listeners": [*listeners]}}
         await self.api.merge(kind, key.namespace, key.name, patch, "status")
-        return True
+        return 0.0
 
     async def apply(self, wanted: Apply) -> None:
         """An object that is ours, new or changed."""

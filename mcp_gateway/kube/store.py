@@ -218,7 +218,11 @@ class Store:
         return self.secret_access.get(namespace, Access.UNKNOWN)
 
     def once(self, decide: Callable[["Store"], T]) -> T:
-        """What a pure function says of this state, asked at most once per state."""
+        """What a pure function says of this state, asked at most once per state.
+
+        A state is what has a part in decisions: a status or resourceVersion that has changed makes no other. Whoever
+        writes asks for the object itself.
+        """
         if decide not in self._decided:
             self._decided[decide] = decide(self)
         return cast(T, self._decided[decide])
@@ -273,6 +277,14 @@ class Store:
     def registration(self, key: Key) -> Registration | None:
         """None: there is none, or it is being deleted; like all of the following."""
         return self._one(schema.REGISTRATION, key, Registration)
+
+    def extension(self, key: Key) -> Extension | None:
+        """As it was heard of last, with its status; what was decided of it (``once``) may know an older one."""
+        return self._one(schema.EXTENSION, key, Extension)
+
+    def virtual_server(self, key: Key) -> VirtualServer | None:
+        """As ``extension``."""
+        return self._one(schema.VIRTUAL_SERVER, key, VirtualServer)
 
     def status(self, kind: Kind, key: Key) -> JsonObject:
         """The status that one of our own objects has now; empty: none yet, or there is no such object."""

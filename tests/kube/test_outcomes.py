@@ -22,6 +22,7 @@ from tests.support.cluster import (
     backend,
     listener,
     part_said,
+    plain,
     server_said,
 )
 from tests.support.cluster import extension as extension_of
@@ -35,13 +36,6 @@ from tests.support.kube.kubectl import Kubectl
 from tests.support.verdicts import short
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(180)]
-
-
-def plain(made: Document) -> Document:
-    """An object as a user writes it: what only the server knows is left out."""
-    unknown = {"uid", "generation", "resourceVersion", "creationTimestamp"}
-    metadata = {key: value for key, value in made["metadata"].items() if key not in unknown}
-    return {**made, "metadata": metadata}
 
 
 @attrs.define

@@ -22,6 +22,7 @@ from mcp_gateway.kube.reconcile.outcome import Outcome
 from mcp_gateway.kube.reconcile.reports import Reports, Seen
 from mcp_gateway.kube.schema import Kind
 from mcp_gateway.kube.store import Access, Settings, Store
+from mcp_gateway.values import JsonObject
 
 Document = dict[str, Any]
 """An object as the API server gives it; a test looks into it freely."""
@@ -52,6 +53,13 @@ def _document(kind: Kind, key: Key, spec: Document | None, born: int, labels: Ma
         metadata["namespace"] = key.namespace
     document: Document = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
     return document if spec is None else {**document, "spec": spec}
+
+
+def plain(made: Document) -> Document:
+    """An object as a user writes it: what only the server knows is left out."""
+    unknown = {"uid", "generation", "resourceVersion", "creationTimestamp"}
+    metadata = {key: value for key, value in made["metadata"].items() if key not in unknown}
+    return {**made, "metadata": metadata}
 
 
 def namespace(name: str, labels: Mapping[str, str] | None = None) -> Document:
@@ -161,6 +169,13 @@ class Cluster:
             self.objects[kind, Key(metadata.get("namespace", ""), metadata["name"])] = copy.deepcopy(document)
         return self
 
+    def write_status(self, kind: Kind, key: Key, status: JsonObject) -> Self:
+        """Replace the status of one object that exists, which has another version then."""
+        found = self.objects[kind, key]
+        found["status"] = copy.deepcopy(status)
+        found["metadata"]["resourceVersion"] = str(int(found["metadata"]["resourceVersion"]) + 1)
+        return self
+
     def drop(self, kind: Kind, key: Key) -> Self:
         """Delete one object that exists."""
         del self.objects[kind, key]
@@ -187,10 +202,11 @@ class Cluster:
         """Do what an outcome wants, as the API server would."""
         if outcome.status is not None:
             write = outcome.status
-            self.objects[write.kind, write.key]["status"] = copy.deepcopy(write.status)
+            self.write_status(write.kind, write.key, write.status)
         if outcome.route_status is not None:
-            found = self.objects[schema.HTTP_ROUTE, outcome.route_status.key]
-            found["status"] = {"parents": copy.deepcopy(list(outcome.route_status.parents))}
+            self.write_status(
+                schema.HTTP_ROUTE, outcome.route_status.key, {"parents": list(outcome.route_status.parents)}
+            )
         for apply in outcome.apply:
             document: Document = copy.deepcopy(apply.document)
             self.put({**document, "metadata": {**document["metadata"], "uid": f"new-{apply.key}"}})

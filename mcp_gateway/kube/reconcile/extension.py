@@ -12,6 +12,7 @@ import attrs
 
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.objects import Key
+from mcp_gateway.kube.own_objects import Extension
 from mcp_gateway.kube.reconcile import conditions
 from mcp_gateway.kube.reconcile.claims import Claim, claims
 from mcp_gateway.kube.reconcile.compile import document
@@ -34,14 +35,14 @@ _READY_REASONS: Final[Mapping[str, Reason]] = {
 
 def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
     """What one extension wants; of one that is gone, that nothing is left behind."""
-    claim = view.once(claims).get(key)
-    if claim is None:
+    claim, extension = view.once(claims).get(key), view.extension(key)
+    if claim is None or extension is None:
         return Outcome(delete=leftovers(view, key), listeners=marks(view, key, now))
     if claim.extension.instance != view.settings.instance:
         return NOTHING
     found = public_route(view, claim)
     return Outcome(
-        status=_status(view, claim, found.note, reports, now),
+        status=_status(view, claim, extension, found.note, reports, now),
         apply=found.apply,
         delete=found.delete,
         listeners=marks(view, key, now),
@@ -55,14 +56,16 @@ def orphans(view: Store) -> tuple[Key, ...]:
     return tuple(dict.fromkeys(key for key in named if key not in alive))
 
 
-def _status(view: Store, claim: Claim, note: str, reports: Reports, now: Now) -> StatusWrite | None:
-    extension, accepted = claim.extension, claim.accepted
+def _status(
+    view: Store, claim: Claim, extension: Extension, note: str, reports: Reports, now: Now
+) -> StatusWrite | None:
+    accepted = claim.accepted
     if note:
         accepted = attrs.evolve(accepted, message=f"{accepted.message}; {note}")
     verdicts = {
         schema.ACCEPTED: accepted,
         schema.RESOLVED_REFS: claim.resolved,
-        schema.PROGRAMMED: _programmed(view, claim, reports, now),
+        schema.PROGRAMMED: _programmed(view, extension, reports, now),
     }
     verdicts[schema.READY] = _ready(verdicts)
     fields: dict[str, JsonValue] = {
@@ -80,18 +83,19 @@ def _status(view: Store, claim: Claim, note: str, reports: Reports, now: Now) ->
     )
 
 
-def _programmed(view: Store, claim: Claim, reports: Reports, now: Now) -> Verdict:
-    revision = view.once(document).gateways.get(claim.key)
+def _programmed(view: Store, extension: Extension, reports: Reports, now: Now) -> Verdict:
+    key = extension.meta.key
+    revision = view.once(document).gateways.get(key)
     if revision is None:
         return NOT_GIVEN
-    name, counting = str(claim.key), reports.counting(now.at)
+    name, counting = str(key), reports.counting(now.at)
     # A pod has loaded an extension before its first round to all servers is over.
     live = [one.report for one in reports.seen if one.report in counting or name in one.report.gateways]
     if live:
         return fold_part(name, revision, tuple((report.pod, report.gateways) for report in live))
     if reports.are_gone(now.at):
         return no_data_plane(view.settings)
-    before = kept(claim.extension.status, schema.PROGRAMMED, claim.extension.meta.generation)
+    before = kept(extension.status, schema.PROGRAMMED, extension.meta.generation)
     return before or NOT_REPORTED
 
 

@@ -26,10 +26,9 @@ _STATUS: Final = schema.GENERATION.status_fields
 
 def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
     """What one virtual server wants: its status, if it is ours to write and not as it should be."""
-    selection = view.once(selections).get(key)
-    if selection is None or selection.owner != view.settings.instance:
+    selection, server = view.once(selections).get(key), view.virtual_server(key)
+    if selection is None or server is None or selection.owner != view.settings.instance:
         return NOTHING
-    server = selection.server
     programmed, missing, count = _loaded(view, server, reports, now)
     verdicts = {
         schema.ACCEPTED: _accepted(view, selection),
