@@ -65,7 +65,11 @@ class Dialler:
         refusal = tcp.refusal(host, addresses) if self.routable_only else ""
         if refusal:
             raise self._gone(refusal)
-        wire = Wire.take_over(await tcp.connect(addresses))
+        stream = await tcp.connect(addresses)
+        if self.routable_only and tcp.leads_home(stream):
+            stream.socket.close()
+            raise self._gone(f"{host} leads to the gateway's own machine, where no server may be")
+        wire = Wire.take_over(stream)
         done = False
         try:
             if proxy is not None and origin.secure:

@@ -109,17 +109,25 @@ async def _attempt(
     failed: trio.Event,
     race: trio.CancelScope,
 ) -> None:
-    sock = trio.socket.socket(address.family, socket.SOCK_STREAM)
-    connected = False
     try:
-        await sock.connect(address.sockaddr)
-        connected = not winners
+        sock = trio.socket.socket(address.family, socket.SOCK_STREAM)  # fails where the machine has no such family
+        connected = False
+        try:
+            await sock.connect(address.sockaddr)
+            connected = not winners
+        finally:
+            if not connected:
+                sock.close()
     except OSError as error:
         failures.append(error)
         failed.set()
-    finally:
-        if not connected:
-            sock.close()
+        return
     if connected:
         winners.append(trio.SocketStream(sock))  # sets TCP_NODELAY
         race.cancel("connected to another address")
+
+
+def leads_home(stream: trio.SocketStream) -> bool:
+    """Whether a connection has both its ends on this machine: then one of its own addresses was connected to."""
+    own, peer = stream.socket.getsockname(), stream.socket.getpeername()
+    return bool(own[0] == peer[0])

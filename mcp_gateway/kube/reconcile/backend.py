@@ -7,6 +7,7 @@ the data plane needs, and nothing changes in it unless something changes for the
 ``url`` keeps the DNS name, for Host, SNI and certificates; ``connect`` is the address that is dialled.
 """
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -147,7 +148,7 @@ def _address(view: Store, route: HTTPRoute, choice: Choice, *, forced_tls: bool)
             scheme="https",
             host=choice.host or backend.key.name.lower(),
             port=backend.port or HTTPS_PORT,
-            connect=f"{backend.key.name.lower().rstrip('.')}.",
+            connect=_absolute(backend.key.name.lower()),
             external=True,
         )
     if (backend.group, backend.kind) != (schema.SERVICE.group, schema.SERVICE.kind):
@@ -156,6 +157,12 @@ def _address(view: Store, route: HTTPRoute, choice: Choice, *, forced_tls: bool)
             f"{f' of group {backend.group}' if backend.group else ''}; refer to a Service"
         )
         return bad(Reason.INVALID_KIND, why)
+    if backend.key == Key(view.settings.namespace, schema.DATA_PLANE):
+        why = (
+            f"HTTPRoute {route.meta.key} leads to the gateway itself, which would serve itself without end; "
+            "refer to the Service of an MCP server"
+        )
+        return bad(Reason.REF_NOT_PERMITTED, why)
     namespace = route.meta.key.namespace
     if not is_granted(view, schema.HTTP_ROUTE, namespace, schema.SERVICE, backend.key):
         why = missing_grant(schema.HTTP_ROUTE, namespace, schema.SERVICE, backend.key)
@@ -190,7 +197,7 @@ def _service_address(
             scheme=scheme,
             host=choice.host or target,
             port=port.number,
-            connect=f"{target}.",  # as it is, without the search domains of the cluster
+            connect=_absolute(target),
             external=True,
             server_name=server_name,
             notes=notes,
@@ -205,6 +212,16 @@ def _service_address(
         server_name=server_name,
         notes=notes,
     )
+
+
+def _absolute(host: str) -> str:
+    """A host outside, without the search domains of the cluster; an address is none of DNS's names."""
+    bare = host.rstrip(".")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        return f"{bare}."
+    return bare
 
 
 def _tls(view: Store, key: Key, port: ServicePort) -> tuple[bool, str, tuple[str, ...]]:
@@ -223,8 +240,11 @@ def _refuse_external(view: Store, host: str, route: HTTPRoute) -> Verdict | None
     domain = view.settings.cluster_domain
     folded = host.lower().rstrip(".")
     if not view.settings.external_backends:
-        why = f"HTTPRoute {route.meta.key} leads to {host}, and this gateway serves no server outside the cluster"
-        return bad(Reason.REF_NOT_PERMITTED, f"{why} (--external-backends=false)")
+        why = (
+            f"HTTPRoute {route.meta.key} leads to {host}, and this gateway serves no server outside the cluster "
+            "(its controller has --no-external-backends); refer to a Service of the cluster"
+        )
+        return bad(Reason.REF_NOT_PERMITTED, why)
     if not folded:
         why = f"HTTPRoute {route.meta.key} leads to a Service of type ExternalName without a name; set externalName"
         return bad(Reason.BACKEND_NOT_FOUND, why)

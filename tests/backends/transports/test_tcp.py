@@ -30,6 +30,10 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
     """By address: the error of a connect; all others connect."""
     slow_s: Mapping[str, float] = attrs.field(factory=dict)
     """By address: how long a connect takes; others none."""
+    families: frozenset[int] = frozenset({socket.AF_INET, socket.AF_INET6})
+    """Those that the machine has."""
+    own: str = "198.51.100.1"
+    """The machine's address."""
     began_at: float = attrs.field(factory=trio.current_time)
     tried: list[tuple[str, float]] = attrs.field(factory=list)
     opened: list["FakeSocket"] = attrs.field(factory=list)
@@ -46,6 +50,8 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
         proto: int = -1,
     ) -> "trio.socket.SocketType":
         """See ``trio.abc.SocketFactory``."""
+        if family not in self.families:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         made = FakeSocket(self)
         self.opened.append(made)
         return made
@@ -95,6 +101,14 @@ class FakeSocket(trio.socket.SocketType):
         await trio.sleep(self.network.slow_s.get(self.ip, 0.0))
         if how:
             raise OSError(how, "refused by the test")
+
+    def getsockname(self) -> tuple[str, int]:
+        """This end."""
+        return self.network.own, 50_000
+
+    def getpeername(self) -> tuple[str, int]:
+        """The other end."""
+        return self.ip, 80
 
     def setsockopt(self, /, level: int, optname: int, value: object = None, optlen: int | None = None) -> None:
         """Options change nothing."""
@@ -173,6 +187,15 @@ async def test_a_refusing_address_costs_nothing(autojump_clock: MockClock, netwo
     assert network.left == ["192.0.2.2"]
 
 
+async def test_a_family_that_the_machine_has_not_costs_nothing(autojump_clock: MockClock, network: Network) -> None:
+    network.families = frozenset({socket.AF_INET})
+    absent = Address(family=socket.AF_INET6, sockaddr=("2001:db8::1", 80, 0, 0))
+    await tcp.connect([absent, *addresses("192.0.2.2")])
+    assert network.tried == [("192.0.2.2", 0.0)]
+    with pytest.raises(OSError, match="not supported"):
+        await tcp.connect([absent])
+
+
 async def test_when_all_fail_the_first_reason_is_told(autojump_clock: MockClock, network: Network) -> None:
     network.refused = {"192.0.2.1": errno.ECONNREFUSED, "192.0.2.2": errno.EHOSTUNREACH}
     with pytest.raises(OSError, match="refused by the test") as caught:
@@ -225,6 +248,17 @@ async def test_a_name_is_judged_at_every_dial_and_never_asked_again(
             await dialler.dial()
         assert caught.value.executed is Executed.NO
     assert network.tried == []
+
+
+async def test_an_address_of_our_own_is_not_another_machine_s(autojump_clock: MockClock, network: Network) -> None:
+    """A name that a tenant owns may lead to our pod, whose address looks like any other."""
+    network.names = {"x.test": [network.own]}
+    origin = read_origin(HttpTarget(url="http://x.test/mcp"))
+    dialler = Dialler(key=BackendKey("x"), origin=origin, tls=TlsSpec(), connect_s=5.0, routable_only=True)
+    with pytest.raises(BackendGone, match="leads to the gateway's own machine") as caught:
+        await dialler.dial()
+    assert caught.value.executed is Executed.NO
+    assert network.left == []
 
 
 def test_a_target_of_a_file_may_be_anywhere() -> None:

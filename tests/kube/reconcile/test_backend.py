@@ -94,6 +94,9 @@ def test_the_seed() -> None:
             id="ExternalName without ports",
         ),
         pytest.param(
+            [external("192.0.2.7"), port_route(443)], "https://192.0.2.7:443/mcp", "192.0.2.7", id="no name at all"
+        ),
+        pytest.param(
             [route(rules=[rule(backend("Api.example.com", None, group="networking.istio.io", kind="Hostname"))])],
             "https://api.example.com:443/mcp",
             "api.example.com.",
@@ -166,6 +169,12 @@ def test_a_server_outside_the_cluster_is_marked_so_that_every_address_is_checked
             id="around a grant",
         ),
         pytest.param([external("x.cluster.local"), port_route(443)], "RefNotPermitted", "inside", id="the long way"),
+        pytest.param(
+            [route(rules=[rule(backend("mcp-gateway-broker-router", 8080, namespace="mcp-system"))])],
+            "RefNotPermitted",
+            "leads to the gateway itself, which would serve itself without end; refer to the Service of an MCP server",
+            id="the gateway",
+        ),
         pytest.param([external(""), port_route(443)], "BackendNotFound", "set externalName", id="no name"),
         pytest.param(
             [
@@ -197,7 +206,7 @@ def test_what_cannot_be_reached_is_explained(objects: list[Document], reason: st
 def test_servers_outside_the_cluster_can_be_switched_off(objects: list[Document]) -> None:
     found = resolved(*objects, settings=Settings(external_backends=False))
     assert found.resolved.reason == "RefNotPermitted"
-    assert "--external-backends=false" in found.resolved.message
+    assert "--no-external-backends" in found.resolved.message
 
 
 def test_the_domain_of_the_cluster_can_be_another() -> None:
