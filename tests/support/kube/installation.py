@@ -66,6 +66,9 @@ class Program:
 class Installation:
     """Use as a context; ``kubectl`` is an administrator's."""
 
+    module = "mcp_gateway.cli"
+    """What is run as our programs."""
+
     def __init__(self, *options: str, manifests: str = "manifests") -> None:
         self.api = ApiServer(*options)
         self.dials = ""
@@ -134,7 +137,7 @@ class Installation:
             "POD_NAMESPACE": namespace,
         }
         log = self.home / f"{pod or account}.{len(self._programs)}.log"
-        program = Program([sys.executable, "-m", "mcp_gateway.cli", *words], log, environ)
+        program = Program([sys.executable, "-m", self.module, *words], log, environ)
         self._programs.append(program)
         return program
 
