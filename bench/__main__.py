@@ -9,12 +9,13 @@ from typing import Final
 
 import trio
 
-from bench import calls, cancel, isolation
+from bench import calls, cancel, exchange, isolation
 
 BENCHES: Final[dict[str, Callable[[], Awaitable[int]]]] = {
     "cancel": cancel.main,
     "isolation": isolation.main,
     "calls": calls.main,
+    "exchange": exchange.main,
 }
 
 
