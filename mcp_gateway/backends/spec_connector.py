@@ -140,7 +140,6 @@ class SpecConnector:
                 self._pool = HttpPool(
                     key=self.spec.key,
                     target=target,
-                    concurrency=limits.concurrency,
                     connect_s=self.spec.timeouts.connect_s,
                     # and the gateway's own: one, two while it is replaced, and that of a survey's session
                     streams=limits.upstream_sessions + 3,

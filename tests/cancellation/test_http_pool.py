@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_gateway.backends.transports.base import ClientIdentity, Inbound, Outgoing
-from mcp_gateway.backends.transports.http_client import HttpPool
+from mcp_gateway.backends.transports.http_client import CONTROL_PLACES, HttpPool
 from mcp_gateway.backends.transports.streamable_http import open_legacy
 from mcp_gateway.config.spec import BackendLimits, HttpTarget, TlsSpec
 from mcp_gateway.errors import BackendError
@@ -26,18 +27,18 @@ AUTHORITY = Authority()
 ANSWER = response(b'{"ok":true}')
 
 
-def pool_for(url: str, *, concurrency: int = 1, connect: str | None = None, proxy: str | None = None) -> HttpPool:
+def pool_for(url: str, *, connect: str | None = None, proxy: str | None = None) -> HttpPool:
     target = HttpTarget(url=url, connect=connect, proxy=proxy, tls=TlsSpec(ca_pem=AUTHORITY.pem))
-    return HttpPool(key=KEY, target=target, concurrency=concurrency, connect_s=5)
+    return HttpPool(key=KEY, target=target, connect_s=5)
 
 
-async def post(pool: HttpPool, body: bytes = b"{}") -> bytes:
-    async with pool.request(b"POST", b"", body) as response:
+async def post(pool: HttpPool, body: bytes = b"{}", *, control: bool = False) -> bytes:
+    async with pool.request(b"POST", b"", body, control=control) as response:
         return await response.read(2**20)
 
 
 def counters(pool: HttpPool) -> tuple[int, int, int, int, int]:
-    return pool.in_flight, pool.control_in_flight, pool.streams_in_flight, pool.waiting, pool.open
+    return pool.open - pool.idle, pool.control_in_flight, pool.streams_in_flight, pool.waiting, pool.open
 
 
 @asynccontextmanager
@@ -161,12 +162,13 @@ async def test_cancelled_inside_the_body(secure: bool) -> None:
 async def test_cancelled_in_the_queue() -> None:
     async with serve_raw(silent) as server, trio.open_nursery() as nursery:
         pool = pool_for(server.url)
-        nursery.start_soon(post, pool)
+        for _ in range(CONTROL_PLACES):
+            nursery.start_soon(partial(post, pool, control=True))
         await stalled()
         async with cancelled_once(stalled) as scope:
-            await post(pool)
+            await post(pool, control=True)
         assert scope.cancelled_caught
-        assert counters(pool) == (1, 0, 0, 0, 1)
+        assert counters(pool) == (4, 4, 0, 0, 4)
         nursery.cancel_scope.cancel()
     assert counters(pool) == (0, 0, 0, 0, 0)
 
@@ -229,9 +231,9 @@ async def test_cancelled_at_each_step_of_the_handshake() -> None:
         min_size=1,
         max_size=12,
     ),
-    concurrency=st.integers(1, 3),
+    control=st.booleans(),
 )
-def test_whatever_backend_and_clients_do_nothing_is_left(calls: list[tuple[str, int]], concurrency: int) -> None:
+def test_whatever_backend_and_clients_do_nothing_is_left(calls: list[tuple[str, int]], control: bool) -> None:
     async def script(connection: RawConnection) -> None:
         while (request := await connection.read_request()) is not None:
             match request.body:
@@ -255,13 +257,13 @@ def test_whatever_backend_and_clients_do_nothing_is_left(calls: list[tuple[str, 
 
     async def main() -> None:
         async with serve_raw(script) as server:
-            pool = pool_for(server.url, concurrency=concurrency)
+            pool = pool_for(server.url)
 
             async def call(kind: str, patience_ms: int) -> None:
                 with trio.move_on_after(patience_ms / 1000):
                     try:
-                        async with pool.request(b"POST", b"", kind.encode()) as response:
-                            assert pool.in_flight <= concurrency
+                        async with pool.request(b"POST", b"", kind.encode(), control=control) as response:
+                            assert pool.control_in_flight <= CONTROL_PLACES
                             await response.receive_some()
                             response.ending = True
                             await response.read(100)
@@ -291,7 +293,7 @@ async def test_a_thousand_aborted_calls_leave_no_connection() -> None:
                 await connection.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
 
     async with serve_raw(script) as server:
-        pool = pool_for(server.url, concurrency=10)
+        pool = pool_for(server.url)
         link = await open_legacy(pool, identity=ClientIdentity(), offer="2025-11-25", limits=BackendLimits())
         for _ in range(10):
             async with trio.open_nursery() as nursery:

@@ -15,8 +15,8 @@ from mcp_gateway.backends.own_requests import read_hello, result_of
 from mcp_gateway.backends.transports import greeting
 from mcp_gateway.backends.transports.base import Answer
 from mcp_gateway.backends.transports.era_probe import EraVerdict, judge
+from mcp_gateway.backends.transports.http_connection import HttpConnection
 from mcp_gateway.backends.transports.http_exchange import retry_after_ms
-from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.legacy_sse import read_endpoint
 from mcp_gateway.backends.transports.origin import read_origin
 from mcp_gateway.config.spec import HttpTarget
@@ -371,5 +371,5 @@ def date_of(plan: Dice) -> bytes:
 @example(until=EARLY, now=EARLY)
 def test_when_to_come_back_is_read_or_not_said(until: bytes, now: bytes) -> None:
     headers = {b"retry-after": until, b"date": now}
-    found = retry_after_ms(cast(HttpResponse, SimpleNamespace(headers=headers)))
+    found = retry_after_ms(cast(HttpConnection, SimpleNamespace(headers=headers)))
     assert found is None or found >= 0

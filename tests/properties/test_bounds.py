@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from mcp_gateway.backends.transports.http_connection import HEAD_BYTES, ResponseParser
 from mcp_gateway.backends.transports.lines import LineCutter, LongLine
-from mcp_gateway.backends.transports.response_parser import HEAD_BYTES, ResponseParser
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.front.origin import host_allowed, origin_allowed
 from mcp_gateway.protocol import jsonrpc, splice

@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mcp_gateway.backends.transports.http_connection import ResponseParser
 from mcp_gateway.backends.transports.lines import LineCutter, LongLine
-from mcp_gateway.backends.transports.response_parser import ResponseParser
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol.sse import SseDecoder, SseEvent
 from tests.support.json_bytes import Dice, dice
@@ -73,7 +73,7 @@ def heard(pieces: list[bytes]) -> tuple[object, ...]:
             parser.feed(piece)
             body += parser.take()
             if parser.head_complete and b"content-length" in parser.headers:
-                assert int(parser.headers[b"content-length"]) >= 0  # as ``HttpResponse.read`` reads it
+                assert int(parser.headers[b"content-length"]) >= 0  # as ``HttpConnection.read`` reads it
     except RemoteFault:
         return ("refused",)
     before, ended = (parser.complete, parser.reusable), parser.finish()

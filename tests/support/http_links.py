@@ -95,9 +95,9 @@ def hello(version: str) -> bytes:
     )
 
 
-def pool_for(server: RawServer, concurrency: int = 4, observer: Observer = SILENT) -> HttpPool:
+def pool_for(server: RawServer, observer: Observer = SILENT) -> HttpPool:
     target = HttpTarget(url=server.url, credential="Bearer t")
-    return HttpPool(key=KEY, target=target, concurrency=concurrency, connect_s=5, observer=observer)
+    return HttpPool(key=KEY, target=target, connect_s=5, observer=observer)
 
 
 def open_session(pool: HttpPool, offer: str = "2025-11-25") -> Awaitable[LegacyHttpLink]:
@@ -106,10 +106,10 @@ def open_session(pool: HttpPool, offer: str = "2025-11-25") -> Awaitable[LegacyH
 
 @asynccontextmanager
 async def legacy_link(
-    script: Script, *, concurrency: int = 4, observer: Observer = SILENT
+    script: Script, *, observer: Observer = SILENT
 ) -> AsyncIterator[tuple[LegacyHttpLink, RawServer]]:
     async with serve_raw(script) as server:
-        pool = pool_for(server, concurrency, observer)
+        pool = pool_for(server, observer)
         link = await open_session(pool)
         yield link, server
         await at_rest(pool)
@@ -117,7 +117,7 @@ async def legacy_link(
 
 async def at_rest(pool: HttpPool) -> None:
     """No place is taken; nothing stays open after the end."""
-    assert (pool.in_flight, pool.control_in_flight, pool.streams_in_flight, pool.waiting) == (0, 0, 0, 0)
+    assert (pool.control_in_flight, pool.streams_in_flight, pool.waiting, pool.open - pool.idle) == (0, 0, 0, 0)
     await pool.aclose()
     assert pool.open == 0
 

@@ -40,7 +40,6 @@ def pools() -> Iterator[None]:
 def pool_for(
     url: str,
     *,
-    concurrency: int = 4,
     connect_s: float = 5.0,
     connect: str | None = None,
     proxy: str | None = None,
@@ -50,7 +49,7 @@ def pool_for(
     observer: Observer = SILENT,
 ) -> HttpPool:
     target = HttpTarget(url=url, connect=connect, proxy=proxy, tls=tls, headers=headers, credential=credential)
-    POOLS.append(HttpPool(key=KEY, target=target, concurrency=concurrency, connect_s=connect_s, observer=observer))
+    POOLS.append(HttpPool(key=KEY, target=target, connect_s=connect_s, observer=observer))
     return POOLS[-1]
 
 
@@ -77,7 +76,7 @@ def answering(raw: bytes, *, close: bool = True) -> Script:
 
 
 def at_rest(pool: HttpPool) -> bool:
-    return (pool.in_flight, pool.control_in_flight, pool.streams_in_flight, pool.waiting) == (0, 0, 0, 0)
+    return (pool.control_in_flight, pool.streams_in_flight, pool.waiting, pool.open - pool.idle) == (0, 0, 0, 0)
 
 
 def streaming(after: Callable[[RawConnection], Awaitable[None]]) -> Script:

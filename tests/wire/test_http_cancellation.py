@@ -5,6 +5,7 @@ import trio
 import trio.testing
 
 from mcp_gateway.backends.transports.base import Inbound
+from mcp_gateway.backends.transports.http_client import CONTROL_PLACES
 from tests.support.http_links import ACCEPTED, NOTE, call, cancel_when, events, hello, legacy, legacy_link, nothing
 from tests.support.raw_http import (
     RawConnection,
@@ -23,7 +24,7 @@ async def say_nothing(connection: RawConnection, request: RawRequest) -> None:
 
 
 async def test_a_cancelled_call_is_named_to_the_backend_with_the_reason() -> None:
-    async with legacy_link(legacy(say_nothing), concurrency=1) as (link, server):
+    async with legacy_link(legacy(say_nothing)) as (link, server):
         await cancel_when(link, server, 3, "client gave up")
         notice = server.requests[-1]
         assert notice.json == {
@@ -60,22 +61,26 @@ async def test_a_deadline_is_said_to_be_one() -> None:
         assert params == {"requestId": 2, "reason": "deadline reached"}
 
 
-async def test_the_notice_does_not_wait_for_concurrency() -> None:
-    async with legacy_link(legacy(say_nothing), concurrency=1) as (link, server):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_when, link, server, 3, "first")
-            await server.until(3)
-            nursery.start_soon(cancel_when, link, server, 5, "second")  # queued, takes the place at once
-        assert [request.json.get("method") for request in server.requests[2:]].count("notifications/cancelled") == 2
+async def test_notices_of_requests_that_held_every_control_place_are_told() -> None:
+    async with legacy_link(legacy(say_nothing)) as (link, server):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                for _ in range(CONTROL_PLACES):
+                    nursery.start_soon(link.exchange, call(control=True), nothing)
+                await server.until(2 + CONTROL_PLACES)
+                scope.cancel("all at once")
+        said = [request.json.get("method") for request in server.requests]
+        assert (said.count("notifications/cancelled"), link.notices_failed) == (CONTROL_PLACES, 0)
 
 
-async def test_a_queued_call_is_dropped_silently() -> None:
-    async with legacy_link(legacy(say_nothing), concurrency=1) as (link, server), trio.open_nursery() as nursery:
-        nursery.start_soon(link.exchange, call(), nothing)
-        await server.until(3)
+async def test_a_queued_request_is_dropped_silently() -> None:
+    async with legacy_link(legacy(say_nothing)) as (link, server), trio.open_nursery() as nursery:
+        for _ in range(CONTROL_PLACES):
+            nursery.start_soon(link.exchange, call(control=True), nothing)
+        await server.until(2 + CONTROL_PLACES)
         with trio.move_on_after(0.02):
-            await link.exchange(call(), nothing)
-        assert len(server.requests) == 3
+            await link.exchange(call(control=True), nothing)
+        assert len(server.requests) == 2 + CONTROL_PLACES
         nursery.cancel_scope.cancel()
 
 

@@ -68,7 +68,7 @@ async def test_a_large_body_goes_both_ways() -> None:
 
 async def test_a_body_made_late_is_made_once_a_connection_is_there() -> None:
     async with serve_raw(echo) as server:
-        pool = pool_for(server.url, concurrency=1)
+        pool = pool_for(server.url)
         made: list[int] = []
 
         def make() -> bytes:
@@ -89,26 +89,9 @@ async def hold(pool: HttpPool, held: trio.Event, *, control: bool = False, strea
         await trio.sleep_forever()
 
 
-async def test_calls_queue_at_the_limit_and_control_messages_do_not() -> None:
-    async with serve_raw(echo) as server, trio.open_nursery() as nursery:
-        pool = pool_for(server.url, concurrency=2)
-        for _ in range(2):
-            held = trio.Event()
-            nursery.start_soon(hold, pool, held)
-            await held.wait()
-        with trio.move_on_after(0.02) as scope:
-            await post(pool)
-        assert scope.cancelled_caught
-        assert (pool.in_flight, pool.waiting) == (2, 0)
-        assert await post(pool, control=True) == b"{}"
-        assert pool.control_in_flight == 0
-        nursery.cancel_scope.cancel()
-    assert at_rest(pool)
-
-
 async def test_control_places_are_four_and_streams_take_none_of_them() -> None:
     async with serve_raw(echo) as server, trio.open_nursery() as nursery:
-        pool = pool_for(server.url, concurrency=1)
+        pool = pool_for(server.url)
         for _ in range(CONTROL_PLACES):
             held = trio.Event()
             nursery.start_soon(partial(hold, pool, held, control=True))
@@ -116,7 +99,7 @@ async def test_control_places_are_four_and_streams_take_none_of_them() -> None:
         streaming = trio.Event()
         nursery.start_soon(partial(hold, pool, streaming, stream=True))
         await streaming.wait()
-        assert (pool.control_in_flight, pool.streams_in_flight, pool.in_flight) == (4, 1, 0)
+        assert (pool.control_in_flight, pool.streams_in_flight, pool.open) == (4, 1, 5)
         with trio.move_on_after(0.02) as scope:
             await post(pool, control=True)
         assert scope.cancelled_caught
@@ -127,17 +110,18 @@ async def test_control_places_are_four_and_streams_take_none_of_them() -> None:
 
 async def test_a_closed_pool_fails_who_waits_and_who_comes() -> None:
     async with serve_raw(echo) as server, trio.open_nursery() as nursery:
-        pool = pool_for(server.url, concurrency=1)
+        pool = pool_for(server.url)
         seen: list[Executed] = []
 
         async def try_it() -> None:
             with pytest.raises(BackendGone) as caught:
-                await post(pool)
+                await post(pool, control=True)
             seen.append(caught.value.executed)
 
-        held = trio.Event()
-        nursery.start_soon(hold, pool, held)
-        await held.wait()
+        for _ in range(CONTROL_PLACES):
+            held = trio.Event()
+            nursery.start_soon(partial(hold, pool, held, control=True))
+            await held.wait()
         nursery.start_soon(try_it)
         while not pool.waiting:
             await trio.lowlevel.checkpoint()

@@ -216,7 +216,7 @@ async def test_a_backend_that_says_when_to_come_back_leaves_it_open() -> None:
 
 @pytest.mark.parametrize("pinned", [None, "2026-07-28"])
 async def test_nobody_there_is_no_verdict(pinned: str | None) -> None:
-    pool = HttpPool(key=KEY, target=HttpTarget(url="http://127.0.0.1:1/mcp"), concurrency=1, connect_s=5)
+    pool = HttpPool(key=KEY, target=HttpTarget(url="http://127.0.0.1:1/mcp"), connect_s=5)
     with pytest.raises(BackendGone) as caught:
         await probe_era(pool, LIMITS, pinned)
     assert (caught.value.request, caught.value.reason.split(":")[0]) == ("server/discover", "server/discover")

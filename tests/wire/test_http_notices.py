@@ -93,7 +93,7 @@ async def scene(on_notice: Handler | None = None, *, sessions: int = 1) -> Async
 
     async with serve_raw(legacy(hang, session=ids, on_notice=on_notice)) as server:
         found.append(Scene(server=server, links=[]))
-        pool = pool_for(server, concurrency=1000)
+        pool = pool_for(server)
         found[0].links += [await open_session(pool) for _ in range(sessions)]
         yield found[0]
         await at_rest(pool)

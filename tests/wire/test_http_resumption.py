@@ -241,13 +241,13 @@ async def test_the_listen_stream_takes_no_place_of_calls_or_control() -> None:
         await connection.gone()
 
     async with (
-        legacy_link(legacy(answer_call, on_get=on_get), concurrency=1) as (link, _),
+        legacy_link(legacy(answer_call, on_get=on_get)) as (link, _),
         trio.open_nursery() as nursery,
     ):
         opened = trio.Event()
         nursery.start_soon(link.listen, nothing, opened)
         await opened.wait()
-        assert (link.pool.streams_in_flight, link.pool.in_flight, link.pool.control_in_flight) == (1, 0, 0)
+        assert (link.pool.streams_in_flight, link.pool.control_in_flight) == (1, 0)
         await link.exchange(call(), nothing)
         nursery.cancel_scope.cancel()
 

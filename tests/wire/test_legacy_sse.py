@@ -107,11 +107,11 @@ async def ignore(message: Inbound) -> None:
 async def pooled(server: RawServer, target: HttpTarget | None = None) -> AsyncIterator[HttpPool]:
     """A pool of which nothing is in use when the block ends."""
     target = attrs.evolve(target or HttpTarget(url=""), url=f"http://127.0.0.1:{server.port}/prefix/sse")
-    pool = HttpPool(key=KEY, target=target, concurrency=4, connect_s=5.0)
+    pool = HttpPool(key=KEY, target=target, connect_s=5.0)
     try:
         yield pool
     finally:
-        assert (pool.in_flight, pool.control_in_flight, pool.streams_in_flight) == (0, 0, 0)
+        assert (pool.control_in_flight, pool.streams_in_flight, pool.open - pool.idle) == (0, 0, 0)
         await pool.aclose()
         assert pool.open == 0
 
@@ -447,7 +447,7 @@ def test_any_other_endpoint_is_refused_and_its_origin_told(endpoint: bytes, why:
 async def test_the_sdk_of_the_time_is_understood() -> None:
     peers.require("peers")
     async with peers.mcp1_server("--sse") as peer:
-        pool = HttpPool(key=KEY, target=HttpTarget(url=peer.url), concurrency=4, connect_s=5.0)
+        pool = HttpPool(key=KEY, target=HttpTarget(url=peer.url), connect_s=5.0)
         async with open_legacy_sse(pool, limits=LIMITS, unattributed=ignore) as link:
             assert "tools" in link.hello.capabilities
 

@@ -23,10 +23,10 @@ class Doubts:
 
     answered: bool = False
     """It has answered something since it was initialized."""
-    _proven_at: float = attrs.field(factory=trio.current_time)
+    proven_at: float = attrs.field(factory=trio.current_time)
     """When it last answered, or was initialized."""
-    _failed: int = 0
-    """In a row."""
+    failed: int = 0
+    """Requests, in a row."""
     _next_use: bool = False
     _quiet_until: float = -math.inf
     _raised: trio.Event = attrs.field(factory=trio.Event)
@@ -36,10 +36,10 @@ class Doubts:
     def note(self, sign: Sign) -> None:
         """One more answer has come."""
         if sign is Sign.ANSWERED:
-            self.answered, self._failed, self._proven_at = True, 0, trio.current_time()
+            self.answered, self.failed, self.proven_at = True, 0, trio.current_time()
             return
-        self._failed += sign is Sign.FAILED
-        if sign is Sign.SUSPICIOUS or self._failed >= ROW:
+        self.failed += sign is Sign.FAILED
+        if sign is Sign.SUSPICIOUS or self.failed >= ROW:
             self._raise()
 
     @property
@@ -52,7 +52,7 @@ class Doubts:
 
         ``at_once``: else before its next use.
         """
-        if self._proven_at < since:
+        if self.proven_at < since:
             self._next_use = True
             if at_once:
                 self._raise()
@@ -71,7 +71,7 @@ class Doubts:
 
     def settle(self, pause_s: float) -> None:
         """It stands or was replaced, or nobody asks any more; it is asked again after ``pause_s`` at the earliest."""
-        self._failed, self._next_use = 0, False
+        self.failed, self._next_use = 0, False
         self._quiet_until = trio.current_time() + pause_s
         self._raised = trio.Event()
         outcome, self._outcome = self._outcome, None

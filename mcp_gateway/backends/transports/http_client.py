@@ -1,17 +1,17 @@
 """A pool of keep-alive HTTP/1.1 connections to one backend.
 
-Owns the connections and the places for calls, control messages and streams.
-Deliberately knows no MCP, no retry of requests and no deadline but the dial's:
-the caller owns the scope.
-Invariant: whatever way a request ends, its place is free and its connection is
+Owns the connections and the places for control messages and streams. Deliberately
+knows no MCP, no retry of requests, no deadline but the dial's (the caller owns the
+scope), and no bound for calls: ``backend`` has it.
+Invariant: who has released a request has left its place, and its connection is
 either kept (answer complete, or an event stream about to end) or closed, without
-waiting; a kept one is used again only as ``take`` has looked at its socket.
+waiting; a kept one is used again only after a look at its socket.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
 import attrs
@@ -20,12 +20,11 @@ import trio
 from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.dial import Dialler
 from mcp_gateway.backends.transports.http_connection import HttpConnection
-from mcp_gateway.backends.transports.http_response import HttpResponse, refuse_redirect
-from mcp_gateway.backends.transports.origin import Origin, read_origin, render_headers
+from mcp_gateway.backends.transports.origin import Origin, name_url, read_origin, render_headers
 from mcp_gateway.backends.transports.pipelining import Pipelining
 from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.config.spec import HttpTarget
-from mcp_gateway.errors import BackendGone, Executed
+from mcp_gateway.errors import BackendGone, BackendProtocol, Executed
 from mcp_gateway.values import BackendKey, Header
 
 logger = logging.getLogger(__name__)
@@ -49,24 +48,40 @@ Body: TypeAlias = bytes | Callable[[], bytes]
 
 
 @attrs.define(kw_only=True, eq=False)
+class HttpRequest:
+    """One request on its way: what is sent, and the place and the connection that it holds until it is released."""
+
+    head: bytes = attrs.field(default=b"", repr=False)
+    """As ``HttpPool.head`` makes it."""
+    content: Body = attrs.field(default=b"", repr=False)
+    places: Places | None = None
+    """Where it takes a place."""
+    placed: bool = False
+    connection: HttpConnection | None = None
+
+    def body(self) -> bytes:
+        """The body; called once, when a connection is in hand."""
+        return self.content if isinstance(self.content, bytes) else self.content()
+
+
+@attrs.define(kw_only=True, eq=False)
 class HttpPool:
     """All HTTP of one backend.
 
     Counters: ``open`` connections, of them ``idle``; ``dials`` so far; ``waiting``
-    for a place; ``in_flight`` calls, ``control_in_flight``, ``streams_in_flight``.
+    for a place; ``control_in_flight``, ``streams_in_flight``.
     """
 
     key: BackendKey
     target: HttpTarget
-    concurrency: int
     connect_s: float
     streams: int = STREAM_PLACES
     observer: Observer = SILENT
     dials: int = attrs.field(init=False, default=0)
-    _origin: Origin = attrs.field(init=False, repr=False)
+    origin: Origin = attrs.field(init=False, repr=False)
+    """Where requests go that name no path; replaced when a redirect was followed."""
     _dialler: Dialler = attrs.field(init=False, repr=False)
     _starts: dict[bytes, bytes] = attrs.field(init=False, factory=dict, repr=False)
-    _calls: Places = attrs.field(init=False)
     _control: Places = attrs.field(init=False)
     _streams: Places = attrs.field(init=False)
     _pipelining: Pipelining = attrs.field(init=False, repr=False)
@@ -76,21 +91,20 @@ class HttpPool:
     _closed: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self._origin = read_origin(self.target)
+        self.origin = read_origin(self.target)
         self._dialler = Dialler(
             key=self.key,
-            origin=self._origin,
+            origin=self.origin,
             tls=self.target.tls,
             connect_s=self.connect_s,
             routable_only=self.target.routable_only,
         )
-        self._calls = Places(limit=self.concurrency)
         self._control = Places(limit=CONTROL_PLACES)
         self._streams = Places(limit=self.streams)
         self._pipelining = Pipelining(
             places=self._control,
             take=lambda fresh: self.take(fresh=fresh),
-            put=lambda connection: self.put(connection, ending=False),
+            put=self.put,
         )
 
     @property
@@ -106,12 +120,7 @@ class HttpPool:
     @property
     def waiting(self) -> int:
         """Requests that wait for a place."""
-        return self._calls.waiting + self._control.waiting + self._streams.waiting
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that have a place."""
-        return self._calls.taken
+        return self._control.waiting + self._streams.waiting
 
     @property
     def control_in_flight(self) -> int:
@@ -123,7 +132,8 @@ class HttpPool:
         """Event streams that have a place."""
         return self._streams.taken
 
-    def request(
+    @asynccontextmanager
+    async def request(
         self,
         method: bytes,
         headers: Headers,
@@ -132,18 +142,15 @@ class HttpPool:
         control: bool = False,
         stream: bool = False,
         path: bytes | None = None,
-        parting: list[HttpConnection] | None = None,
         follow: bool = False,
-    ) -> "HttpRequest":
-        """One request, as a context: ``async with pool.request(...) as response``.
+    ) -> AsyncIterator[HttpConnection]:
+        """One request, as a context which gives the connection with the response's head.
 
         Args:
             headers: those of this request; Host, length and the configured ones are added.
             control: use one of the four control places.
-            stream: a listen stream, or the wait for a task, which hold their places for long: outside both bounds.
+            stream: a listen stream, which holds its place for long.
             path: the request target; None: that of the url.
-            parting: where a connection goes that is left before its answer is complete, still open, for whoever
-                has something to say first and then calls ``part``; None: it is closed at once.
             follow: go along with a redirect (307, 308) that changes nothing but the slash at the end of the url's path,
                 once, and use that url from now on; of any other, tell where it leads. For discovery: what clients are
                 told of a failed call names no hosts.
@@ -152,8 +159,80 @@ class HttpPool:
             BackendGone: not connected (executed NO), or lost before the response's head (UNKNOWN).
             BackendProtocol: a redirect, a content coding, bytes that are not HTTP.
         """
-        places = self._streams if stream else self._control if control else self._calls
-        return HttpRequest(self, places, method, headers, body, path, parting, follow)
+        lines = headers if isinstance(headers, bytes) else render_headers(headers)
+        places = self.places(control=control, stream=stream)
+        request = HttpRequest(head=self.head(method, lines, path), content=body, places=places)
+        try:
+            connection = await self.ask(request)
+            if follow and self._follow(connection):
+                self.release(request)
+                request.head = self.head(method, lines, path)
+                connection = await self.ask(request)
+            self.check(connection, self.origin if follow else None)
+            yield connection
+        finally:
+            self.release(request)
+
+    def places(self, *, control: bool, stream: bool) -> Places | None:
+        """Where a request takes a place that is no call."""
+        return self._streams if stream else self._control if control else None
+
+    async def ask(self, request: HttpRequest) -> HttpConnection:
+        """Send a request, and give the connection with the response's head; to be followed by ``release``, always.
+
+        It goes once more if a kept connection turned out dead before the first byte was written. Errors as ``request``,
+        but what the head says is not looked at (``check``).
+        """
+        if request.places is not None:
+            await request.places.enter()
+            request.placed = True
+        connection = self._take_now() or await self.take(fresh=False)
+        request.connection = connection
+        message = _whole(request.head, request.body())
+        try:
+            await connection.ask(message)
+        except BackendGone:
+            if not (connection.reused and connection.nothing_left):
+                raise
+            self._drop(connection)
+            connection = request.connection = await self.take(fresh=True)
+            await connection.ask(message)
+        return connection
+
+    def leave(self, request: HttpRequest) -> None:
+        """Give the place of a request back."""
+        if request.placed and request.places is not None:
+            request.placed = False
+            request.places.leave()
+
+    def release(self, request: HttpRequest) -> None:
+        """Give back what a request holds: idempotent, never waits."""
+        self.leave(request)
+        connection, request.connection = request.connection, None
+        if connection is not None:
+            self.put(connection)
+
+    def check(self, connection: HttpConnection, origin: Origin | None = None) -> None:
+        """Refuse what no backend may answer.
+
+        Args:
+            origin: of the request, to tell where a redirect leads; None: that is not told.
+        Raises:
+            BackendProtocol: a redirect or a content coding.
+        """
+        if 300 <= connection.status < 400:
+            url = origin.joined(connection.headers.get(b"location", b"")) if origin is not None else None
+            fault = self._redirected(connection.status, f" to {name_url(url)}" if url is not None else "")
+        elif connection.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            fault = BackendProtocol(backend=self.key, why="a content coding that was not asked for")
+        else:
+            return
+        connection.close()
+        raise fault
+
+    def _redirected(self, status: int, to: str = "") -> BackendProtocol:
+        why = f"a redirect{to} (HTTP {status}), which is not followed"
+        return BackendProtocol(backend=self.key, why=why, status=status)
 
     async def tell(self, headers: bytes, body: bytes, *, path: bytes | None = None) -> int:
         """POST a notice, which may come twice, on a control connection, with others if many wait; return the status.
@@ -161,29 +240,21 @@ class HttpPool:
         Raises:
             BackendTimeout, BackendGone, BackendProtocol: as ``request``.
         """
-        status = await self._pipelining.tell(self.render(b"POST", path, headers, body))
-        refuse_redirect(self.key, status)
+        status = await self._pipelining.tell(_whole(self.head(b"POST", headers, path), body))
+        if 300 <= status < 400:
+            raise self._redirected(status)
         return status
 
-    @property
-    def origin(self) -> Origin:
-        """Where requests go that name no path."""
-        return self._origin
-
-    def follow(self, response: HttpResponse) -> bool:
+    def _follow(self, response: HttpConnection) -> bool:
         """Move to where a redirect leads, if that is the same url but for its last slash; whether it was."""
-        path = self._origin.slash_twin(response.location) if response.status in (307, 308) else None
+        status, location = response.status, response.headers.get(b"location", b"")
+        path = self.origin.slash_twin(location) if status in (307, 308) else None
         if path is None:
             return False
-        self._origin = attrs.evolve(self._origin, path=path)
+        self.origin = attrs.evolve(self.origin, path=path)
         self._starts.clear()
-        logger.info("redirect followed: the url's last slash", extra={"backend": self.key, "status": response.status})
+        logger.info("redirect followed: the url's last slash", extra={"backend": self.key, "status": status})
         return True
-
-    def part(self, parting: list[HttpConnection]) -> None:
-        """Close connections whose requests were left early."""
-        while parting:
-            self._drop(parting.pop())
 
     def sweep(self) -> None:
         """Close idle connections whose time is over or whose peer has closed. Plain, bounded by the pool's size.
@@ -204,28 +275,31 @@ class HttpPool:
         self._ending.clear()
         for connection in tuple(self._open):
             self._drop(connection)
-        for places in (self._calls, self._control, self._streams):
+        for places in (self._control, self._streams):
             places.close()
         await trio.lowlevel.checkpoint()
 
-    def render(self, method: bytes, path: bytes | None, headers: bytes, body: bytes) -> bytes:
-        """The bytes of a request."""
-        start = self._head(method, path)
-        if not body and method != b"POST":
-            return b"%b%b\r\n" % (start, headers)
-        return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, headers, len(body), body)
-
-    def _head(self, method: bytes, path: bytes | None) -> bytes:
-        """The part of a request's head that is the same for all requests; rendered once per method."""
+    def head(self, method: bytes, headers: bytes, path: bytes | None = None) -> bytes:
+        """The head of a request with these header lines, without the length of the body, which ends it."""
         if path is not None:
-            return self._origin.request_start(method, path)
+            return self.origin.request_start(method, path) + headers
         start = self._starts.get(method)
         if start is None:
-            start = self._starts[method] = self._origin.request_start(method, None)
-        return start
+            start = self._starts[method] = self.origin.request_start(method, None)
+        return start + headers
+
+    def _take_now(self) -> HttpConnection | None:
+        """The newest kept connection, if it is idle and fit by a mere look."""
+        if self._idle:
+            connection = self._idle.pop()
+            if connection.idle_until > trio.current_time() and connection.fit_now():
+                connection.reused = True
+                return connection
+            self._idle.append(connection)  # ``take`` looks closer
+        return None
 
     async def take(self, *, fresh: bool) -> HttpConnection:
-        """The newest kept connection that is fit, or a new one. The caller holds a place, and gives both back."""
+        """The newest kept connection that is fit, or a new one. Whoever takes it gives it back with ``put``."""
         self._refuse_if_closed()
         if not fresh:
             connection = await self._take_kept()
@@ -239,16 +313,16 @@ class HttpPool:
         self._refuse_if_closed(connection)
         return connection
 
-    def put(self, connection: HttpConnection, *, ending: bool) -> None:
+    def put(self, connection: HttpConnection) -> None:
         """Take a connection back: keep it if it can be used again, else close it. Never waits."""
         now = trio.current_time()
         # The peer's time begins when its answer has ended, which is now or later.
-        connection.idle_until = now + _idle_s(connection.parser.headers.get(b"keep-alive"))
+        connection.idle_until = now + _idle_s(connection.headers.get(b"keep-alive"))
         if self._closed or connection.closed:
             self._drop(connection)
         elif connection.reusable:
             self._idle.append(connection)
-        elif ending and connection.parser.may_be_reused:
+        elif connection.ending and connection.parser.may_be_reused:
             self._ending.append(connection)
             if len(self._ending) > ENDING_MAX:
                 self._drop(self._ending.popleft())
@@ -304,86 +378,11 @@ class HttpPool:
         self._open.discard(connection)
 
 
-class HttpRequest:
-    """One request on its way: takes a place and a connection on entry, gives both back on exit."""
-
-    __slots__ = ("_body", "_follow", "_headers", "_method", "_parting", "_path", "_places", "_pool", "_response")
-
-    def __init__(
-        self,
-        pool: HttpPool,
-        places: Places,
-        method: bytes,
-        headers: Headers,
-        body: Body,
-        path: bytes | None,
-        parting: list[HttpConnection] | None,
-        follow: bool,
-    ) -> None:
-        self._pool = pool
-        self._places = places
-        self._method = method
-        self._headers = headers
-        self._body = body
-        self._path = path
-        self._parting = parting
-        self._follow = follow
-        self._response: HttpResponse | None = None
-
-    async def __aenter__(self) -> HttpResponse:
-        await self._places.enter()
-        try:
-            self._response = await self._converse()
-            return self._response
-        finally:
-            if self._response is None:
-                self._places.leave()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        response = self._response
-        if response is not None:
-            if kind is trio.Cancelled and self._parting is not None:
-                self._parting.append(response.connection)
-            else:
-                self._pool.put(response.connection, ending=response.ending and kind is None)
-            self._places.leave()
-
-    async def _converse(self) -> HttpResponse:
-        """Send, once more if a kept connection turned out dead before the first byte was written, or to follow."""
-        request: bytes | None = None
-        fresh = followed = False
-        while True:
-            connection = await self._pool.take(fresh=fresh)
-            asked = failed = False
-            try:
-                if request is None:
-                    request = self._render()
-                await connection.ask(request)
-                response = HttpResponse(self._pool.key, connection)
-                if self._follow and not followed and self._pool.follow(response):
-                    followed, request = True, None
-                    continue
-                response.check(self._pool.origin if self._follow else None)
-                asked = True
-                return response
-            except BackendGone:
-                failed = True
-                if not (connection.reused and connection.nothing_left):
-                    raise
-                fresh = True
-            finally:
-                if not asked and not failed and self._parting is not None:
-                    self._parting.append(connection)
-                elif not asked:
-                    connection.close()
-                    self._pool.put(connection, ending=False)
-
-    def _render(self) -> bytes:
-        body = self._body if isinstance(self._body, bytes) else self._body()
-        headers = self._headers if isinstance(self._headers, bytes) else render_headers(self._headers)
-        return self._pool.render(self._method, self._path, headers, body)
+def _whole(head: bytes, body: bytes) -> bytes:
+    """A request's bytes."""
+    if not body and not head.startswith(b"POST"):
+        return head + b"\r\n"
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
 def _idle_s(keep_alive: bytes | None) -> float:

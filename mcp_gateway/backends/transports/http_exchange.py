@@ -1,4 +1,4 @@
-"""One exchange over HTTP: from a response to the answer, or to the one error it means.
+"""One exchange over HTTP: how far it has got, and from a response to the answer or to the one error it means.
 
 Owns the reading of JSON and event-stream answers and the table of HTTP statuses.
 Deliberately sends nothing and knows no session; both eras use it.
@@ -7,7 +7,7 @@ Invariant: what comes back is the answer to *our* id, or a ``BackendError``.
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -18,8 +18,9 @@ import trio
 from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import Answer, Hear, Inbound, Outgoing
 from mcp_gateway.backends.transports.event_bounds import above_response_bytes, decoder_for, too_large
+from mcp_gateway.backends.transports.http_client import HttpPool, HttpRequest
 from mcp_gateway.backends.transports.http_connection import HttpConnection
-from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.backends.transports.origin import Origin, render_headers
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
     BackendAuth,
@@ -31,6 +32,7 @@ from mcp_gateway.errors import (
     RemoteFault,
 )
 from mcp_gateway.protocol import jsonrpc
+from mcp_gateway.protocol.headers import encode_value
 from mcp_gateway.protocol.jsonrpc import RpcMessage, RpcNotification, RpcRequest, RpcResponse
 from mcp_gateway.protocol.sse import SseDecoder
 from mcp_gateway.values import BackendKey, Header
@@ -52,15 +54,18 @@ WORDS_S: Final = 1.0
 REASON_CHARS: Final = 200
 SKIPPED_LOGGED: Final = 5
 """Of each exchange, or stream; the rest is only counted."""
+HEADS_KEPT: Final = 32
+"""Of each link; then all are rendered anew, as where every call has other headers."""
 EVENT_ID_CHARS: Final = 4096
 """A longer event id fits no request head; such a stream is not resumed."""
 
 
 @attrs.define(kw_only=True, eq=False)
-class Trail:
-    """How far one exchange has got; what leaving it early must know."""
+class HttpExchange(HttpRequest):
+    """The request of one exchange and how far it has got; what leaving it early must know."""
 
     upstream_id: int
+    outgoing: Outgoing | None = None
     written: bool = False
     """The request may have left."""
     over: bool = False
@@ -75,18 +80,39 @@ class Trail:
     """What came on its event stream as a message and was none."""
     skipped_why: str = ""
     """Of the last."""
-    parting: list[HttpConnection] = attrs.field(factory=list)
-    """Connections that were left early and are closed after the notice (design section 8)."""
 
-    def body(self, outgoing: Outgoing) -> Callable[[], bytes]:
-        """Render when a connection is in hand, which is the moment the request may leave."""
+    def body(self) -> bytes:
+        """See ``HttpRequest.body``: it is rendered in the moment the request may leave."""
+        assert self.outgoing is not None
+        raw = self.outgoing.render(self.upstream_id)
+        self.written = True
+        return raw
 
-        def render() -> bytes:
-            raw = outgoing.render(self.upstream_id)
-            self.written = True
-            return raw
 
-        return render
+@attrs.define(kw_only=True, eq=False)
+class PostHeads:
+    """The heads of one link's POSTs, each rendered once for a set of extra headers."""
+
+    pool: HttpPool
+    lines: bytes = attrs.field(repr=False)
+    """What all of them have."""
+    names_method: bool = False
+    """With Mcp-Method (2026-07-28)."""
+    _made: dict[tuple[str, tuple[Header, ...]], bytes] = attrs.field(init=False, factory=dict, repr=False)
+    _origin: Origin | None = None
+
+    def of(self, outgoing: Outgoing) -> bytes:
+        """See ``HttpPool.head``."""
+        if self._origin is not self.pool.origin or len(self._made) > HEADS_KEPT:
+            self._made.clear()
+            self._origin = self.pool.origin
+        key = (outgoing.method, outgoing.headers)
+        head = self._made.get(key)
+        if head is None:
+            method = ((b"Mcp-Method", encode_value(outgoing.method)),) if self.names_method else ()
+            lines = self.lines + render_headers((*method, *outgoing.headers))
+            head = self._made[key] = self.pool.head(b"POST", lines)
+        return head
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -108,80 +134,97 @@ class AnswerReader:
     batches: bool = False
     """Messages may come in arrays: implementations "MUST support receiving JSON-RPC batches" in 2025-03-26 only."""
 
-    async def read(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
+    def read_now(self, response: HttpConnection, exchange: HttpExchange) -> Answer | None:
+        """The answer, where it has come as usual: all of it in one piece of JSON. None: it has to be ``read``."""
+        if response.content_type != JSON or response.status >= 300 or b"content-encoding" in response.headers:
+            return None
+        raw = response.whole(self.limits.response_bytes)
+        if raw is None or raw[:1] != b"{" or raw[-1:] != b"}":
+            return None
+        answer = Answer(raw=raw, status=response.status)
+        try:
+            answered = answer.parts.id
+        except RemoteFault:
+            return None
+        if type(answered) is not int or answered != exchange.upstream_id:
+            return None
+        exchange.over = True
+        return answer
+
+    async def read(self, response: HttpConnection, exchange: HttpExchange, hear: Hear) -> Answer | None:
         """The answer in a 2xx response; None when its event stream ended without one.
 
         Raises:
             BackendProtocol, BackendTooLarge, BackendGone; what ``hear`` raises.
         """
         if response.content_type == EVENT_STREAM:
-            return await self.read_events(response, trail, hear)
+            return await self.read_events(response, exchange, hear)
         if response.content_type != JSON:
-            trail.over = True
+            exchange.over = True
             said = response.content_type[:64].decode("ascii", "replace") or "no content type"
             raise self._protocol(f"a request was answered by HTTP {response.status} with {said}")
-        return await self._read_json(response, trail, hear)
+        return await self._read_json(response, exchange, hear)
 
-    async def _read_json(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer:
+    async def _read_json(self, response: HttpConnection, exchange: HttpExchange, hear: Hear) -> Answer:
         try:
             raw = jsonrpc.unpadded(await response.read(self.limits.response_bytes))
         except BackendError:
-            trail.over = True
+            exchange.over = True
             raise
-        trail.over = True
+        exchange.over = True
         with self._strict():
             *before, last = self._messages(raw)
         for one in before:
             with self._strict():
-                found = self._read(one, response.status, trail)
+                found = self._read(one, response.status, exchange)
             if isinstance(found, Answer):
                 return found
-            trail.heard = True
+            exchange.heard = True
             await hear(found)
         with self._strict():
-            return self._answer(last, response.status, trail)
+            return self._answer(last, response.status, exchange)
 
-    async def read_events(self, response: HttpResponse, trail: Trail, hear: Hear) -> Answer | None:
+    async def read_events(self, response: HttpConnection, exchange: HttpExchange, hear: Hear) -> Answer | None:
         """Give every message of the stream to ``hear`` until the answer comes; None when the stream ends first."""
-        events = self.events(response, trail)
-        while (batch := await events.some()) is not None:
-            for raw in batch:
-                for found in self._found_in(raw, response.status, trail):
+        decoder = decoder_for(self.limits)
+        while chunk := await response.receive_some():
+            for raw in self.events(decoder, chunk, exchange):
+                for found in self._found_in(raw, response.status, exchange):
                     if isinstance(found, Answer):
-                        trail.over = True
+                        exchange.over = True
                         response.ending = True  # nothing follows the answer but the end of the stream
                         return found
-                    trail.heard = True
+                    exchange.heard = True
                     await hear(found)
         return None
 
-    def _found_in(self, raw: bytes, status: int, trail: Trail) -> Iterator[Answer | Inbound]:
+    def _found_in(self, raw: bytes, status: int, exchange: HttpExchange) -> Iterator[Answer | Inbound]:
         """The messages of one event of a call's stream. What is none is skipped, unless it must be the answer."""
-        for one in self.said(raw, trail):
+        for one in self.said(raw, exchange):
             try:
-                found = self._read(one, status, trail)
+                found = self._read(one, status, exchange)
             except RemoteFault as fault:
-                if jsonrpc.claimed_id(one) == trail.upstream_id:
+                if jsonrpc.claimed_id(one) == exchange.upstream_id:
                     raise self._protocol(f"an answer that is not JSON-RPC: {fault.what}") from fault
-                self.skip(fault.what, trail)
+                self.skip(fault.what, exchange)
             else:
                 yield found
 
-    def said(self, raw: bytes, trail: Trail) -> list[bytes]:
+    def said(self, raw: bytes, exchange: HttpExchange) -> list[bytes]:
         """The raw messages of one event; none, and counted, where a batch is none."""
         try:
             return self._messages(raw)
         except RemoteFault as fault:
-            self.skip(fault.what, trail)
+            self.skip(fault.what, exchange)
             return []
 
-    def skip(self, why: str, trail: Trail) -> None:
+    def skip(self, why: str, exchange: HttpExchange) -> None:
         """Count what came as a message and is none."""
-        trail.skipped += 1
-        trail.skipped_why = why
+        exchange.skipped += 1
+        exchange.skipped_why = why
         self.observer.message_skipped(self.key)
-        if trail.skipped <= SKIPPED_LOGGED:
-            logger.debug("not a message", extra={"backend": self.key, "why": why, "count": trail.skipped})
+        if exchange.skipped <= SKIPPED_LOGGED:
+            logger.debug("not a message", extra={"backend": self.key, "why": why, "count": exchange.skipped})
 
     def _messages(self, raw: bytes) -> list[bytes]:
         """The messages in one body or event: itself, or the elements of an array where there are batches.
@@ -193,9 +236,21 @@ class AnswerReader:
             return [raw]
         return jsonrpc.split_batch(raw)
 
-    def events(self, response: HttpResponse, trail: Trail) -> "EventReader":
-        """The events of a stream; ``trail`` learns ids and pauses from them."""
-        return EventReader(key=self.key, response=response, trail=trail, decoder=decoder_for(self.limits))
+    def events(self, decoder: SseDecoder, chunk: bytes, exchange: HttpExchange) -> list[bytes]:
+        """The data of the message events that a piece of a stream completes; ``exchange`` learns ids and pauses.
+
+        Raises:
+            BackendTooLarge: an event above the bound.
+        """
+        try:
+            found = decoder.feed(chunk)
+        except RemoteFault as exc:
+            raise too_large(self.key, decoder) from exc
+        event_id = decoder.last_event_id
+        if event_id is not None and len(event_id) <= EVENT_ID_CHARS:
+            exchange.last_event_id = event_id
+        exchange.retry_ms = decoder.retry_ms if decoder.retry_ms is not None else exchange.retry_ms
+        return [event.data for event in found if event.data and event.event == "message"]
 
     def inbound(self, message: RpcRequest | RpcNotification) -> Inbound:
         """A message of the backend, for ``hear``.
@@ -209,31 +264,31 @@ class AnswerReader:
             raise self._protocol("a request from the server, which its protocol version forbids")
         return Inbound(method=message.method, params=message.params, raw=message.raw, id_raw=message.id_raw)
 
-    def read_call(self, raw: bytes, trail: Trail) -> RpcMessage | None:
+    def read_call(self, raw: bytes, exchange: HttpExchange) -> RpcMessage | None:
         """A message of a listen stream; None, and counted, for what is none."""
         try:
             return jsonrpc.read(raw)
         except RemoteFault as fault:
-            self.skip(fault.what, trail)
+            self.skip(fault.what, exchange)
             return None
 
-    def _read(self, raw: bytes, status: int, trail: Trail) -> Answer | Inbound:
+    def _read(self, raw: bytes, status: int, exchange: HttpExchange) -> Answer | Inbound:
         """One message.
 
         Raises:
             RemoteFault: it is none. BackendProtocol, BackendTooLarge: one that must not come.
         """
-        if not _is_answer(raw, trail.upstream_id):
+        if not _is_answer(raw, exchange.upstream_id):
             message = jsonrpc.read(raw)
             if not isinstance(message, RpcResponse):
                 return self.inbound(message)
-        return self._answer(raw, status, trail)
+        return self._answer(raw, status, exchange)
 
-    def _answer(self, raw: bytes, status: int, trail: Trail) -> Answer:
+    def _answer(self, raw: bytes, status: int, exchange: HttpExchange) -> Answer:
         answer = Answer(raw=raw, status=status)
         parts = answer.parts
         # An id of another type is another id: "3" is not 3.
-        if type(parts.id) is not int or parts.id != trail.upstream_id:
+        if type(parts.id) is not int or parts.id != exchange.upstream_id:
             why = "an answer without an id" if parts.id is None else "an answer with another id"
             raise StrayAnswer(backend=self.key, why=why, raw=answer.raw)
         excess = above_response_bytes(self.key, self.limits, raw)
@@ -249,7 +304,7 @@ class AnswerReader:
         except RemoteFault as fault:
             raise self._protocol(f"an answer that is not JSON-RPC: {fault.what}") from fault
 
-    async def refused(self, response: HttpResponse, trail: Trail, body: bytes | None = None) -> Answer:
+    async def refused(self, response: HttpConnection, exchange: HttpExchange, body: bytes | None = None) -> Answer:
         """What a status of 400 or more means: the backend's own JSON-RPC error with our id, or a typed error.
 
         Args:
@@ -257,7 +312,7 @@ class AnswerReader:
         Raises:
             BackendAuth: 401, 403. BackendBusy: 429, 503. BackendProtocol: any other without a JSON-RPC error.
         """
-        trail.over = True
+        exchange.over = True
         if response.status in (401, 403):
             raise BackendAuth(backend=self.key, status=response.status)
         if response.status in (429, 503):
@@ -265,16 +320,16 @@ class AnswerReader:
         error = await self.error_of(response, body)
         if error is None:
             raise self._protocol(f"HTTP {response.status} without a JSON-RPC answer", response.status)
-        return self.own_error(error, response, trail)
+        return self.own_error(error, response, exchange)
 
-    def own_error(self, error: jsonrpc.AnswerParts, response: HttpResponse, trail: Trail) -> Answer:
+    def own_error(self, error: jsonrpc.AnswerParts, response: HttpConnection, exchange: HttpExchange) -> Answer:
         """The error as the answer to our request, its bytes untouched."""
-        trail.over = True
+        exchange.over = True
         # Ids in error bodies are unreliable ("server-error", null), and only one request is answered here.
-        raw = b'{"jsonrpc":"2.0","id":%d,"error":%b}' % (trail.upstream_id, error.result)
+        raw = b'{"jsonrpc":"2.0","id":%d,"error":%b}' % (exchange.upstream_id, error.result)
         return Answer(raw=raw, status=response.status)
 
-    async def error_of(self, response: HttpResponse, body: bytes | None = None) -> jsonrpc.AnswerParts | None:
+    async def error_of(self, response: HttpConnection, body: bytes | None = None) -> jsonrpc.AnswerParts | None:
         """The JSON-RPC error that a response carries, if it does; ``body`` as for ``refused``."""
         if response.content_type != JSON:
             return None
@@ -284,7 +339,7 @@ class AnswerReader:
             return None
         return parts if parts.is_error else None
 
-    async def error_body(self, response: HttpResponse) -> bytes:
+    async def error_body(self, response: HttpConnection) -> bytes:
         """The body of a refusal; empty if it is too large, or is no JSON and does not come at once."""
         if response.content_type == JSON:
             try:
@@ -301,42 +356,12 @@ class AnswerReader:
     def _protocol(self, why: str, status: int | None = None) -> BackendProtocol:
         return BackendProtocol(backend=self.key, why=why, status=status)
 
-    def ended_without_answer(self, trail: Trail) -> BackendProtocol:
+    def ended_without_answer(self, exchange: HttpExchange) -> BackendProtocol:
         """What to raise for an event stream that said nothing of the request."""
         why = "its event stream ended without the answer"
-        if trail.skipped:
-            why += f"; of its events {trail.skipped} were not JSON-RPC: {trail.skipped_why}"
+        if exchange.skipped:
+            why += f"; of its events {exchange.skipped} were not JSON-RPC: {exchange.skipped_why}"
         return self._protocol(why)
-
-
-@attrs.frozen(kw_only=True)
-class EventReader:
-    """The messages of one event stream."""
-
-    key: BackendKey
-    response: HttpResponse
-    trail: Trail
-    decoder: SseDecoder
-
-    async def some(self) -> list[bytes] | None:
-        """The data of the message events that came next, at least one; None once the stream has ended.
-
-        Raises:
-            BackendTooLarge: an event above the bound. BackendGone: the connection broke.
-        """
-        while chunk := await self.response.receive_some():
-            try:
-                found = self.decoder.feed(chunk)
-            except RemoteFault as exc:
-                raise too_large(self.key, self.decoder) from exc
-            event_id = self.decoder.last_event_id
-            if event_id is not None and len(event_id) <= EVENT_ID_CHARS:
-                self.trail.last_event_id = event_id
-            self.trail.retry_ms = self.decoder.retry_ms if self.decoder.retry_ms is not None else self.trail.retry_ms
-            batch = [event.data for event in found if event.data and event.event == "message"]
-            if batch:
-                return batch
-        return None
 
 
 def _is_answer(raw: bytes, upstream_id: int) -> bool:
@@ -358,7 +383,7 @@ def leaving_reason() -> str:
     return "cancelled"
 
 
-def retry_after_ms(response: HttpResponse) -> int | None:
+def retry_after_ms(response: HttpConnection) -> int | None:
     """``Retry-After`` in milliseconds: seconds, or a date compared with the response's own ``Date``."""
     value = response.headers.get(b"retry-after", b"").decode("ascii", "replace").strip()
     if value.isascii() and value.isdigit() and len(value) <= 9:

@@ -18,17 +18,19 @@ import trio
 
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Outgoing
 from mcp_gateway.backends.transports.doubts import Doubts
+from mcp_gateway.backends.transports.event_bounds import decoder_for
 from mcp_gateway.backends.transports.http_client import HttpPool
+from mcp_gateway.backends.transports.http_connection import HttpConnection
 from mcp_gateway.backends.transports.http_exchange import (
     EVENT_STREAM,
     JSON,
     POST_HEADERS,
     AnswerReader,
+    HttpExchange,
+    PostHeads,
     StrayAnswer,
-    Trail,
     leaving_reason,
 )
-from mcp_gateway.backends.transports.http_response import HttpResponse
 from mcp_gateway.backends.transports.origin import render_headers
 from mcp_gateway.backends.transports.session_sign import REFUSING, Sign, judge
 from mcp_gateway.config.spec import BackendLimits
@@ -87,11 +89,11 @@ class LegacyHttpLink:
     _lost_by: int | None = None
     """The HTTP status that said so."""
     _closed: bool = False
-    _listened: Trail = attrs.field(factory=lambda: Trail(upstream_id=0), repr=False)
+    _listened: HttpExchange = attrs.field(factory=lambda: HttpExchange(upstream_id=0), repr=False)
     _listen_at: float = 0.0
     _reader: AnswerReader = attrs.field(init=False, repr=False)
     _session: bytes = attrs.field(init=False, repr=False)
-    _post: bytes = attrs.field(init=False, repr=False)
+    _heads: PostHeads = attrs.field(init=False, repr=False)
     _notify: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -109,8 +111,8 @@ class LegacyHttpLink:
             lines.append((b"Mcp-Session-Id", self.session_id))
             self.doubts = Doubts()
         self._session = render_headers(lines)
-        self._post = render_headers(POST_HEADERS) + self._session
-        self._notify = self._post + render_headers(self.forward)
+        self._heads = PostHeads(pool=self.pool, lines=render_headers(POST_HEADERS) + self._session)
+        self._notify = self._heads.lines + render_headers(self.forward)
 
     @property
     def era(self) -> Era:
@@ -129,16 +131,23 @@ class LegacyHttpLink:
 
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         """See ``base.Link.exchange``. A broken event stream is resumed where the backend gave event ids."""
-        self._refuse_if_lost()
-        trail = Trail(upstream_id=next(self._ids))
+        if self._lost_by is not None or self._closed:
+            raise BackendSessionLost(backend=self.pool.key)
+        exchange = HttpExchange(
+            upstream_id=next(self._ids),
+            outgoing=outgoing,
+            head=self._heads.of(outgoing),
+            places=self.pool.places(control=outgoing.control, stream=outgoing.task is not None),
+        )
         try:
-            answer = await self._ask(outgoing, hear, trail)
+            response = await self.pool.ask(exchange)
+            answer = self._reader.read_now(response, exchange)
             if answer is None:
-                answer = await self._resume(outgoing, hear, trail)
-            self._note_answer(answer, trail)
+                answer = await self._read(response, outgoing, hear, exchange)
+            self._note_answer(answer, exchange)
             return answer
         except (BackendGone, BackendSessionLost) as error:
-            trail.over = True  # nobody there to tell
+            exchange.over = True  # nobody there to tell
             if isinstance(error, BackendGone) and error.executed is not Executed.NO:
                 self._note(Sign.FAILED)
             raise
@@ -148,13 +157,14 @@ class LegacyHttpLink:
             raise
         finally:
             try:
-                if trail.written and not trail.over and outgoing.cancellable:
+                if exchange.written and not exchange.over and outgoing.cancellable:
                     reason = leaving_reason()
+                    self.pool.leave(exchange)  # the notice needs a place, too
                     with trio.move_on_after(GOODBYE_S, shield=True):
-                        await self._say_cancelled(trail, reason)
-                    self.notices_failed += not trail.over
+                        await self._say_cancelled(exchange, reason)
+                    self.notices_failed += not exchange.over
             finally:
-                self.pool.part(trail.parting)
+                self.pool.release(exchange)  # an unfinished answer's connection is closed after the notice
 
     async def notify(self, message: bytes) -> None:
         """See ``base.Link.notify``. Any answer but a lost session counts as taken: there is no way to do better."""
@@ -185,16 +195,16 @@ class LegacyHttpLink:
         """
         self._refuse_if_lost()
         await trio.sleep_until(self._listen_at)
-        trail = self._listened
+        exchange = self._listened
         try:
-            async with self.pool.request(b"GET", self._get_headers(trail), stream=True) as response:
-                await self._check_stream(response, trail)
+            async with self.pool.request(b"GET", self._get_headers(exchange), stream=True) as response:
+                await self._check_stream(response, exchange)
                 if opened is not None:
                     opened.set()
-                await self._hear_stream(response, trail, hear)
+                await self._hear_stream(response, exchange, hear)
         finally:
-            if trail.retry_ms is not None:
-                self._listen_at = trio.current_time() + trail.retry_ms / 1000
+            if exchange.retry_ms is not None:
+                self._listen_at = trio.current_time() + exchange.retry_ms / 1000
 
     async def aclose(self) -> None:
         """End the session (DELETE) within ``GOODBYE_S``. Errors are counted; idempotent."""
@@ -208,56 +218,54 @@ class LegacyHttpLink:
             ended = await end_session(self.pool, self._session + render_headers(self.forward))
         self.goodbyes_failed += not ended
 
-    async def _ask(self, outgoing: Outgoing, hear: Hear, trail: Trail) -> Answer | None:
-        headers = self._post + render_headers(outgoing.headers) if outgoing.headers else self._post
+    async def _read(self, response: HttpConnection, outgoing: Outgoing, hear: Hear, exchange: HttpExchange) -> Answer:
+        """The answer that has not come whole and as usual."""
+        answer: Answer | None = None
         try:
-            body, control = trail.body(outgoing), outgoing.control
-            stream = outgoing.task is not None
-            async with self.pool.request(
-                b"POST", headers, body, control=control, stream=stream, parting=trail.parting
-            ) as response:
-                if response.status >= 400:
-                    return await self._refused(response, trail)
-                return await self._reader.read(response, trail, hear)
+            self.pool.check(response)
+            if response.status >= 400:
+                return await self._refused(response, exchange)
+            answer = await self._reader.read(response, exchange, hear)
         except StrayAnswer as stray:
-            sign = judge(200, JSON, stray.raw, trail.upstream_id)
-            if sign is Sign.LOST and not trail.heard and self.session_id is not None:
+            sign = judge(200, JSON, stray.raw, exchange.upstream_id)
+            if sign is Sign.LOST and not exchange.heard and self.session_id is not None:
                 raise self._session_lost(Executed.NO, 200) from stray
             raise
         except BackendGone:
-            if trail.last_event_id is None:
+            if exchange.last_event_id is None:
                 raise
-            trail.broken = True  # but the backend can go on from the last event
-            return None
+            exchange.broken = True  # but the backend can go on from the last event
+        return answer if answer is not None else await self._resume(outgoing, hear, exchange)
 
-    async def _resume(self, outgoing: Outgoing, hear: Hear, trail: Trail) -> Answer:
+    async def _resume(self, outgoing: Outgoing, hear: Hear, exchange: HttpExchange) -> Answer:
         """Ask for the rest of the stream until the answer comes (2025-11-25, Resumability and Redelivery)."""
-        if trail.last_event_id is None or not self.era.resumable:
-            trail.over = True
-            raise self._reader.ended_without_answer(trail)
+        if exchange.last_event_id is None or not self.era.resumable:
+            exchange.over = True
+            raise self._reader.ended_without_answer(exchange)
+        self.pool.release(exchange)
         fruitless = 0
         while fruitless < RESUME_TRIES:
-            if not trail.broken:
-                await outgoing.polled(trail.retry_ms)
+            if not exchange.broken:
+                await outgoing.polled(exchange.retry_ms)
             # "the client MUST respect the retry field, waiting the given number of milliseconds"
-            await trio.sleep(RESUME_PAUSE_S if trail.retry_ms is None else trail.retry_ms / 1000)
-            before, trail.broken = trail.last_event_id, False
+            await trio.sleep(RESUME_PAUSE_S if exchange.retry_ms is None else exchange.retry_ms / 1000)
+            before, exchange.broken = exchange.last_event_id, False
             try:
-                headers = self._get_headers(trail, outgoing.headers)
+                headers = self._get_headers(exchange, outgoing.headers)
                 stream = outgoing.task is not None
                 async with self.pool.request(b"GET", headers, control=outgoing.control, stream=stream) as response:
                     if response.status != 200 or response.content_type != EVENT_STREAM:
                         raise self._resume_refused(response)
-                    answer = await self._reader.read_events(response, trail, hear)
+                    answer = await self._reader.read_events(response, exchange, hear)
                 if answer is not None:
                     return answer
             except BackendGone as gone:
-                trail.broken = True
+                exchange.broken = True
                 logger.debug("resumption failed", extra={"backend": self.pool.key, "why": str(gone)})
-            fruitless = 0 if trail.last_event_id != before else fruitless + 1
+            fruitless = 0 if exchange.last_event_id != before else fruitless + 1
         raise BackendGone(backend=self.pool.key, why="its event stream ended and could not be resumed")
 
-    def _resume_refused(self, response: HttpResponse) -> BackendError:
+    def _resume_refused(self, response: HttpConnection) -> BackendError:
         if response.status == 404 and self.session_id is not None:
             return self._session_lost(Executed.UNKNOWN, 404)
         return BackendProtocol(
@@ -266,49 +274,55 @@ class LegacyHttpLink:
             status=response.status,
         )
 
-    async def _refused(self, response: HttpResponse, trail: Trail) -> Answer:
+    async def _refused(self, response: HttpConnection, exchange: HttpExchange) -> Answer:
         if self.session_id is None:
-            return await self._reader.refused(response, trail)
+            return await self._reader.refused(response, exchange)
         body = b"" if response.status in _UNREAD else await self._reader.error_body(response)
-        sign = judge(response.status, response.content_type, body, trail.upstream_id)
+        sign = judge(response.status, response.content_type, body, exchange.upstream_id)
         if sign is Sign.LOST:
             raise self._session_lost(Executed.NO, response.status)
         self._note(sign)
-        return await self._reader.refused(response, trail, body)
+        return await self._reader.refused(response, exchange, body)
 
-    def _note_answer(self, answer: Answer, trail: Trail) -> None:
+    def _note_answer(self, answer: Answer, exchange: HttpExchange) -> None:
         """What an answer by our id says of the session; one with a status of 400 or more was judged with its head."""
-        if answer.status < 400:
-            is_error = answer.parts.is_error
-            self._note(judge(answer.status, JSON, answer.raw, trail.upstream_id) if is_error else Sign.ANSWERED)
+        doubts = self.doubts
+        if doubts is None or answer.status >= 400:
+            return
+        if answer.parts.is_error:
+            doubts.note(judge(answer.status, JSON, answer.raw, exchange.upstream_id))
+        elif doubts.failed or not doubts.answered:
+            doubts.note(Sign.ANSWERED)
+        else:
+            doubts.proven_at = trio.current_time()
 
     def _note(self, sign: Sign) -> None:
         if self.doubts is not None:
             self.doubts.note(sign)
 
-    async def _say_cancelled(self, trail: Trail, reason: str) -> None:
+    async def _say_cancelled(self, exchange: HttpExchange, reason: str) -> None:
         """Tell the backend to stop, on a control connection, so that a full ``concurrency`` does not matter."""
-        params: JsonObject = {"requestId": trail.upstream_id, "reason": reason}
+        params: JsonObject = {"requestId": exchange.upstream_id, "reason": reason}
         message = jsonrpc.render_notification("notifications/cancelled", json_text.dumps(params))
         try:
             self._refuse_if_lost()
             self._check_taken(await self.pool.tell(self._notify, message))
-            trail.over = True
+            exchange.over = True
         except BackendError as error:
             logger.debug("cancellation notice failed", extra={"backend": self.pool.key, "why": str(error)})
 
-    async def _check_stream(self, response: HttpResponse, trail: Trail) -> None:
+    async def _check_stream(self, response: HttpConnection, exchange: HttpExchange) -> None:
         if response.status == 200 and response.content_type == EVENT_STREAM:
             return
-        if trail.last_event_id is not None:
-            trail.last_event_id = None  # it may have refused the resumption only: the next stream begins anew
+        if exchange.last_event_id is not None:
+            exchange.last_event_id = None  # it may have refused the resumption only: the next stream begins anew
         if response.status >= 400:
-            await self._refuse_stream(response, trail)
+            await self._refuse_stream(response, exchange)
         raise BackendProtocol(
             backend=self.pool.key, why=f"a GET was answered by HTTP {response.status} without an event stream"
         )
 
-    async def _refuse_stream(self, response: HttpResponse, trail: Trail) -> None:
+    async def _refuse_stream(self, response: HttpConnection, exchange: HttpExchange) -> None:
         body = b"" if response.status in _UNREAD else await self._reader.error_body(response)
         if judge(response.status, response.content_type, body, None) in (Sign.LOST, Sign.SUSPICIOUS):
             if response.status == 404 and self.session_id is not None and await self._reader.error_of(response, body):
@@ -316,13 +330,14 @@ class LegacyHttpLink:
             self._note(Sign.SUSPICIOUS)  # 404 may be a route for POST alone, and a refusal that of the GET
         if response.status in (404, 405, 501):
             raise NoStream(backend=self.pool.key)
-        await self._reader.refused(response, trail, body)
+        await self._reader.refused(response, exchange, body)
 
-    async def _hear_stream(self, response: HttpResponse, trail: Trail, hear: Hear) -> None:
-        events = self._reader.events(response, trail)
-        while (batch := await events.some()) is not None:
-            for raw in itertools.chain.from_iterable(self._reader.said(event, trail) for event in batch):
-                match self._reader.read_call(raw, trail):
+    async def _hear_stream(self, response: HttpConnection, exchange: HttpExchange, hear: Hear) -> None:
+        decoder = decoder_for(self.limits)
+        while chunk := await response.receive_some():
+            batch = self._reader.events(decoder, chunk, exchange)
+            for raw in itertools.chain.from_iterable(self._reader.said(event, exchange) for event in batch):
+                match self._reader.read_call(raw, exchange):
                     case None:
                         pass
                     case RpcResponse():
@@ -330,10 +345,10 @@ class LegacyHttpLink:
                     case message:
                         await hear(self._reader.inbound(message))
 
-    def _get_headers(self, trail: Trail, forward: tuple[Header, ...] | None = None) -> bytes:
+    def _get_headers(self, exchange: HttpExchange, forward: tuple[Header, ...] | None = None) -> bytes:
         lines = [*_GET, *(self.forward if forward is None else forward)]
-        if trail.last_event_id is not None:
-            lines.append((b"Last-Event-ID", trail.last_event_id.encode()))
+        if exchange.last_event_id is not None:
+            lines.append((b"Last-Event-ID", exchange.last_event_id.encode()))
         return render_headers(lines) + self._session
 
     def _refuse_if_lost(self) -> None:

@@ -20,7 +20,7 @@ from mcp_gateway.backends.transports.asking import asking
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.backends.transports.event_bounds import decoder_for, too_large
 from mcp_gateway.backends.transports.http_client import HttpPool
-from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.backends.transports.http_connection import HttpConnection
 from mcp_gateway.backends.transports.origin import Origin, name_url, render_headers, request_target
 from mcp_gateway.backends.transports.pipe import PipeLink, TooLong, nobody_cares, open_pipe
 from mcp_gateway.backends.transports.pipe_greeting import NOBODY, greet
@@ -58,7 +58,7 @@ class SsePipe:
     """Where to POST: path and query of the endpoint."""
     _limits: BackendLimits = attrs.field(alias="limits", repr=False)
     _decoder: SseDecoder = attrs.field(alias="decoder", repr=False)
-    _response: HttpResponse = attrs.field(alias="response", repr=False)
+    _response: HttpConnection = attrs.field(alias="response", repr=False)
     _ready: deque[SseEvent] = attrs.field(alias="ready", repr=False)
 
     async def send(self, frame: bytes, handed: Callable[[], None], *, control: bool = False) -> None:
@@ -80,7 +80,7 @@ class SsePipe:
 
     def _check_accepted(self, status: int) -> None:
         if status in (404, 410):
-            self._response.connection.close()  # its end of this session is gone, so the link is lost
+            self._response.close()  # its end of this session is gone, so the link is lost
         if status >= 300:
             raise _refusal(self.pool.key, status)
 
@@ -103,7 +103,7 @@ class SsePipe:
 
     async def aclose(self) -> None:
         """Close the stream's connection; see ``pipe.Pipe``."""
-        self._response.connection.close()
+        self._response.close()
         await trio.lowlevel.checkpoint()
 
 
@@ -173,7 +173,7 @@ def read_endpoint(key: BackendKey, origin: Origin, reference: bytes) -> bytes:
     return request_target(url)
 
 
-def _check_stream(key: BackendKey, response: HttpResponse) -> None:
+def _check_stream(key: BackendKey, response: HttpConnection) -> None:
     if response.status in (401, 403, 429, 503):
         raise _refusal(key, response.status)
     if response.status != 200 or response.content_type != b"text/event-stream":
@@ -182,7 +182,7 @@ def _check_stream(key: BackendKey, response: HttpResponse) -> None:
 
 
 async def _await_endpoint(
-    key: BackendKey, response: HttpResponse, decoder: SseDecoder
+    key: BackendKey, response: HttpConnection, decoder: SseDecoder
 ) -> tuple[SseEvent, list[SseEvent]]:
     """The ``endpoint`` event, and what came with it but later. What comes before it is skipped: nobody waits for it."""
     skipped = 0
@@ -197,7 +197,7 @@ async def _await_endpoint(
                 raise BackendProtocol(backend=key, why=why)
 
 
-async def _more(key: BackendKey, response: HttpResponse, decoder: SseDecoder) -> list[SseEvent]:
+async def _more(key: BackendKey, response: HttpConnection, decoder: SseDecoder) -> list[SseEvent]:
     """The events of the next chunk, perhaps none."""
     chunk = await response.receive_some()
     if not chunk:

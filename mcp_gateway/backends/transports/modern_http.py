@@ -17,12 +17,12 @@ import trio
 
 from mcp_gateway.backends.transports.base import Answer, Hear, Hello, Outgoing
 from mcp_gateway.backends.transports.http_client import HttpPool
-from mcp_gateway.backends.transports.http_exchange import POST_HEADERS, AnswerReader, Trail
+from mcp_gateway.backends.transports.http_connection import HttpConnection
+from mcp_gateway.backends.transports.http_exchange import POST_HEADERS, AnswerReader, HttpExchange, PostHeads
 from mcp_gateway.backends.transports.origin import render_headers
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import BackendGone, Executed
 from mcp_gateway.protocol.eras import Era
-from mcp_gateway.protocol.headers import encode_value
 from mcp_gateway.values import Header
 
 logger = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ class ModernHttpLink:
     _ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), repr=False)
     _closed: bool = False
     _reader: AnswerReader = attrs.field(init=False, repr=False)
-    _post: bytes = attrs.field(init=False, repr=False)
+    _heads: PostHeads = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._reader = AnswerReader(
             key=self.pool.key, limits=self.limits, requests_allowed=False, observer=self.pool.observer
         )
         version = (b"MCP-Protocol-Version", self.era.version.encode("ascii"))
-        self._post = render_headers((*POST_HEADERS, version))
+        self._heads = PostHeads(pool=self.pool, lines=render_headers((*POST_HEADERS, version)), names_method=True)
 
     @property
     def era(self) -> Era:
@@ -69,23 +69,33 @@ class ModernHttpLink:
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         """See ``base.Link.exchange``. Leaving early closes the connection, which is the notice."""
         self._refuse_if_closed()
-        trail = Trail(upstream_id=next(self._ids))
-        headers = self._post + render_headers(((b"Mcp-Method", encode_value(outgoing.method)), *outgoing.headers))
-        stream = outgoing.control and outgoing.method == LISTEN
-        async with self.pool.request(
-            b"POST", headers, trail.body(outgoing), control=outgoing.control, stream=stream
-        ) as response:
-            if response.status >= 400:
-                return await self._reader.refused(response, trail)
-            answer = await self._reader.read(response, trail, hear)
+        control = outgoing.control
+        exchange = HttpExchange(
+            upstream_id=next(self._ids),
+            outgoing=outgoing,
+            head=self._heads.of(outgoing),
+            places=self.pool.places(control=control, stream=control and outgoing.method == LISTEN),
+        )
+        try:
+            response = await self.pool.ask(exchange)
+            answer = self._reader.read_now(response, exchange)
+            return answer if answer is not None else await self._read(response, exchange, hear)
+        finally:
+            self.pool.release(exchange)
+
+    async def _read(self, response: HttpConnection, exchange: HttpExchange, hear: Hear) -> Answer:
+        self.pool.check(response)
+        if response.status >= 400:
+            return await self._reader.refused(response, exchange)
+        answer = await self._reader.read(response, exchange, hear)
         if answer is None:
-            raise self._reader.ended_without_answer(trail)
+            raise self._reader.ended_without_answer(exchange)
         return answer
 
     async def notify(self, message: bytes) -> None:
         """See ``base.Link.notify``. This revision defines no notification to a server; what is sent, is."""
         self._refuse_if_closed()
-        headers = self._post + render_headers(self.forward)
+        headers = self._heads.lines + render_headers(self.forward)
         async with self.pool.request(b"POST", headers, message, control=True) as response:
             if response.status != 202:
                 logger.debug(

@@ -26,8 +26,8 @@ from mcp_gateway.backends.transports.era_probe import (
     undecided,
 )
 from mcp_gateway.backends.transports.http_client import HttpPool
-from mcp_gateway.backends.transports.http_exchange import EVENT_STREAM, JSON, POST_HEADERS, AnswerReader, Trail
-from mcp_gateway.backends.transports.http_response import HttpResponse
+from mcp_gateway.backends.transports.http_connection import HttpConnection
+from mcp_gateway.backends.transports.http_exchange import EVENT_STREAM, JSON, POST_HEADERS, AnswerReader, HttpExchange
 from mcp_gateway.backends.transports.legacy_http import LegacyHttpLink, NoStream, end_session
 from mcp_gateway.backends.transports.modern_http import ModernHttpLink
 from mcp_gateway.backends.transports.origin import render_headers
@@ -134,7 +134,7 @@ async def _ask_discover(
         )
     )
     reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True, observer=pool.observer)
-    trail = Trail(upstream_id=1)
+    exchange = HttpExchange(upstream_id=1)
 
     def body() -> bytes:
         sent()
@@ -142,10 +142,10 @@ async def _ask_discover(
 
     async with pool.request(b"POST", headers, body, control=True, follow=True) as response:
         if response.content_type == EVENT_STREAM and response.status < 300:
-            answer = await reader.read_events(response, trail, _ignore)
+            answer = await reader.read_events(response, exchange, _ignore)
             return response.status, JSON, b"" if answer is None else answer.raw
         if response.status in (401, 403, 429, 503):
-            await reader.refused(response, trail)
+            await reader.refused(response, exchange)
         raw = await response.read(limits.response_bytes) if response.content_type == JSON else b""
         return response.status, response.content_type, jsonrpc.unpadded(raw)
 
@@ -204,15 +204,15 @@ async def _initialize(
     headers = render_headers((*POST_HEADERS, *forward))
     body = jsonrpc.render_request(b"1", "initialize", params)
     reader = AnswerReader(key=pool.key, limits=limits, requests_allowed=True, observer=pool.observer)
-    trail = Trail(upstream_id=1)
+    exchange = HttpExchange(upstream_id=1)
     async with pool.request(b"POST", headers, body, control=control, follow=True) as response:
         session_id = _session_id(pool.key, response)
         if response.status >= 400:
-            answer = await reader.refused(response, trail)
+            answer = await reader.refused(response, exchange)
         else:
-            found = await reader.read(response, trail, _early_ear(pool, headers, session_id))
+            found = await reader.read(response, exchange, _early_ear(pool, headers, session_id))
             if found is None:
-                raise reader.ended_without_answer(trail)
+                raise reader.ended_without_answer(exchange)
             answer = found
     parts = answer.parts
     if parts.is_error:
@@ -238,7 +238,7 @@ def _early_ear(pool: HttpPool, headers: bytes, session_id: bytes | None) -> Hear
     return hear
 
 
-def _session_id(key: BackendKey, response: HttpResponse) -> bytes | None:
+def _session_id(key: BackendKey, response: HttpConnection) -> bytes | None:
     """ "The session ID MUST only contain visible ASCII characters (ranging from 0x21 to 0x7E)." -- MCP 2025-11-25"""
     session_id = response.headers.get(b"mcp-session-id")
     if session_id is None or response.status >= 300:

@@ -23,10 +23,10 @@ _Wait: TypeAlias = Callable[[socket.socket], Awaitable[None]]
 class Wire(trio.abc.Stream):
     """One connected, non-blocking socket."""
 
-    __slots__ = ("_patient", "_sock", "sent")
+    __slots__ = ("_patient", "sent", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+        self.sock = sock
         self._patient = True
         self.sent = 0
         sock.setblocking(False)
@@ -43,7 +43,7 @@ class Wire(trio.abc.Stream):
             trio.BrokenResourceError, trio.ClosedResourceError
         """
         try:
-            taken = self._sock.send(data)
+            taken = self.sock.send(data)
         except BlockingIOError:
             return 0
         except OSError as exc:
@@ -70,21 +70,12 @@ class Wire(trio.abc.Stream):
             if self._patient:
                 await self._wait(trio.lowlevel.wait_readable)
             try:
-                return self._sock.recv(max_bytes or RECEIVE_BYTES)
+                return self.sock.recv(max_bytes or RECEIVE_BYTES)
             except BlockingIOError:
                 if not self._patient:
                     raise trio.WouldBlock from None
             except OSError as exc:
                 raise self._broken(exc) from exc
-
-    def receive_now(self) -> bytes | None:
-        """What is there, ``b""`` at the end, None when nothing is there yet."""
-        try:
-            return self._sock.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
 
     @contextmanager
     def without_waiting(self) -> Iterator[None]:
@@ -98,21 +89,11 @@ class Wire(trio.abc.Stream):
         finally:
             self._patient = True
 
-    def quiet(self) -> bool:
-        """True while nothing waits to be read: neither bytes nor the end nor an error."""
-        try:
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
     def close(self) -> None:
         """Close at once, waking whoever waits on the socket; idempotent."""
-        if self._sock.fileno() != -1:
-            trio.lowlevel.notify_closing(self._sock)
-            self._sock.close()
+        if self.sock.fileno() != -1:
+            trio.lowlevel.notify_closing(self.sock)
+            self.sock.close()
 
     async def aclose(self) -> None:
         """See ``trio.abc.AsyncResource``."""
@@ -120,11 +101,11 @@ class Wire(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     async def _wait(self, until: _Wait) -> None:
-        if self._sock.fileno() == -1:
+        if self.sock.fileno() == -1:
             raise trio.ClosedResourceError("the connection was closed on our side")
-        await until(self._sock)
+        await until(self.sock)
 
     def _broken(self, exc: OSError) -> Exception:
-        if self._sock.fileno() == -1:
+        if self.sock.fileno() == -1:
             return trio.ClosedResourceError("the connection was closed on our side")
         return trio.BrokenResourceError(exc.strerror or str(exc))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.backends.transports.response_parser import HEAD_BYTES, ResponseParser
+from mcp_gateway.backends.transports.http_connection import HEAD_BYTES, ResponseParser
 from mcp_gateway.errors import RemoteFault
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\nhello"
