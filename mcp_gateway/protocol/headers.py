@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from mcp_gateway.errors import RemoteFault
+from mcp_gateway.protocol import json_schema
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
 MAX_SAFE_INTEGER: Final = (1 << 53) - 1
@@ -39,12 +40,6 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,16}(?:\.[0-9]{1,16})?(?:[eE][+-]?[0-9]{1
 _PARAM: Final = b"mcp-param-"
 _ANNOTATION: Final = "x-mcp-header"
 _MIRRORED_TYPES: Final = ("string", "integer", "boolean")
-# The applicators of JSON Schema. What stands under any other keyword is data, where the word means nothing.
-_ARRAY_SCHEMAS: Final = ("items", "additionalItems", "prefixItems", "contains", "unevaluatedItems")
-_OBJECT_SCHEMAS: Final = ("additionalProperties", "propertyNames", "unevaluatedProperties", "contentSchema")
-_COMPOSED_SCHEMAS: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
-_SCHEMAS: Final = frozenset((*_ARRAY_SCHEMAS, *_OBJECT_SCHEMAS, *_COMPOSED_SCHEMAS))
-_MAPS_OF_SCHEMAS: Final = frozenset({"patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -123,14 +118,14 @@ def _annotations(
     if _ANNOTATION in node:
         yield node[_ANNOTATION], path, node
     for key, child in node.items():
-        if key == "properties" and isinstance(child, dict):
+        if key == json_schema.PROPERTIES and isinstance(child, dict):
             for name, inner in child.items():
                 yield from _annotations(inner, None if path is None else (*path, name))
-        elif key in _MAPS_OF_SCHEMAS and isinstance(child, dict):
+        elif key in json_schema.MAPS_OF_SCHEMAS and isinstance(child, dict):
             # Their keys are names, so one called x-mcp-header is no annotation.
             for inner in child.values():
                 yield from _annotations(inner, None)
-        elif key in _SCHEMAS:
+        elif key in json_schema.SCHEMAS:
             yield from _annotations(child, None)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
-from mcp_gateway.protocol import headers, json_text, splice
+from mcp_gateway.protocol import headers, json_schema, json_text, splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing import names
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Problem
@@ -221,6 +221,11 @@ def _check_schema(tool: JsonObject, checks_headers: bool) -> tuple[tuple[str, tu
     # "inputSchema ... MUST be a valid JSON Schema object" with root type object -- MCP 2026-07-28 server/tools
     if not isinstance(schema, dict) or schema.get("type") != "object":
         raise _Unusable("inputSchema is not an object schema")
+    # One such tool makes strict clients refuse the whole list, and models' APIs the whole request.
+    for member in ("inputSchema", "outputSchema"):
+        why = json_schema.fault(tool.get(member))
+        if why is not None:
+            raise _Unusable(f"{member} has {why}")
     # "Clients ... MUST exclude a tool with an invalid x-mcp-header" -- 2026-07-28 basic/transports/streamable-http.
     # Of other backends' tools valid ones are kept too: modern clients mirror them towards us, and we must check them.
     try:

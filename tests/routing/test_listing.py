@@ -101,6 +101,52 @@ def test_an_unusable_item_is_dropped_alone_and_reported(kind: Kind, item: str, n
     assert [(one.kind, one.name, one.reason, one.hidden) for one in read.problems] == [(kind, name, reason, True)]
 
 
+INT = {"type": "int"}
+
+
+@pytest.mark.parametrize("member", ["inputSchema", "outputSchema"])
+@pytest.mark.parametrize(
+    "schema, reason",
+    [
+        pytest.param({"properties": {"code": INT}}, "'int', which is no type of JSON Schema, at /properties/code"),
+        pytest.param({"properties": {"a": {"items": INT}}}, "'int'"),
+        pytest.param({"properties": {"a": {"anyOf": [{}, INT]}}}, "at /properties/a/anyOf/1"),
+        pytest.param({"$defs": {"a": {"type": ["string", "int"]}}}, "at /$defs/a"),
+        pytest.param({"properties": {"a": {"type": {"type": "string"}}}}, "which is no type"),
+        pytest.param({"not": INT}, "at /not"),
+        pytest.param({"type": ["object", 3]}, "'3', which is no type of JSON Schema, at /"),
+    ],
+)
+def test_a_tool_with_an_invalid_schema_is_left_out_and_told(
+    member: str, schema: dict[str, JsonValue], reason: str
+) -> None:
+    """Acceptance case K-95."""
+    bad = tool(**{member: {"type": "object", **schema}})
+    if member == "inputSchema" and "type" in schema:
+        reason = "is not an object schema"
+    read = read_page(Kind.TOOLS, page(Kind.TOOLS, bad, GOOD), V2025_11_25)
+    assert [one.name for one in read.items] == ["good"]
+    ((name, why, hidden),) = [(one.name, one.reason, one.hidden) for one in read.problems]
+    assert (name, hidden) == ("t", True)
+    assert why.startswith(member)
+    assert reason in why
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({"properties": {"type": {"type": "string"}, "a": True, "b": None}}, id="a property called type"),
+        pytest.param({"properties": None, "type": ["object", "null"], "not": 3}, id="null, and what is no schema"),
+        pytest.param({"default": {"type": "int"}, "examples": [{"type": "int"}], "enum": [INT]}, id="data"),
+        pytest.param({"dependencies": {"a": ["b"], "c": {"type": "object"}}, "items": [{}]}, id="older drafts"),
+        pytest.param({"x-vendor": {"type": "int"}}, id="keywords of others"),
+    ],
+)
+def test_a_schema_is_left_alone_where_types_are_not_meant(schema: dict[str, JsonValue]) -> None:
+    read = read_page(Kind.TOOLS, page(Kind.TOOLS, tool(outputSchema=schema)), V2025_11_25)
+    assert (len(read.items), read.problems) == (1, ())
+
+
 def test_the_second_of_equal_names_is_dropped() -> None:
     read = read_page(Kind.TOOLS, page(Kind.TOOLS, GOOD, tool(name="good", title="no")), V2025_11_25)
     assert [one.raw for one in read.items] == [GOOD.encode()]
