@@ -9,13 +9,14 @@ from typing import Final
 
 import trio
 
-from bench import calls, cancel, exchange, isolation
+from bench import calls, cancel, exchange, isolation, kube_converge
 
 BENCHES: Final[dict[str, Callable[[], Awaitable[int]]]] = {
     "cancel": cancel.main,
     "isolation": isolation.main,
     "calls": calls.main,
     "exchange": exchange.main,
+    "kube-converge": kube_converge.main,
 }
 
 

@@ -77,6 +77,7 @@ def both(
 
 
 async def test_everybody_is_spoken_for_in_his_own_era_where_the_server_has_both(autojump_clock: MockClock) -> None:
+    """Acceptance case K-154."""
     scripted = both()
     async with discovered(scripted) as backend:
         for who in (caller("a"), caller("a"), caller("b", ASKABLE), caller(), caller(identity=ASKABLE)):

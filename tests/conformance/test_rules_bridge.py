@@ -333,6 +333,7 @@ async def add_tool(where: ScriptedGateway, backend: ScriptedBackend) -> None:
 
 @pytest.mark.parametrize("era", BACKENDS)
 async def test_s2_change_notices_reach_clients_of_both_eras_once(autojump_clock: MockClock, era: Era) -> None:
+    """Acceptance case K-171."""
     backend = ScriptedBackend(era=era)
     async with scripted_gateway(backend) as where:
         stream = (await where.session("2025-06-18")).stream()

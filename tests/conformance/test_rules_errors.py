@@ -27,6 +27,7 @@ def refusing(code: int, **data: JsonValue) -> Handler:
     "method, params", [(CALL, {"name": "nobody"}), ("prompts/get", {"name": "nobody"}), (CALL, {}), (CALL, {"name": 7})]
 )
 async def test_s1_10_an_unknown_name_is_32602(autojump_clock: MockClock, method: str, params: JsonObject) -> None:
+    """Acceptance cases K-118, K-162."""
     async with scripted_gateway(complete(V2025_11_25)) as where:
         session = await where.session()
         headers: JsonObject = {"Mcp-Name": str(params.get("name", ""))}

@@ -267,6 +267,7 @@ NAMED = [(CALL, "name"), ("prompts/get", "name"), ("resources/read", "uri")]
 async def test_T18_mcp_name_equals_the_name_or_uri(
     autojump_clock: MockClock, method: str, member: str, said: str | None
 ) -> None:
+    """Acceptance case K-161."""
     headers, body = modern_request(method, {member: "read"})
     headers.pop("Mcp-Name")
     if said is not None:

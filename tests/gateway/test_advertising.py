@@ -142,6 +142,7 @@ class Client2026:
 async def test_an_app_is_the_same_thing_in_tools_results_resources_and_when_it_is_read(
     autojump_clock: MockClock, era: Era, client: type[Client2025 | Client2026], path: str, prefixed: bool
 ) -> None:
+    """Acceptance cases K-142, K-143, K-147."""
     prefixes: dict[str, str] = {FILES: "files_", TIME: "time_"} if prefixed else {}
     mine, uri = ("time_show", "ui://time/page") if prefixed else ("show", "ui://page")
     chosen = VirtualServerSpec(name="v", tools=(mine,), resources=(uri,))

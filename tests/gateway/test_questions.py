@@ -69,6 +69,7 @@ async def asked(reply: RecordedReply) -> JsonObject:
 async def test_a_question_goes_down_under_our_id_and_its_answer_back_under_the_backends(
     autojump_clock: MockClock,
 ) -> None:
+    """Acceptance case K-100."""
     backend = asking(question("elicitation/create", FORM, "their-id"))
     async with scripted_gateway(backend) as where:
         session = await where.session(elicitation={})
@@ -112,6 +113,7 @@ async def test_invariant_4_an_answer_counts_only_in_the_session_that_was_asked(a
 async def test_a_client_is_never_asked_what_it_did_not_declare(
     autojump_clock: MockClock, method: str, params: JsonObject, capabilities: JsonObject
 ) -> None:
+    """Acceptance case K-102."""
     async with scripted_gateway(asking(question(method, params, 9))) as where:
         session = await where.session("2025-11-25", **capabilities)  # type: ignore[arg-type]  # its keys are names
         reply = await session.call("read")
@@ -165,6 +167,7 @@ async def test_input_has_its_own_limit(autojump_clock: MockClock) -> None:
 
 
 async def test_input_required_becomes_real_questions(autojump_clock: MockClock) -> None:
+    """Acceptance case K-101."""
     requests: JsonObject = {
         "who": {"method": "elicitation/create", "params": FORM},
         "where": {"method": "roots/list", "params": {}},

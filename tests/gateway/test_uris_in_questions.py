@@ -83,6 +83,7 @@ async def next_question(reply: RecordedReply) -> JsonObject:
 
 @pytest.mark.parametrize("era", [V2025_11_25, V2026_07_28], ids=lambda era: f"{era.version} server")
 async def test_a_2025_client_sees_mapped_uris_and_the_server_its_own(autojump_clock: MockClock, era: Era) -> None:
+    """Acceptance case K-146."""
     async with asking(era) as where:
         session = await where.session(sampling={})
         reply = session.begin("tools/call", CALL)

@@ -74,6 +74,7 @@ async def between(client: str, backend: str, script: Verbatim | None = None, **e
 
 @pytest.mark.parametrize("client, backend", PAIRS)
 async def test_invariant_6_arguments_arrive_as_they_were_sent(client: str, backend: str) -> None:
+    """Acceptance case K-181."""
     async with between(client, backend) as pair:
         arguments = b'"name":"v_t","arguments":%b,"vendor":%b,' % (ODD, ODD)
         answer = await pair.ask(b"tools/call", arguments)
@@ -90,6 +91,7 @@ async def test_invariant_6_arguments_arrive_as_they_were_sent(client: str, backe
 
 @pytest.mark.parametrize("client, backend", PAIRS)
 async def test_invariant_6_results_arrive_as_they_were_sent(client: str, backend: str) -> None:
+    """Acceptance cases K-144, K-180."""
     content = b'"content":[{"type":"text","text":"x","vendor":%b},{"type":"hologram","data":%b}]' % (ODD, ODD)
     members = content + b',"structuredContent":%b,"isError":false,"vendor":%b' % (ODD, ODD)
     modern = b'"resultType":"complete",' if backend == "2026" else b""

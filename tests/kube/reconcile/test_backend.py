@@ -134,6 +134,7 @@ def test_addresses(objects: list[Document], url: str, connect: str | None) -> No
 
 
 def test_a_server_outside_the_cluster_is_marked_so_that_every_address_is_checked() -> None:
+    """Acceptance case K-17."""
     found = entry(external(), port_route(443))
     assert found["external"] is True
     assert found["requires"] == ["external"]

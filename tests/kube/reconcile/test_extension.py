@@ -269,6 +269,7 @@ Change = Callable[[Cluster], object]
     ],
 )
 def test_accepted(change: Change, verdict: str, words: str) -> None:
+    """Acceptance cases K-40, K-41, K-42, K-51."""
     cluster = seed()
     change(cluster)
     found = conditions(reconcile(cluster))

@@ -34,6 +34,7 @@ def reconcile(cluster: Cluster, key: Key = EXTENSION) -> Outcome:
 
 
 def test_the_seed_gets_a_route_and_the_grant_for_it() -> None:
+    """Acceptance case K-52."""
     outcome = reconcile(seed())
     made = {apply.key: apply for apply in outcome.apply}
     assert list(made) == [GRANT, ROUTE], "the grant comes first"
@@ -129,6 +130,7 @@ def test_labels_that_others_add_to_the_route_are_theirs() -> None:
 def test_the_host_of_the_route(
     listeners: list[Any], spec: dict[str, Any], hostnames: list[str] | None, section: str | None
 ) -> None:
+    """Acceptance case K-50."""
     cluster = seed().put(gateway(*listeners), extension(**spec))
     document: Any = next(apply.document for apply in reconcile(cluster).apply if apply.key == ROUTE)
     assert document["spec"].get("hostnames") == hostnames
@@ -171,6 +173,7 @@ def test_the_route_of_a_former_extension_of_the_same_name_makes_way() -> None:
 
 
 def test_when_the_user_manages_the_route_ours_goes() -> None:
+    """Acceptance case K-53."""
     cluster = seed()
     cluster.carry_out(reconcile(cluster))
     cluster.put(extension(httpRouteManagement="Disabled"))
@@ -183,6 +186,7 @@ def test_when_the_user_manages_the_route_ours_goes() -> None:
 
 
 def test_an_extension_that_is_not_accepted_has_no_route() -> None:
+    """Acceptance case K-40."""
     cluster = seed()
     cluster.carry_out(reconcile(cluster))
     cluster.drop(schema.GATEWAY, GATEWAY)
