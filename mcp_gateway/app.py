@@ -32,7 +32,7 @@ from mcp_gateway.front.asgi import FrontApp
 from mcp_gateway.front.pages import admin_pages, guarded, public_pages
 from mcp_gateway.front.server import BindError, addresses, bind, is_loopback_bind, serve_asgi
 from mcp_gateway.gateway.assembly import Gateway, open_gateway
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.status import Status
 from mcp_gateway.telemetry import log
 from mcp_gateway.telemetry.loop import sample_loop
@@ -257,7 +257,7 @@ class Program:
     async def _drain(self, gateway: Gateway, fleet: Fleet, served: trio.Event) -> None:
         """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4. ``served``: no client is connected."""
         spec, began_at = self.configuration.spec.value.drain, trio.current_time()
-        logger.info("draining", extra={"calls": len(gateway.calls), "grace_s": spec.grace_s})
+        logger.info("draining", extra={"calls": len(gateway.calls.in_flight), "grace_s": spec.grace_s})
         await self._unless_hurried(trio.sleep, spec.settle_s)
         gateway.refusing = True
         gateway.end_streams()
@@ -265,20 +265,22 @@ class Program:
             await self._unless_hurried(self._finish, gateway, served)
         garbage.leave_the_rest()
         self.drain.closing.set()
-        cancelled = gateway.core.runner.cancel_all(Cause.DRAIN)
+        cancelled = gateway.calls.cut_all(Cause.DRAIN)
         with trio.move_on_after(CANCEL_S):
             await self._finish(gateway, served)
         with trio.move_on_after(GOODBYE_S):
             await fleet.goodbye()
         took_s = trio.current_time() - began_at
-        logger.info("drained", extra={"cancelled": cancelled, "left": len(gateway.calls), "took_s": round(took_s, 2)})
+        logger.info(
+            "drained", extra={"cancelled": cancelled, "left": len(gateway.calls.in_flight), "took_s": round(took_s, 2)}
+        )
 
     async def _finish(self, gateway: Gateway, served: trio.Event) -> None:
         """Wait until no call runs and the last answer has been delivered, which may take a slow client a while.
 
         The listeners stay until then: answers to questions and cancellations of running calls come on new connections.
         """
-        await gateway.core.runner.idle()
+        await gateway.calls.idle()
         self.drain.closing.set()
         await served.wait()
 

@@ -80,7 +80,7 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
                 pod=pod,
                 pod_uid=uid,
                 wall_clock=time.time,
-                observer=GatewayObserver(compiled=source.compiled, fleet=fleet, table=gateway.core.table),
+                observer=GatewayObserver(compiled=source.compiled, fleet=fleet, table=gateway.context.table),
             )
             await reporter.run()
 

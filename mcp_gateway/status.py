@@ -35,7 +35,7 @@ class Status:
         """The parts that come up after the admin listener are there."""
         self._fleet, self._gateway, self._draining = fleet, gateway, draining
         readings = self.metrics.readings
-        readings.sessions = lambda: len(gateway.core.sessions)
+        readings.sessions = lambda: len(gateway.context.sessions)
         readings.streams = lambda: gateway.streams
 
     def watch_connections(self, admission: Admission) -> None:
@@ -92,10 +92,10 @@ class Status:
         gateway, admission = self._gateway, self._admission
         return {
             "connections": admission.open if admission is not None else 0,
-            "sessions": len(gateway.core.sessions) if gateway is not None else 0,
+            "sessions": len(gateway.context.sessions) if gateway is not None else 0,
             "streams": gateway.streams if gateway is not None else 0,
-            "in_flight": len(gateway.calls) if gateway is not None else 0,
-            "parked": len(gateway.core.runner.parking) if gateway is not None else 0,
+            "in_flight": len(gateway.calls.in_flight) if gateway is not None else 0,
+            "parked": len(gateway.calls.suspended) if gateway is not None else 0,
         }
 
     def _servers(self) -> list[JsonValue]:
@@ -103,13 +103,13 @@ class Status:
             return []
         order = {server.key: place for place, server in enumerate(self.configuration.spec.value.servers)}
         keys = sorted(self._fleet.keys, key=lambda key: order.get(key, len(order)))
-        table = self._gateway.core.table.value.problems if self._gateway is not None else {}
+        table = self._gateway.context.table.value.problems if self._gateway is not None else {}
         return [self._fleet.status(key, table.get(key, ())) for key in keys]
 
     def _collisions(self) -> list[JsonValue]:
         if self._gateway is None:
             return []
-        table = self._gateway.core.table.value
+        table = self._gateway.context.table.value
         return [
             {"kind": one.kind.name.lower(), "name": one.name, "owner": one.owner, "hidden": [one.loser]}
             for one in table.collisions

@@ -1,7 +1,7 @@
 """Which upstream sessions are taken by a call that its backend may interrupt with questions.
 
 Owns the numbers of the bays in use, per kind of caller. Deliberately opens no session
-(``upstream_sessions``) and parks no call (``gateway.parking``). Invariant: while a call
+(``upstream_sessions``) and suspends no call. Invariant: while a call
 has its bay no other call that may be asked runs in that upstream session, so whatever
 the backend asks there, on whichever stream, is asked for this call.
 """

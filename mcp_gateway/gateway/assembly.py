@@ -19,24 +19,23 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewaySpec
-from mcp_gateway.gateway.calls import Calls
-from mcp_gateway.gateway.core import Core
+from mcp_gateway.gateway.call.call import Calls
+from mcp_gateway.gateway.call.in_flight import InFlight
+from mcp_gateway.gateway.call.log import CallLog
+from mcp_gateway.gateway.call.suspended import SuspendedCalls
+from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.dispatch import Dispatch
+from mcp_gateway.gateway.faces.get_stream import GetStreams
+from mcp_gateway.gateway.faces.http_sse import HttpSse
+from mcp_gateway.gateway.faces.legacy import LegacyFace
+from mcp_gateway.gateway.faces.listen import Listening
+from mcp_gateway.gateway.faces.modern import ModernFace
+from mcp_gateway.gateway.faces.own_answers import OwnAnswers
+from mcp_gateway.gateway.faces.requests import Requests
 from mcp_gateway.gateway.hub import Hub
-from mcp_gateway.gateway.ledger import Ledger
-from mcp_gateway.gateway.legacy_face import LegacyFace
-from mcp_gateway.gateway.legacy_stream import LegacyStream
-from mcp_gateway.gateway.listen import Listening
-from mcp_gateway.gateway.modern_face import ModernFace
-from mcp_gateway.gateway.own_answers import OwnAnswers
-from mcp_gateway.gateway.pacer import Pacer
-from mcp_gateway.gateway.parking import Parking
 from mcp_gateway.gateway.post import Post
-from mcp_gateway.gateway.relay import Relay
-from mcp_gateway.gateway.runner import Runner
 from mcp_gateway.gateway.session_care import SessionCare
 from mcp_gateway.gateway.session_table import SessionTable
-from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.gateway.tasks import Tasks
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.routing.build import build, build_steps
@@ -58,7 +57,7 @@ PRUNE_S: Final = 5.0
 class Gateway:
     """A running gateway, without its listeners."""
 
-    core: Core
+    context: Context
     dispatch: Dispatch
     listening: Listening
     built: Cell[tuple[int, int]]
@@ -69,16 +68,16 @@ class Gateway:
     @property
     def calls(self) -> Calls:
         """What runs now."""
-        return self.core.runner.calls
+        return self.context.calls
 
     @property
     def streams(self) -> int:
         """Open event streams outside calls."""
-        return sum(len(session.streams) for session in self.core.sessions) + len(self.listening.streams)
+        return sum(len(session.streams) for session in self.context.sessions) + len(self.listening.streams)
 
     async def table_built(self) -> None:
         """Wait until requests are routed by what is configured and was observed when this was called."""
-        spec_version, observed_version = self.core.spec.version, self.core.runner.fleet.served.version
+        spec_version, observed_version = self.context.spec.version, self.context.calls.fleet.served.version
         version, built = self.built.version, self.built.value
         while built[0] < spec_version or built[1] < observed_version:
             version, built = await self.built.changed(version)
@@ -86,11 +85,11 @@ class Gateway:
     @property
     def table_is_built(self) -> bool:
         """Whether requests are routed by what is configured and was observed up to now."""
-        return self.built.value == (self.core.spec.version, self.core.runner.fleet.served.version)
+        return self.built.value == (self.context.spec.version, self.context.calls.fleet.served.version)
 
     def end_streams(self) -> None:
         """End every GET and listen stream in its era's way."""
-        for session in self.core.sessions:
+        for session in self.context.sessions:
             session.mailbox.close()
         self.listening.close_all()
 
@@ -106,11 +105,11 @@ async def open_gateway(
         gateway, care = _assemble(spec, table, fleet, metrics, wall_clock, signer)
         nursery.start_soon(keep_table, spec, fleet, table, gateway.built, name="table builder")
         nursery.start_soon(follow_settings, spec, gateway, signer, name="follow settings")
-        nursery.start_soon(gateway.core.hub.run, name="hub")
+        nursery.start_soon(gateway.context.hub.run, name="hub")
         nursery.start_soon(care.follow_lists, name="lists of sessions")
-        nursery.start_soon(gateway.core.runner.pacer.run, name="pacer")
-        nursery.start_soon(gateway.core.sessions.reap, name="session reaper")
-        nursery.start_soon(_prune, gateway.core, name="pruner")
+        nursery.start_soon(gateway.calls.in_flight.keep_alive, name="keep-alive")
+        nursery.start_soon(gateway.context.sessions.reap, name="session reaper")
+        nursery.start_soon(_prune, gateway.context, name="pruner")
         try:
             yield gateway
         finally:
@@ -147,28 +146,27 @@ def _assemble(
         opened=care.opened,
         ended=care.ended,
     )
-    runner = Runner(
+    calls = Calls(
         fleet=fleet,
-        relay=Relay(server_info=SERVER_INFO),
-        parking=Parking(signer=signer, wall_clock=wall_clock),
-        calls=Calls(limits.in_flight),
-        pacer=Pacer(),
-        ledger=Ledger(metrics=metrics),
+        in_flight=InFlight(limits.in_flight),
+        log=CallLog(metrics=metrics),
+        suspended=SuspendedCalls(signer=signer, wall_clock=wall_clock),
+        server_info=SERVER_INFO,
     )
-    core = Core(
+    context = Context(
         spec=spec,
         table=table,
         sessions=sessions,
-        runner=runner,
+        calls=calls,
         hub=hub,
         own=OwnAnswers(server_info=SERVER_INFO, signer=signer),
         tasks=tasks,
         post=post,
         draining=lambda: gateway.refusing,
     )
-    legacy = LegacyFace(core=core)
-    streams = LegacyStream(core=core, face=legacy)
-    listening = Listening(core=core)
+    requests = Requests(context=context)
+    legacy = LegacyFace(context=context, requests=requests)
+    streams, listening = GetStreams(context=context), Listening(context=context)
 
     def seated(backend: Backend) -> None:
         hub.seated(backend)
@@ -176,13 +174,13 @@ def _assemble(
 
     fleet.seated = seated
     dispatch = Dispatch(
-        core=core,
+        context=context,
         legacy=legacy,
         streams=streams,
-        modern=ModernFace(core=core, listening=listening),
-        sse=SseFace(core=core, face=legacy, streams=streams),
+        modern=ModernFace(context=context, requests=requests, listening=listening),
+        sse=HttpSse(context=context, face=legacy),
     )
-    gateway = Gateway(core=core, dispatch=dispatch, listening=listening, built=Cell((-1, -1)))
+    gateway = Gateway(context=context, dispatch=dispatch, listening=listening, built=Cell((-1, -1)))
     return gateway, care
 
 
@@ -191,9 +189,9 @@ async def follow_settings(spec: Cell[GatewaySpec], gateway: Gateway, signer: Cel
     version = spec.version
     while True:
         version, new = await spec.changed(version)
-        sessions = gateway.core.sessions
+        sessions = gateway.context.sessions
         sessions.follow(new.sessions, new.limits)
-        gateway.calls.limit = new.limits.in_flight
+        gateway.calls.in_flight.limit = new.limits.in_flight
         if new.sessions.signing_keys:
             signer.set(Signer(new.sessions.signing_keys))
             sessions.forget_keys()
@@ -226,8 +224,8 @@ async def _either_changed(spec: Cell[GatewaySpec], fleet: Fleet, versions: tuple
         nursery.start_soon(of_snapshots, name="await snapshots")
 
 
-async def _prune(core: Core) -> None:
+async def _prune(context: Context) -> None:
     while True:
         await trio.sleep(PRUNE_S)
-        core.runner.parking.prune()
-        core.tasks.prune()
+        context.calls.suspended.prune()
+        context.tasks.prune()

@@ -3,45 +3,50 @@
 Owns paths, verbs, the body's shape (one message, a batch, neither) and sessions by
 their id. Deliberately decides nothing inside a message. In a drain whatever begins
 something is refused (here: sessions and streams), and what belongs to a call goes on.
-Invariant: every path through ``dispatch`` writes exactly one answer, and the same
-code serves every entrance (design 3.6).
+Invariant: every job it gives writes exactly one answer, and the same code serves every
+entrance.
 
-Spec: reference 1.2 and 1.4; design section 5.
+Spec: MCP basic/transports in all versions; docs/architecture.md, "The road of a call".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import attrs
 import trio
 
 from mcp_gateway.errors import MalformedMessage, Overload
-from mcp_gateway.gateway.batch import Batch
-from mcp_gateway.gateway.calls import Call, Cause
-from mcp_gateway.gateway.core import Core, Place
-from mcp_gateway.gateway.entrance import Job, Reply, Request, Watched
-from mcp_gateway.gateway.greeting import read_greeting
-from mcp_gateway.gateway.http_answers import (
+from mcp_gateway.gateway.call.deadline import Cause
+from mcp_gateway.gateway.call.response import Accepts
+from mcp_gateway.gateway.context import Context, Place
+from mcp_gateway.gateway.entrance import Job, Reply, Request
+from mcp_gateway.gateway.faces import batch
+from mcp_gateway.gateway.faces.get_stream import GetStreams
+from mcp_gateway.gateway.faces.http_answers import (
+    RETRY_SOON,
     SESSION_HEADER,
     VERSION_HEADER,
+    Whole,
+    WholeAfter,
     accepted,
     is_json,
     refusal,
     refuse,
     turn_away,
+    whole_json,
 )
-from mcp_gateway.gateway.legacy_face import LegacyFace
-from mcp_gateway.gateway.legacy_stream import LegacyStream
-from mcp_gateway.gateway.modern_face import ModernFace
-from mcp_gateway.gateway.outlet import JSON_HEAD
-from mcp_gateway.gateway.own_answers import Invalid
+from mcp_gateway.gateway.faces.http_sse import HttpSse
+from mcp_gateway.gateway.faces.initialize import read_initialize
+from mcp_gateway.gateway.faces.legacy import LegacyFace
+from mcp_gateway.gateway.faces.modern import ModernFace
+from mcp_gateway.gateway.faces.own_answers import Invalid
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.gateway.sse_face import SseFace
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.envelope import Rejection, is_modern, only_value
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
-from mcp_gateway.values import Header
+from mcp_gateway.sessions.signed import SessionId
+from mcp_gateway.telemetry.trace import note_trace
 
 PATH: Final = "/mcp"
 VIRTUAL: Final = "/mcp/vs/"
@@ -49,38 +54,38 @@ VIRTUAL_HEADER: Final = b"x-mcp-virtualserver"
 """Narrows one request to a virtual server, as the path does for a whole session."""
 NO_SESSION: Final = refusal(400, "missing Mcp-Session-Id: send initialize first")
 UNKNOWN_SESSION: Final = refusal(404, "unknown session: initialize again")
+NOT_JSON: Final = refusal(415, "Content-Type must be application/json")
+NOT_ACCEPTED: Final = refusal(406, "Accept must allow application/json or text/event-stream")
+NO_BATCHES: Final = refusal(400, "JSON-RPC batches are not part of this protocol version")
+_NO_STREAM: Final = jsonrpc.render_error(
+    None, METHOD_NOT_FOUND, "GET and DELETE need the Mcp-Session-Id of a 2025 session"
+)
 
 
 @attrs.define(eq=False, kw_only=True)
 class Dispatch:
-    """The function every entrance calls."""
+    """What every entrance asks for jobs."""
 
-    core: Core
+    context: Context
     legacy: LegacyFace
-    streams: LegacyStream
+    streams: GetStreams
     modern: ModernFace
-    sse: SseFace
+    sse: HttpSse
 
     def prepare(self, request: Request, reply: Reply) -> Job:
-        """The job of one request; nothing has waited yet."""
-        return _Serving(dispatch=self, request=request, reply=_Leaving(reply))
-
-    async def serve(self, request: Request, reply: Watched) -> None:
-        """Answer one request; never raises but for bugs."""
+        """The job of one request; plain, and it raises nothing but for bugs."""
         place = self._place(request)
         if isinstance(place, Rejection):
-            await refuse(reply, place)
-        elif place is None:
-            await reply.whole(404, JSON_HEAD, b'{"error":"no such virtual server"}')
-        elif request.path in ("/sse", "/messages"):
-            await self.sse.serve(request, reply, place)
-        elif request.method == "POST":
-            await self._post(request, reply, place)
-        elif request.method in ("GET", "DELETE"):
-            await self._of_session(request, reply, place)
-        else:
-            allow = (b"allow", b"GET, POST, DELETE, OPTIONS")
-            await reply.whole(405, (*JSON_HEAD, allow), b'{"error":"method not allowed"}')
+            return refuse(reply, place)
+        if place is None:
+            return whole_json(reply, 404, b'{"error":"no such virtual server"}')
+        if request.path in ("/sse", "/messages"):
+            return self.sse.prepare(request, reply, place)
+        if request.method == "POST":
+            return self._post(request, reply, place)
+        if request.method in ("GET", "DELETE"):
+            return self._of_session(request, reply, place)
+        return whole_json(reply, 405, b'{"error":"method not allowed"}', (b"allow", b"GET, POST, DELETE, OPTIONS"))
 
     def _place(self, request: Request) -> Place | Rejection | None:
         """Where a request wants to be served; None: there is no such place."""
@@ -93,180 +98,149 @@ class Dispatch:
                 return refusal(400, "X-MCP-Virtualserver must be sent once, with the name of a virtual server")
             if path is not None and path != narrowed:
                 return refusal(400, f"X-MCP-Virtualserver and the path /mcp/vs/{path[:64]} must name the same one")
-        return None if path == "" else self.core.place(host, path or "", narrowed)
+        return None if path == "" else self.context.place(host, path or "", narrowed)
 
-    async def _post(self, request: Request, reply: Watched, place: Place) -> None:
+    def _post(self, request: Request, reply: Reply, place: Place) -> Job:
         if not is_json(request):
-            await refuse(reply, refusal(415, "Content-Type must be application/json"))
-            return
+            return refuse(reply, NOT_JSON)
         accepts = accepted(request)
         if not (accepts.json or accepts.sse):
-            await refuse(reply, refusal(406, "Accept must allow application/json or text/event-stream"))
-            return
+            return refuse(reply, NOT_ACCEPTED)
         version = only_value(request.headers, VERSION_HEADER)
         if jsonrpc.looks_like_batch(request.body):
-            await self._batch(request, reply, place, version)
-            return
+            return self._batch(request, reply, place, version)
         try:
             message = jsonrpc.read(request.body)
         except MalformedMessage as fault:
             id_raw = jsonrpc.readable_id(request.body)
-            await refuse(reply, Rejection(status=400, code=fault.code, message=fault.what, id_raw=id_raw))
-            return
+            return refuse(reply, Rejection(status=400, code=fault.code, message=fault.what, id_raw=id_raw))
         if is_modern(version, message):
-            await self.modern.take(request, reply, place, message)
-        elif isinstance(message, jsonrpc.RpcRequest) and message.method == "initialize":
-            await self._initialize(request, reply, place, message)
-        else:
-            await self._in_session(request, reply, place, message)
+            return self.modern.prepare(request, message, place, reply, accepts)
+        if isinstance(message, jsonrpc.RpcRequest) and message.method == "initialize":
+            return self._initialize(request, reply, place, message)
+        return self._in_session(request, reply, place, message, accepts)
 
-    async def _initialize(self, request: Request, reply: Watched, place: Place, message: jsonrpc.RpcRequest) -> None:
+    def _initialize(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcRequest) -> Job:
         """Begin a session. Spec: MCP 2025-11-25 basic/lifecycle."""
-        if self.core.draining():
-            await turn_away(reply, message.id_raw)
-            return
-        greeting = read_greeting(message)
-        if isinstance(greeting, Invalid):
-            await reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, greeting.code, greeting.message))
-            return
-        call, ledger = Call(method="initialize", scope=request.scope), self.core.runner.ledger
+        began_at, log = trio.current_time(), self.context.calls.log
+        if self.context.draining():
+            return turn_away(reply, message.id_raw)
+        hello = read_initialize(message)
+        if isinstance(hello, Invalid):
+            return whole_json(reply, 200, jsonrpc.render_error(message.id_raw, hello.code, hello.message))
         try:
-            session_id, session = self.core.sessions.mint(
-                era=greeting.era,
+            session_id, session = self.context.sessions.mint(
+                era=hello.era,
                 realm=place.realm,
                 gateway=place.gateway,
                 view=place.virtual,
                 principal=request.principal,
-                identity=greeting.identity,
-                capabilities=greeting.capabilities,
+                identity=hello.identity,
+                capabilities=hello.capabilities,
             )
         except Overload as full:
-            ledger.answered(call, "overload", era=greeting.era)
-            await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
-            return
-        ledger.answered(call, "ok", era=greeting.era, session=session.tag)
-        body = jsonrpc.render_result(message.id_raw, self.core.own.initialized(session.era, place.view))
-        await reply.whole(200, (*JSON_HEAD, (b"mcp-session-id", session_id.encode())), body)
+            log.answered("initialize", "overload", began_at, era=hello.era)
+            return refuse(reply, refusal(503, str(full)), RETRY_SOON)
+        log.answered("initialize", "ok", began_at, era=hello.era, session=session.tag)
+        body = jsonrpc.render_result(message.id_raw, self.context.own.initialized(session.era, place.view))
+        return whole_json(reply, 200, body, (b"mcp-session-id", session_id.encode()))
 
-    async def session_of(self, request: Request, reply: Watched, place: Place) -> Session | None:
-        """The session a request names; None when it was refused (the answer is written)."""
+    def _with_session(self, request: Request, reply: Reply, place: Place, then: Callable[[Session], Job]) -> Job:
+        """``then`` of the session that a request names, or its refusal."""
         text = only_value(request.headers, SESSION_HEADER)
         if text is None:
-            await refuse(reply, NO_SESSION)
-            return None
-        try:
-            session = await self.core.sessions.find(
-                text, realm=place.realm, gateway=place.gateway, view=place.virtual, principal=request.principal
-            )
-        except Overload as full:
-            await refuse(reply, refusal(503, str(full)), ((b"retry-after", b"1"),))
-            return None
+            return refuse(reply, NO_SESSION)
+        session = self.context.sessions.find(text, realm=place.realm, principal=request.principal)
         if session is None:
-            await refuse(reply, UNKNOWN_SESSION)
-            return None
+            return refuse(reply, UNKNOWN_SESSION)
         # "If the server receives a request with an invalid or unsupported MCP-Protocol-Version,
         #  it MUST respond with 400 Bad Request." -- 2025-06-18 basic/transports
         said, version = request.all(VERSION_HEADER), only_value(request.headers, VERSION_HEADER)
         if said and version not in LEGACY_VERSIONS:
             shown = b", ".join(said)[:64].decode("latin-1")
-            await refuse(reply, refusal(400, f"unsupported MCP-Protocol-Version {shown!r}"))
-            return None
-        return session
+            return refuse(reply, refusal(400, f"unsupported MCP-Protocol-Version {shown!r}"))
+        if isinstance(session, Session):
+            return then(session)
+        return Revived(context=self.context, request=request, reply=reply, place=place, session_id=session, then=then)
 
-    async def _in_session(self, request: Request, reply: Watched, place: Place, message: jsonrpc.RpcMessage) -> None:
-        session = await self.session_of(request, reply, place)
-        if session is not None:
-            await self.legacy.take(request, reply, place, session, message)
-        elif isinstance(message, jsonrpc.RpcRequest):
-            self.core.runner.ledger.answered(Call(method=message.method, scope=request.scope), "refused")
+    def _in_session(
+        self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcMessage, accepts: Accepts
+    ) -> Job:
+        if not isinstance(message, jsonrpc.RpcResponse):
+            note_trace(message.params)
+        job = self._with_session(
+            request,
+            reply,
+            place,
+            lambda session: self.legacy.prepare(session, message, place, reply, accepts, request.headers),
+        )
+        if isinstance(job, Whole) and job.status >= 400 and isinstance(message, jsonrpc.RpcRequest):
+            self.context.calls.log.answered(message.method, "refused", trio.current_time())
+        return job
 
-    async def _batch(self, request: Request, reply: Watched, place: Place, version: str | None) -> None:
+    def _batch(self, request: Request, reply: Reply, place: Place, version: str | None) -> Job:
         """JSON-RPC arrays exist in 2025-03-26 only."""
-        no_batches = refusal(400, "JSON-RPC batches are not part of this protocol version")
         if version is not None and not (version in ERAS and ERAS[version].batches):
-            await refuse(reply, no_batches)
-            return
-        session = await self.session_of(request, reply, place)
-        if session is None:
-            return
-        if not session.era.batches:
-            await refuse(reply, no_batches)
-            return
-        await Batch(face=self.legacy, place=place, session=session).serve(request, reply)
+            return refuse(reply, NO_BATCHES)
 
-    async def _of_session(self, request: Request, reply: Watched, place: Place) -> None:
-        """GET and DELETE belong to 2025 sessions; a 2026 client has neither (T2)."""
+        def then(session: Session) -> Job:
+            if not session.era.batches:
+                return refuse(reply, NO_BATCHES)
+            return batch.prepare(self.legacy, place, session, request, reply)
+
+        return self._with_session(request, reply, place, then)
+
+    def _of_session(self, request: Request, reply: Reply, place: Place) -> Job:
+        """GET and DELETE belong to 2025 sessions; a 2026 client has neither."""
         modern = only_value(request.headers, VERSION_HEADER) in MODERN_VERSIONS
         if modern or (only_value(request.headers, SESSION_HEADER) is None and request.method == "GET"):
-            await reply.whole(405, (*JSON_HEAD, (b"allow", b"POST")), _no_stream_body())
-            return
-        session = await self.session_of(request, reply, place)
-        if session is None:
-            return
-        if request.method == "DELETE":
-            await self.core.sessions.end(session, Cause.SESSION)
-            await reply.whole(204, (), b"")
-        elif not accepted(request).sse:
-            await refuse(reply, refusal(406, "Accept must allow text/event-stream"))
-        else:
-            await self.streams.serve(request, reply, session)
+            return whole_json(reply, 405, _NO_STREAM, (b"allow", b"POST"))
 
+        def then(session: Session) -> Job:
+            if request.method == "DELETE":
+                return WholeAfter(reply, 204, work=lambda: self.context.sessions.end(session, Cause.SESSION))
+            if not accepted(request).sse:
+                return refuse(reply, refusal(406, "Accept must allow text/event-stream"))
+            return self.streams.prepare(request, reply, session)
 
-def _no_stream_body() -> bytes:
-    return jsonrpc.render_error(None, METHOD_NOT_FOUND, "GET and DELETE need the Mcp-Session-Id of a 2025 session")
-
-
-@attrs.define(eq=False)
-class _Leaving:
-    """A reply whose writers can be told that its client has left."""
-
-    _reply: Reply
-    _gone: bool = attrs.field(default=False, init=False)
-    _callbacks: list[Callable[[], None]] = attrs.field(factory=list, init=False)
-
-    async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
-        return await self._reply.whole(status, headers, body)
-
-    async def open(self, status: int, headers: Sequence[Header]) -> bool:
-        return await self._reply.open(status, headers)
-
-    async def event(
-        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
-    ) -> bool:
-        return await self._reply.event(data, event_id=event_id, retry_ms=retry_ms, name=name)
-
-    async def comment(self) -> bool:
-        return await self._reply.comment()
-
-    async def close(self) -> None:
-        await self._reply.close()
-
-    def on_gone(self, callback: Callable[[], None]) -> None:
-        if self._gone:
-            callback()
-        else:
-            self._callbacks.append(callback)
-
-    def left(self) -> None:
-        self._gone = True
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        return self._with_session(request, reply, place, then)
 
 
 @attrs.define(eq=False, kw_only=True)
-class _Serving:
-    """The job of one request."""
+class Revived:
+    """The job of a request whose session is not in memory, and may come back from its id."""
 
-    dispatch: Dispatch
+    context: Context
     request: Request
-    reply: _Leaving
+    reply: Reply
+    place: Place
+    session_id: SessionId
+    then: Callable[[Session], Job]
+    _job: Job | None = attrs.field(default=None, init=False)
+    _left: bool = attrs.field(default=False, init=False)
 
     async def run(self, scope: trio.CancelScope) -> None:
-        await self.dispatch.serve(self.request, self.reply)
+        """See ``entrance.Job``."""
+        place = self.place
+        try:
+            session = await self.context.sessions.revive(
+                self.session_id, gateway=place.gateway, view=place.virtual, principal=self.request.principal
+            )
+        except Overload as full:
+            self._job = refuse(self.reply, refusal(503, str(full)), RETRY_SOON)
+            return
+        self._job = self.then(session) if session is not None else refuse(self.reply, UNKNOWN_SESSION)
+        if self._left:
+            self._job.left()
+        await self._job.run(scope)
 
     async def finish(self) -> None:
-        """Everything is written already."""
+        """See ``entrance.Job``."""
+        if self._job is not None:
+            await self._job.finish()
 
     def left(self) -> None:
-        self.reply.left()
+        """See ``entrance.Job``."""
+        self._left = True
+        if self._job is not None:
+            self._job.left()

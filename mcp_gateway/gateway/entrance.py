@@ -41,8 +41,6 @@ class Request:
     peer: str = ""
     scheme: str = "http"
     principal: Principal = ANONYMOUS
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, repr=False)
-    """A scope that nobody has entered yet: dispatch enters it around the call and moves its deadline."""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""
@@ -108,3 +106,10 @@ class Job(Protocol):
     def left(self) -> None:
         """The client has left; what that means is the era's affair. Plain; once; after ``finish`` of no effect."""
         ...
+
+
+async def serve(job: Job) -> None:
+    """Run a job in a scope of its own and let it finish."""
+    with trio.CancelScope() as scope:
+        await job.run(scope)
+    await job.finish()

@@ -8,26 +8,28 @@ Invariant: only requests that present this session's id reach this object
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
 
-from mcp_gateway.auth.principal import Principal
+from mcp_gateway.auth.principal import ANONYMOUS, Principal
+from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.fleet import SessionShown
 from mcp_gateway.backends.transports.base import ClientIdentity
-from mcp_gateway.gateway.calls import Call, Cause
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.replay import Replay
 from mcp_gateway.gateway.server_requests import ServerRequests
 from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.capabilities import granted
-from mcp_gateway.protocol.eras import Era
+from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.routing.listing_views import Entry
 from mcp_gateway.routing.parts import entries_of
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import View
+from mcp_gateway.sessions.task_ids import TaskOwner, session_digest
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject, RequestId
 
 CHANGED_METHOD: Final = {
@@ -50,6 +52,14 @@ class LegacyWording:
         return jsonrpc.render_notification("notifications/resources/updated", json_text.dumps({"uri": uri}))
 
 
+class Request(Protocol):
+    """A request that is being served."""
+
+    def cut(self, cause: Cause) -> None:
+        """End it; later causes change nothing."""
+        ...
+
+
 @attrs.define(eq=False, kw_only=True)
 class Session:
     """The live part of one client session."""
@@ -69,7 +79,7 @@ class Session:
     log_level: str | None = None
     seen: dict[Kind, bytes] = attrs.field(factory=dict, repr=False)
     """Fingerprint of the list of each kind that the client knows or was told to fetch."""
-    calls: dict[RequestId, Call] = attrs.field(factory=dict, repr=False)
+    calls: dict[RequestId, Request] = attrs.field(factory=dict, repr=False)
     streams: list[trio.CancelScope] = attrs.field(factory=list, repr=False)
     """Open GET streams, resumed calls' included."""
     listeners: int = 0
@@ -84,6 +94,10 @@ class Session:
     ended: bool = False
     over: bool = False
     """Its client has ended it: it cannot come back."""
+    caller: Caller = attrs.field(init=False)
+    """Whose upstream sessions it uses."""
+    owner: TaskOwner = attrs.field(init=False)
+    """Whose its tasks are: nothing but its session tells an anonymous client from others."""
     tag: str = attrs.field(init=False)
     """What logs call this session: a hash, which leads nobody to its id."""
     _granted: frozenset[str] = attrs.field(init=False, repr=False)
@@ -94,11 +108,24 @@ class Session:
 
     def __attrs_post_init__(self) -> None:
         self.tag = hashlib.blake2s(self.key.encode(), digest_size=6).hexdigest()
-        self._granted = granted(self.capabilities)
+        anonymous = self.principal.digest == ANONYMOUS.digest
+        self.owner = TaskOwner(
+            realm=self.realm,
+            family=Family.LEGACY,
+            principal=self.principal.digest,
+            session=session_digest(self.key) if anonymous else "",
+        )
+        self.introduce(self.era, self.identity, self.capabilities)
+
+    @property
+    def session(self) -> "Session":
+        """See ``call.client``."""
+        return self
 
     def introduce(self, era: Era, identity: ClientIdentity, capabilities: JsonObject) -> None:
-        """The client of a session that was there first says who it is and what it can do."""
+        """The client says who it is and what it can do; over HTTP+SSE that comes after the session has begun."""
         self.era, self.identity, self.capabilities = era, identity, capabilities
+        self.caller = Caller(session=self.key, principal=self.principal, identity=identity)
         self._granted = granted(capabilities)
 
     def knows(self, view: View) -> None:
@@ -135,7 +162,7 @@ class Session:
         """End everything that belongs to this session in this process."""
         self.ended = True
         for call in list(self.calls.values()):
-            call.cancel(cause)
+            call.cut(cause)
         self.mailbox.close()
         for stream in list(self.streams):
             stream.cancel(reason=cause.value)

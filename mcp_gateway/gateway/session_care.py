@@ -11,7 +11,7 @@ from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.gateway.hub import Audience, Hub
 from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.session import Session
-from mcp_gateway.gateway.tasks import Tasks, task_owner
+from mcp_gateway.gateway.tasks import Tasks
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.values import BackendKey
 
@@ -53,7 +53,7 @@ class SessionCare:
         self.hub.leave(self._audiences.pop(session.key))
         del self._sessions[session.key]
         if session.over:
-            self.tasks.end(task_owner(session), session.key)
+            self.tasks.end(session.owner, session.key)
         for key in session.backends:
             backend = self.fleet.get(BackendKey(key))
             if backend is not None:

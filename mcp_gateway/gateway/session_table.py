@@ -19,7 +19,7 @@ from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewayLimits, SessionsSpec
 from mcp_gateway.errors import Overload
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import json_text
@@ -97,24 +97,36 @@ class SessionTable:
         self._admit(session)
         return session_id.encode(self.signer.value), session
 
-    async def find(
-        self, text: str, *, realm: str, gateway: GatewayName, view: str, principal: Principal
-    ) -> Session | None:
-        """The session an id stands for; None for unknown, foreign, ended or too old ones."""
+    def find(self, text: str, *, realm: str, principal: Principal) -> Session | SessionId | None:
+        """The session in memory that an id stands for, or its id alone, if it is good: see ``revive``; None: neither.
+
+        Nothing is said of why: unknown, foreign, ended and too old ids look the same.
+        """
         session_id = self._verify(text, realm)
         if session_id is None or session_id.principal != principal.digest:
             return None
         age_s = self.wall_clock() - session_id.issued_unix_s
         if not -LEEWAY_S <= age_s <= self.spec.lifetime_s + LEEWAY_S or session_id.version not in ERAS:
             return None
-        key = session_id.nonce.hex()
-        session = self._live.get(key)
+        session = self._live.get(session_id.key)
         if session is None:
-            if await self.store.ended(key):
-                return None
-            # Two requests may have waited for the store: the first made the session.
-            session = self._live.get(key) or self._revive(session_id, gateway, view, principal)
-        self._live.move_to_end(key)
+            return session_id
+        self._live.move_to_end(session_id.key)
+        session.touch()
+        return session
+
+    async def revive(
+        self, session_id: SessionId, *, gateway: GatewayName, view: str, principal: Principal
+    ) -> Session | None:
+        """The session of a good id that is not in memory; None: its client has ended it.
+
+        Raises:
+            Overload: ``limits.sessions`` sessions are busy.
+        """
+        if await self.store.ended(session_id.key):
+            return None
+        # Two requests may have waited for the store: the first made the session.
+        session = self._live.get(session_id.key) or self._made_anew(session_id, gateway, view, principal)
         session.touch()
         return session
 
@@ -137,7 +149,7 @@ class SessionTable:
                 elif session.replay.used_bytes:
                     session.replay.trim()  # what one keeps too long, all others lack
 
-    def _revive(self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal) -> Session:
+    def _made_anew(self, session_id: SessionId, gateway: GatewayName, view: str, principal: Principal) -> Session:
         capabilities = object_of(session_id.capabilities)
         identity = ClientIdentity(
             capabilities=json_text.dumps(capabilities), info=ANONYMOUS_INFO, version=session_id.version
@@ -157,7 +169,7 @@ class SessionTable:
     ) -> Session:
         limits = self.limits
         return Session(
-            key=session_id.nonce.hex(),
+            key=session_id.key,
             era=ERAS[session_id.version],
             realm=session_id.gateway,
             gateway=gateway,

@@ -13,12 +13,11 @@ from typing import Final
 import attrs
 import trio
 
-from mcp_gateway.auth.principal import ANONYMOUS, Principal
+from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.errors import RemoteFault
-from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import json_text, splice, tasks
 from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.protocol.tasks import Told
@@ -141,17 +140,6 @@ class Tasks:
         backend = self.fleet.get(task.ref.server)
         if backend is not None:
             backend.hold(task.caller, task.ref.upstream, until_at)
-
-
-def task_owner(session: Session) -> TaskOwner:
-    """Whose the tasks of a 2025 client are: nothing but its session tells an anonymous one from others."""
-    bound = session.principal.digest == ANONYMOUS.digest
-    return TaskOwner(
-        realm=session.realm,
-        family=Family.LEGACY,
-        principal=session.principal.digest,
-        session=task_ids.session_digest(session.key) if bound else "",
-    )
 
 
 def modern_owner(realm: str, principal: Principal) -> TaskOwner:

@@ -1,7 +1,7 @@
 """What a view says of itself: capabilities, what is beyond the core, and instructions.
 
 Owns how the declarations of many servers become one. Deliberately believes no ``subscribe``
-of a 2025 server (``routing.build``) and forms no result (``gateway.own_answers``). Pure.
+of a 2025 server (``routing.build``) and forms no result (``gateway.faces``). Pure.
 Invariants: the result depends on the servers' order and words alone; it is bounded; no
 server's words can be taken for another's or for the gateway's.
 """

@@ -123,6 +123,11 @@ class SessionId:
     gateway: str
     issued_unix_s: int
 
+    @property
+    def key(self) -> str:
+        """What the session is called inside the gateway; it does not lead to the id."""
+        return self.nonce.hex()
+
     def encode(self, signer: Signer) -> str:
         """The id as it goes over the wire: visible ASCII, at most ``MAX_ID_CHARS``.
 

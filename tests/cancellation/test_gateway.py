@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from mcp_gateway.backends.transports.base import Hear, Inbound
 from mcp_gateway.config.spec import Timeouts
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.cancel_at import cancelled_at, done_at
@@ -73,17 +73,16 @@ def backend(era: Era) -> ScriptedBackend:
 
 def left(where: ScriptedGateway) -> dict[str, object]:
     """Everything that a request may leave behind."""
-    gateway, core = where.gateway, where.gateway.core
+    gateway, core = where.gateway, where.gateway.context
     (running,) = (seat.current for seat in where.fleet._seats.values())
     assert running.reach.sessions is not None
     upstreams = [entry.upstream for entry in running.reach.sessions._entries.values() if entry.upstream is not None]
     return {
-        "calls": len(gateway.calls),
+        "calls": len(gateway.calls.in_flight),
         "calls of sessions": sum(len(session.calls) for session in core.sessions),
         "questions": sum(len(session.questions) for session in core.sessions),
         "streams": gateway.streams,
-        "parked": len(core.runner.parking),
-        "paced": len(core.runner.pacer._waiting) + len(core.runner.pacer._ticking),
+        "parked": len(gateway.calls.suspended),
         "sessions": len(core.sessions),
         "owners": len(core.post),
         "audiences": len(core.hub._audiences),
@@ -93,7 +92,7 @@ def left(where: ScriptedGateway) -> dict[str, object]:
         "users": [upstream.users for upstream in upstreams],
         "upstream": (running.sessions, running.links),
         "exchanges": sum(link.in_flight for link in _connector(where).open_links) - _listening(where),
-        "old clients": len(gateway.dispatch.sse._clients),
+        "old clients": len(gateway.dispatch.sse.streams),
         "tasks": trio.lowlevel.current_statistics().tasks_living,
     }
 
@@ -193,7 +192,7 @@ async def listen_2026(scene: Scene) -> None:
 
 
 async def get_stream(scene: Scene) -> None:
-    (live, *_) = (one for one in scene.where.gateway.core.sessions)
+    (live, *_) = (one for one in scene.where.gateway.context.sessions)
     live.mailbox.post(message("notifications/message", {"level": "info", "data": 1}))
     scene.leave_after(20)
     await scene.where.send("GET", headers=scene.session.headers(), reply=scene.reply)
@@ -273,7 +272,7 @@ async def run_once(play: Play, era: Era, step: int, how: str) -> bool:
         await scene.modern("tools/call", quiet, RecordedReply())
         await scene.modern("tools/call", quiet, RecordedReply(), capable=True)
         await trio.sleep(5)
-        before, own = left(where), {one.key for one in where.gateway.core.sessions}
+        before, own = left(where), {one.key for one in where.gateway.context.sessions}
 
         async def run() -> None:
             await play(scene)
@@ -285,8 +284,8 @@ async def run_once(play: Play, era: Era, step: int, how: str) -> bool:
         await trio.sleep(SETTLED_S)
         # What a request has made for its session stays with the session.
         await session.ask("resources/unsubscribe", {"uri": "memo://one"})
-        for other in [one for one in where.gateway.core.sessions if one.key not in own]:
-            await where.gateway.core.sessions.end(other, Cause.SESSION)
+        for other in [one for one in where.gateway.context.sessions if one.key not in own]:
+            await where.gateway.context.sessions.end(other, Cause.SESSION)
         await trio.sleep(5)
         assert left(where) == before, f"at step {step}"
         assert (await session.ask("ping")).result == {}
@@ -298,7 +297,7 @@ def end(scene: Scene, how: str) -> None:
     if how == "leave":
         scene.reply.leave()
     else:
-        scene.where.gateway.calls.cancel_all(Cause[how.upper()])
+        scene.where.gateway.calls.cut_all(Cause[how.upper()])
 
 
 @pytest.mark.parametrize("how", ["cancel", "leave", "message", "drain"])

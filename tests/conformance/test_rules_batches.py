@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from mcp_gateway.backends.transports.base import Hear
-from mcp_gateway.gateway.batch import MAX_MESSAGES
+from mcp_gateway.protocol.jsonrpc import MAX_BATCH
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.conformance.rule_steps import CALL
 from tests.support.raw_client import Message
@@ -54,7 +54,7 @@ async def test_s1_4_an_array_without_requests_is_202(autojump_clock: MockClock, 
     "body, code",
     [
         pytest.param(b"[]", INVALID, id="empty"),
-        pytest.param(array(*[PING] * (MAX_MESSAGES + 1)), INVALID, id="too many"),
+        pytest.param(array(*[PING] * (MAX_BATCH + 1)), INVALID, id="too many"),
         pytest.param(b"[", -32700, id="half"),
         pytest.param(b"[" * 200 + b"]" * 200, -32700, id="too deep"),
         pytest.param(array(PING) + b" {}", -32700, id="something behind"),
@@ -132,7 +132,7 @@ async def test_s1_4_a_session_that_is_ended_answers_the_batch_that_runs(autojump
         assert (await session.end()).status == 204
         await reply.until(lambda: reply.closed)
         assert [(one["id"], one["error"]["code"]) for one in answers(reply)] == [("a", -33499), ("b", -33499)]
-        assert len(where.gateway.calls) == 0
+        assert len(where.gateway.calls.in_flight) == 0
 
 
 async def test_s1_4_a_batch_of_answers_answers(autojump_clock: MockClock) -> None:

@@ -185,7 +185,7 @@ async def test_T13_a_modern_request_in_a_legacy_session_is_modern_and_leaves_the
             reply = await where.modern(method, {"level": "error"}, headers={"Mcp-Session-Id": session.id}, id="m")
             assert reply.status == (200 if method == "tools/list" else 404)
             assert reply.header(b"mcp-session-id") is None
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         assert (live.log_level, live.calls) == (None, {})
         cancel = message("notifications/cancelled", {"requestId": 1, "_meta": {META + "protocolVersion": MODERN}})
         call = session.begin(CALL, {"name": "read"}, request_id=1)

@@ -92,7 +92,7 @@ async def connected(era: str) -> AsyncIterator[tuple[Client, WireBackend, Runnin
 
 async def until_streams_and_calls(running: Running, streams: int, calls: int) -> None:
     with trio.fail_after(5):
-        while (running.gateway.streams, len(running.gateway.calls)) != (streams, calls):  # noqa: ASYNC110  # polled
+        while (running.gateway.streams, len(running.gateway.calls.in_flight)) != (streams, calls):  # noqa: ASYNC110  # polled
             await trio.sleep(0.01)
 
 

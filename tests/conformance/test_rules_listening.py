@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mcp_gateway.gateway.listen import MAX_URIS
+from mcp_gateway.gateway.faces.listen import MAX_URIS
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.conformance.rule_steps import CALL, complete, error_of, fixed

@@ -100,5 +100,5 @@ async def test_s2_a_question_outside_calls_that_cannot_be_passed_on_is_refused_t
         await link.say(Inbound(method="elicitation/create", params={"mode": "form"}, raw=twice, id_raw=b"9"))
         await trio.sleep(1)
         assert [(one["id"], one["error"]["code"]) for one in map(orjson.loads, link.said)] == [(9, -32601)]
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         assert (stream.messages, len(live.questions)) == ([], 0)

@@ -92,7 +92,7 @@ async def test_s1_4_a_session_ends_once_and_with_all_that_runs_in_it(autojump_cl
         assert error_of(await over(call))["code"] == -33499
         assert (await session.ask("ping")).status == 404
         assert (await session.cancel(1)).status == 404
-        assert (len(where.gateway.calls), where.gateway.streams) == (0, 0)
+        assert (len(where.gateway.calls.in_flight), where.gateway.streams) == (0, 0)
 
 
 async def test_s1_5_a_second_initialize_is_another_session_and_harms_none(autojump_clock: MockClock) -> None:
@@ -108,7 +108,7 @@ async def test_s1_5_a_second_initialize_is_another_session_and_harms_none(autoju
             assert again.result["protocolVersion"] == "2025-03-26"
             assert again.header(b"mcp-session-id") not in (None, session.id)
         assert "result" in (await session.call("read")).answer
-        last_used = list(where.gateway.core.sessions)[-1]
+        last_used = list(where.gateway.context.sessions)[-1]
         assert (last_used.era.version, last_used.capabilities) == ("2025-11-25", {"roots": {}})
 
 
@@ -116,7 +116,7 @@ async def test_s1_5_initialize_as_a_notification_opens_nothing(autojump_clock: M
     hello: JsonObject = {"protocolVersion": "2025-11-25", "capabilities": {}}
     async with scripted_gateway(ScriptedBackend()) as where:
         assert (await where.send("POST", body=message("initialize", hello))).status == 400
-        assert len(where.gateway.core.sessions) == 0
+        assert len(where.gateway.context.sessions) == 0
 
 
 async def test_s1_4_one_more_stream_ends_the_oldest_and_a_resume_counts_as_one(autojump_clock: MockClock) -> None:

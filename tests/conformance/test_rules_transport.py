@@ -198,7 +198,7 @@ async def test_T12_closing_the_stream_is_cancellation_and_nothing_more_is_sent(a
         reply.leave()
         await trio.testing.wait_all_tasks_blocked()
         assert sum(link.cancelled for link in backend.links) == 1
-        assert (reply.messages, len(where.gateway.calls)) == ([], 0)
+        assert (reply.messages, len(where.gateway.calls.in_flight)) == ([], 0)
 
 
 async def test_T13_a_session_id_is_ignored_and_never_given(autojump_clock: MockClock) -> None:
@@ -207,7 +207,7 @@ async def test_T13_a_session_id_is_ignored_and_never_given(autojump_clock: MockC
         for method, params in requests:
             reply = await where.modern(method, params, headers={"Mcp-Session-Id": "nobody's"})
             assert (reply.status, reply.header(b"mcp-session-id")) == (200, None)
-        assert len(where.gateway.core.sessions) == 0
+        assert len(where.gateway.context.sessions) == 0
 
 
 @pytest.mark.parametrize("said", [None, "", "2025-11-25", "2026-07-29", "2026-07-28, 2026-07-28"])

@@ -11,10 +11,11 @@ from trio.testing import MockClock
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits, GatewayLimits, Timeouts
 from mcp_gateway.errors import BackendBusy, BackendGone, Executed
-from mcp_gateway.gateway.calls import Call, CallClock, Calls, Cause
+from mcp_gateway.gateway.call.call import Call
+from mcp_gateway.gateway.call.deadline import Cause, Deadline
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import BackendKey, JsonObject
-from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
+from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, message, scripted_gateway
 from tests.support.scripted_link import ScriptedBackend, ScriptedLink, notice
 
 FILES = BackendKey("files")
@@ -46,9 +47,9 @@ def nothing_left(where: ScriptedGateway) -> None:
     """The baseline after calls (invariant 2)."""
     backend = where.fleet.get(FILES)
     assert backend is not None
-    assert len(where.gateway.calls) == 0
+    assert len(where.gateway.calls.in_flight) == 0
     assert backend.in_flight == 0
-    assert all(not session.calls and not len(session.questions) for session in where.gateway.core.sessions)
+    assert all(not session.calls and not len(session.questions) for session in where.gateway.context.sessions)
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -240,7 +241,7 @@ async def test_the_drain_cancels_with_its_reason(autojump_clock: MockClock) -> N
         old = session.begin("tools/call", {"name": "read"}, Accept="application/json")
         new = where.modern_soon("tools/call", {"name": "read"})
         await reached(backend, 2)
-        assert where.gateway.calls.cancel_all(Cause.DRAIN) == 2
+        assert where.gateway.calls.cut_all(Cause.DRAIN) == 2
         with trio.fail_after(2):
             await where.gateway.calls.idle()
             for reply in (old, new):
@@ -270,7 +271,7 @@ async def test_the_drain_tells_every_backend_before_it_answers_a_client(
         quick = session.begin("tools/call", {"name": "read", "arguments": {}}, Accept="application/json")
         await reached(backend, 2)
         began_at = trio.current_time()
-        where.gateway.calls.cancel_all(Cause.DRAIN)
+        where.gateway.calls.cut_all(Cause.DRAIN)
         await quick.until(lambda: quick.closed)
         assert trio.current_time() - began_at == pytest.approx(answered_after_s, abs=0.05)
 
@@ -349,7 +350,7 @@ def test_invariant_1_exactly_one_answer_under_all_races() -> None:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(after, cancel, lambda: session.cancel(5))
                     nursery.start_soon(after, leave, reply.leave)
-                    nursery.start_soon(after, drain, lambda: where.gateway.calls.cancel_all(Cause.DRAIN))
+                    nursery.start_soon(after, drain, lambda: where.gateway.calls.cut_all(Cause.DRAIN))
                 await trio.sleep(10)
                 check(reply, modern=modern, cancel=cancel)
                 nothing_left(where)
@@ -368,8 +369,8 @@ def test_invariant_1_exactly_one_answer_under_all_races() -> None:
 
 async def test_the_clock_stands_still_while_the_client_is_asked(autojump_clock: MockClock) -> None:
     with trio.CancelScope() as scope:
-        clock = CallClock(scope=scope, timeouts=Timeouts(call_s=10, input_s=100, max_s=1000))
-        clock.start()
+        clock = Deadline(Timeouts(call_s=10, input_s=100, max_s=1000))
+        clock.start(scope)
         await trio.sleep(4)
         clock.pause()
         clock.pause()
@@ -390,13 +391,30 @@ async def test_the_clock_stands_still_while_the_client_is_asked(autojump_clock: 
 
 
 async def test_the_first_cause_wins(autojump_clock: MockClock) -> None:
-    calls = Calls(limit=1)
-    scope = trio.CancelScope()
-    call = Call(method="tools/call", scope=scope)
-    with scope:
-        with calls.running(call):
-            call.cancel(Cause.MESSAGE)
-            assert calls.cancel_all(Cause.DRAIN) == 1
-        await trio.sleep_forever()
-    assert call.cause is Cause.MESSAGE
-    await calls.idle()
+    backend = hanging()
+    async with scripted_gateway(backend) as where:
+        session = await where.session()
+        reply = session.begin("tools/call", {"name": "read"}, request_id=1, Accept="application/json")
+        await reached(backend)
+        await session.cancel(1)
+        assert where.gateway.calls.cut_all(Cause.DRAIN) == 1
+        await reply.until(lambda: reply.closed)
+        assert reply.error["data"]["reason"] == "cancelled"  # type: ignore[index,call-overload]  # raw JSON
+
+
+async def test_a_late_cut_touches_no_scope_of_a_later_job(autojump_clock: MockClock) -> None:
+    backend = ScriptedBackend()
+    async with scripted_gateway(backend) as where:
+        session = await where.session()
+        headers, body = session.headers(), message("tools/call", {"name": "read"}, 1)
+        jobs = [where.job("POST", headers=headers, body=body, reply=RecordedReply()) for _ in range(2)]
+        with trio.CancelScope() as scope:
+            for job in jobs:
+                assert isinstance(job, Call)
+                await job.run(scope)
+                job.cut(Cause.MESSAGE)
+                job.left()
+                await job.finish()
+                job.cut(Cause.DRAIN)
+                assert not scope.cancel_called
+        assert not scope.cancelled_caught

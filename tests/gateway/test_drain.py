@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from mcp_gateway.backends.transports.base import Hear
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.values import JsonObject
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, message, scripted_gateway
 from tests.support.scripted_link import ScriptedBackend, ScriptedLink, question
@@ -42,7 +42,7 @@ async def test_the_retry_of_a_parked_call_is_served_and_no_other_request(autojum
             assert refused.error["data"] == {"reason": "draining", "executed": "no", "retryAfterMs": 1000}
         assert (await where.modern("tools/call", retry, capabilities=CAPABLE)).result["content"] == []
         with trio.fail_after(1):
-            await where.gateway.core.runner.idle()
+            await where.gateway.calls.idle()
 
 
 async def test_a_used_state_is_refused_as_such(autojump_clock: MockClock) -> None:
@@ -59,11 +59,11 @@ async def test_parked_calls_hold_the_drain_and_are_cut_with_the_rest(autojump_cl
     backend = asking()
     async with scripted_gateway(backend) as where:
         await parked(where)
-        runner = where.gateway.core.runner
+        runner = where.gateway.calls
         with trio.move_on_after(5) as patience:
             await runner.idle()
         assert patience.cancelled_caught
-        assert runner.cancel_all(Cause.DRAIN) == 1
+        assert runner.cut_all(Cause.DRAIN) == 1
         with trio.fail_after(1):
             await runner.idle()
         assert sum(link.cancelled for link in backend.links) == 1
@@ -77,10 +77,10 @@ async def test_the_outcome_that_nobody_fetched_goes_with_the_drain(autojump_cloc
 
     async with scripted_gateway(ScriptedBackend(handlers={"tools/call": impatient})) as where:
         retry = await parked(where)
-        runner = where.gateway.core.runner
+        runner = where.gateway.calls
         await trio.sleep(2)
-        assert len(runner.parking) == 1  # its client may still come for it
-        runner.cancel_all(Cause.DRAIN)
+        assert len(runner.suspended) == 1  # its client may still come for it
+        runner.cut_all(Cause.DRAIN)
         with trio.fail_after(0):
             await runner.idle()
         assert (await where.modern("tools/call", retry, capabilities=CAPABLE)).error["code"] == -32602

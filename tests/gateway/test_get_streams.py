@@ -17,7 +17,7 @@ NOTE = message("notifications/message", {"level": "info", "data": "x"})
 
 
 def mailbox(where: ScriptedGateway) -> Mailbox:
-    (live,) = where.gateway.core.sessions
+    (live,) = where.gateway.context.sessions
     return live.mailbox
 
 
@@ -134,7 +134,7 @@ async def test_a_resumed_call_is_heard_on_one_connection_only(autojump_clock: Mo
 async def test_invariant_7_ended_sessions_keep_nothing_for_a_resume(autojump_clock: MockClock) -> None:
     async with scripted_gateway(ScriptedBackend(handlers={"tools/call": answer_late})) as where:
         session = await where.session()
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         replies = [
             session.begin("tools/call", {"name": "read"}),
             session.begin("prompts/list", request_id="p", Accept="text/event-stream"),
@@ -155,7 +155,7 @@ async def test_invariant_7_old_events_of_a_quiet_session_leave_room_for_others(a
     async with scripted_gateway(ScriptedBackend(handlers={"tools/call": answer_late}), limits=limits) as where:
         session = await where.session()
         await session.call("read")
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         assert live.replay.budget.used_bytes > 0
         await trio.sleep(70)
         assert live.replay.budget.used_bytes == 0

@@ -66,8 +66,8 @@ async def test_every_answer_has_an_answer(
             if isinstance(data, dict) and "reason" in data:
                 assert data["reason"] == "backend_protocol"  # not the client's fault
                 assert data["executed"] != "no"
-        assert len(where.gateway.core.runner.parking) == 0
-        assert len(where.gateway.calls) == 0
+        assert len(where.gateway.calls.suspended) == 0
+        assert len(where.gateway.calls.in_flight) == 0
 
 
 async def test_progress_that_cannot_be_passed_on_fails_its_own_call(autojump_clock: MockClock) -> None:
@@ -186,7 +186,7 @@ async def test_questions_are_refused_once_the_calls_of_a_session_ask_too_much(au
         session = await where.session(roots={})
         reply = await session.call("read")
         assert reply.result["said"] == [MAX_OPEN, 0]
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         assert len(live.questions) == 0
 
 
@@ -223,7 +223,7 @@ async def test_an_interim_result_that_is_none_asks_nobody_and_runs_nothing_again
             assert reply.error["data"]["reason"] == "backend_protocol"  # type: ignore[index,call-overload]  # raw JSON
             assert [one for one in reply.messages if "method" in one] == []
             assert backend.asked("tools/call") == 3, number
-        assert all(len(session.questions) == 0 for session in where.gateway.core.sessions)
+        assert all(len(session.questions) == 0 for session in where.gateway.context.sessions)
 
 
 async def test_a_refusal_with_a_message_goes_through(autojump_clock: MockClock) -> None:

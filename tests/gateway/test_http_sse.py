@@ -11,8 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import GatewayLimits, GatewaySpec, HttpSpec
-from mcp_gateway.gateway.calls import Cause
-from mcp_gateway.gateway.sse_face import MAX_PENDING
+from mcp_gateway.gateway.call.deadline import Cause
+from mcp_gateway.gateway.faces.http_sse import MAX_PENDING
 from mcp_gateway.values import JsonObject
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, message, scripted_gateway
 from tests.support.scripted_link import Handler, ScriptedBackend, ScriptedLink, notice, question
@@ -65,7 +65,7 @@ async def test_a_quiet_stream_gets_comments(autojump_clock: MockClock) -> None:
         assert client.stream.comments == 4
         client.stream.gone = True
         await trio.sleep(3)
-        assert len(client.where.gateway.core.sessions) == 0
+        assert len(client.where.gateway.context.sessions) == 0
 
 
 async def test_a_call_speaks_and_answers_on_the_stream(autojump_clock: MockClock) -> None:
@@ -99,7 +99,7 @@ async def test_answers_and_cancellations_pass_when_the_bound_of_requests_is_reac
         cancel = message("notifications/cancelled", {"requestId": 7})
         assert (await client.post(cancel)).status == 202
         await wait_all_tasks_blocked()
-        assert len(client.where.gateway.calls) == MAX_PENDING - 1
+        assert len(client.where.gateway.calls.in_flight) == MAX_PENDING - 1
         for request_id in asked:
             answer = orjson.dumps({"jsonrpc": "2.0", "id": request_id, "result": {"roots": []}})
             assert (await client.post(answer)).status == 202
@@ -115,7 +115,7 @@ async def test_in_a_drain_running_calls_still_answer(autojump_clock: MockClock, 
         client.where.gateway.end_streams()
         if patience == "too little":
             await trio.sleep(1)
-            client.where.gateway.calls.cancel_all(Cause.DRAIN)
+            client.where.gateway.calls.cut_all(Cause.DRAIN)
         await client.stream.until(lambda: client.stream.closed)
         assert ("result" in client.stream.messages[2]) == (patience == "enough")
 
@@ -126,8 +126,8 @@ async def test_a_client_that_leaves_takes_its_calls_and_its_session_along(autoju
         await wait_all_tasks_blocked()
         client.stream.leave()
         await wait_all_tasks_blocked()
-        assert len(client.where.gateway.calls) == 0
-        assert len(client.where.gateway.core.sessions) == 0
+        assert len(client.where.gateway.calls.in_flight) == 0
+        assert len(client.where.gateway.context.sessions) == 0
 
 
 async def test_no_room_for_one_more_session_is_503(autojump_clock: MockClock) -> None:

@@ -56,8 +56,8 @@ async def over(reply: RecordedReply) -> RecordedReply:
 
 
 def nothing_open(where: ScriptedGateway) -> None:
-    assert all(len(session.questions) == 0 and not session.calls for session in where.gateway.core.sessions)
-    assert len(where.gateway.calls) == 0
+    assert all(len(session.questions) == 0 and not session.calls for session in where.gateway.context.sessions)
+    assert len(where.gateway.calls.in_flight) == 0
 
 
 # --- who is asked what -----------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ async def test_the_end_of_the_session_ends_the_call_with_its_question(autojump_c
         await over(reply)
         assert (await session.respond(one["id"], result={"roots": []})).status == 404
         assert backend.asked("tools/call") == 1
-        assert len(where.gateway.calls) == 0
+        assert len(where.gateway.calls.in_flight) == 0
 
 
 async def test_a_client_that_lost_its_stream_answers_after_the_resume(autojump_clock: MockClock) -> None:

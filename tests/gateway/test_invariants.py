@@ -58,8 +58,8 @@ async def test_invariant_2_nothing_of_a_client_outlives_it(autojump_clock: MockC
                     nursery.start_soon(busy_client, where, turn)
             await trio.sleep(IDLE_S + 10)
             assert tasks() == baseline
-            assert len(where.gateway.calls) == len(where.gateway.core.sessions) == 0
-            assert len(where.gateway.core.runner.parking) == 0
+            assert len(where.gateway.calls.in_flight) == len(where.gateway.context.sessions) == 0
+            assert len(where.gateway.calls.suspended) == 0
             assert sum(link.in_flight for link in backend.links) <= 1  # the gateway's own listen stream
         await wait_all_tasks_blocked()
         assert tasks() == before_all

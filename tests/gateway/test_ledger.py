@@ -177,7 +177,7 @@ async def test_one_access_line_per_request_names_session_and_target_and_nothing_
             "files", "read", "2025-11-25", "ok",
         )  # fmt: skip
         assert len({vars(line)["session"] for line in lines}) == 1
-        live = next(iter(where.gateway.core.sessions))
+        live = next(iter(where.gateway.context.sessions))
         everything = " ".join(str(vars(record)) for record in caplog.records)
         assert "hunter2" not in everything
         assert session.id not in everything

@@ -10,7 +10,7 @@ from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import GatewayLimits, GatewaySpec, HttpSpec, Timeouts
 from mcp_gateway.errors import BackendBusy
-from mcp_gateway.gateway.calls import CallClock, Cause
+from mcp_gateway.gateway.call.deadline import Cause, Deadline
 from mcp_gateway.protocol.eras import V2026_07_28
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject, JsonValue
@@ -144,7 +144,7 @@ async def test_a_cancellation_of_nothing_is_ignored(autojump_clock: MockClock, r
         reply = session.begin("tools/call", {"name": "read"}, request_id=1)
         await wait_all_tasks_blocked()
         assert (await session.cancel(request_id)).status == 202
-        assert len(where.gateway.calls) == 1
+        assert len(where.gateway.calls.in_flight) == 1
         await session.cancel(1)
         await reply.until(lambda: reply.closed)
 
@@ -192,7 +192,7 @@ async def test_a_batch_needs_a_session(autojump_clock: MockClock) -> None:
 async def test_a_message_of_a_session_that_just_ended_is_cancelled(autojump_clock: MockClock) -> None:
     async with scripted_gateway(ScriptedBackend(handlers={"tools/call": hang})) as where:
         session = await where.session()
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         live.ended = True  # a batch's other message did it
         reply = await session.call("read")
         assert reply.error["data"] == {"server": "files", "reason": "cancelled", "executed": "no"}
@@ -224,10 +224,10 @@ async def test_a_view_that_is_no_more_is_told_of_no_change(autojump_clock: MockC
         session = await where.session()
         stream = session.stream()
         await stream.until(lambda: stream.opened)
-        hub = where.gateway.core.hub
+        hub = where.gateway.context.hub
         (audience,) = hub._audiences
         audience.view = (GatewayName(""), "gone")
-        hub.announce(where.gateway.core.table.value)
+        hub.announce(where.gateway.context.table.value)
         hub.join(audience)
         await wait_all_tasks_blocked()
         assert stream.messages == []
@@ -315,8 +315,8 @@ async def test_events_that_come_while_others_are_replayed_are_replayed_too(autoj
 
 async def test_an_answer_to_no_question_does_not_stop_a_call(autojump_clock: MockClock) -> None:
     scope = trio.CancelScope()
-    clock = CallClock(scope=scope, timeouts=Timeouts(call_s=5))
-    clock.start()
+    clock = Deadline(Timeouts(call_s=5))
+    clock.start(scope)
     before = scope.deadline
     clock.resume()
     assert scope.deadline == before
@@ -327,8 +327,8 @@ async def test_lists_that_change_are_told_by_kind(autojump_clock: MockClock) -> 
         session = await where.session()
         stream = session.stream()
         await stream.until(lambda: stream.opened)
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         live.mailbox.changed(Kind.TEMPLATES)
         await stream.until(lambda: stream.messages)
         assert stream.messages[0]["method"] == "notifications/resources/list_changed"
-        where.gateway.calls.cancel_all(Cause.DRAIN)
+        where.gateway.calls.cut_all(Cause.DRAIN)

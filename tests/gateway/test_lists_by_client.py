@@ -99,7 +99,7 @@ async def test_a_tool_that_a_2025_client_is_not_shown_is_unknown_to_it(autojump_
 async def test_a_session_that_comes_back_from_its_id_is_shown_the_same(autojump_clock: MockClock) -> None:
     async with in_front_of_varying() as (where, _):
         sampler = await where.session(sampling={})
-        where.gateway.core.sessions._live.clear()  # as after a restart
+        where.gateway.context.sessions._live.clear()  # as after a restart
         assert await tools(sampler) == ["f_plain", "f_sample"]
 
 

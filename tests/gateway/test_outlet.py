@@ -4,15 +4,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcp_gateway.gateway.batch import PartReply
-from mcp_gateway.gateway.outlet import HEADERS_AFTER_S, MAX_RETRY_MS, RETRY_MS, Accepts, Outlet
+from mcp_gateway.gateway.call.response import HEADERS_AFTER_S, MAX_RETRY_MS, RETRY_MS, Accepts, ResponseStream
+from mcp_gateway.gateway.faces.batch import PartReply
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
 from mcp_gateway.protocol.eras import V2025_06_18, V2025_11_25, V2026_07_28, Era
 from tests.support.scripted_gateway import RecordedReply
 
 
-def outlet(reply: RecordedReply, *, json: bool = True, sse: bool = True) -> Outlet:
-    return Outlet(reply=reply, era=V2025_06_18, accepts=Accepts(json=json, sse=sse))
+def outlet(reply: RecordedReply, *, json: bool = True, sse: bool = True) -> ResponseStream:
+    return ResponseStream(reply=reply, era=V2025_06_18, accepts=Accepts(json=json, sse=sse))
 
 
 async def test_invariant_1_the_second_end_of_a_request_changes_nothing(autojump_clock: MockClock) -> None:
@@ -78,7 +78,7 @@ async def test_an_answer_that_overtakes_a_message_is_the_last_word(autojump_cloc
 async def test_a_client_that_left_is_sent_nothing(autojump_clock: MockClock) -> None:
     for era in (V2025_11_25, V2026_07_28):
         reply = RecordedReply()
-        one = Outlet(reply=reply, era=era)
+        one = ResponseStream(reply=reply, era=era)
         one.leave()
         assert not await one.send(b"{}")
         await one.tick(trio.current_time())
@@ -97,7 +97,7 @@ async def test_a_client_that_can_resume_polls_where_the_backend_is_polled(
     autojump_clock: MockClock, wanted_ms: int | None, told_ms: int
 ) -> None:
     reply, replay = RecordedReply(), kept()
-    one = Outlet(reply=reply, era=V2025_11_25, replay=replay)
+    one = ResponseStream(reply=reply, era=V2025_11_25, replay=replay)
     await one.rest(wanted_ms)
     assert reply.closed
     assert [(event.data, event.retry_ms) for event in reply.events] == [(b"", told_ms)]
@@ -114,7 +114,7 @@ async def test_a_client_that_can_resume_polls_where_the_backend_is_polled(
 
 async def test_an_open_stream_says_how_long_to_wait_before_it_rests(autojump_clock: MockClock) -> None:
     reply = RecordedReply()
-    one = Outlet(reply=reply, era=V2025_11_25, replay=kept())
+    one = ResponseStream(reply=reply, era=V2025_11_25, replay=kept())
     await one.send(b'{"log":1}')
     await one.rest(50)
     assert [(event.data, event.retry_ms) for event in reply.events] == [
@@ -138,7 +138,7 @@ async def test_a_client_that_cannot_resume_waits_on_its_stream(
     autojump_clock: MockClock, era: Era, replay: bool, sse: bool
 ) -> None:
     reply = RecordedReply()
-    one = Outlet(reply=reply, era=era, replay=kept() if replay else None, accepts=Accepts(sse=sse))
+    one = ResponseStream(reply=reply, era=era, replay=kept() if replay else None, accepts=Accepts(sse=sse))
     await one.rest(50)
     assert not reply.closed
     await one.finish(200, b'{"answer":1}')
@@ -147,10 +147,10 @@ async def test_a_client_that_cannot_resume_waits_on_its_stream(
 
 async def test_nothing_rests_that_has_ended_or_whose_client_has_left(autojump_clock: MockClock) -> None:
     ended, left = RecordedReply(), RecordedReply()
-    one = Outlet(reply=ended, era=V2025_11_25, replay=kept())
+    one = ResponseStream(reply=ended, era=V2025_11_25, replay=kept())
     await one.finish(200, b"{}")
     await one.rest(50)
-    other = Outlet(reply=left, era=V2025_11_25, replay=kept())
+    other = ResponseStream(reply=left, era=V2025_11_25, replay=kept())
     other.leave()
     await other.rest(50)
     assert (ended.events, ended.body) == ([], b"{}")
@@ -160,7 +160,7 @@ async def test_nothing_rests_that_has_ended_or_whose_client_has_left(autojump_cl
 async def test_an_answer_that_comes_while_a_stream_comes_to_rest_is_kept(autojump_clock: MockClock) -> None:
     reply, replay = RecordedReply(), kept()
     reply.stall = trio.Event()
-    one = Outlet(reply=reply, era=V2025_11_25, replay=replay)
+    one = ResponseStream(reply=reply, era=V2025_11_25, replay=replay)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.rest, 50)
         await wait_all_tasks_blocked()
@@ -174,14 +174,14 @@ async def test_an_answer_that_comes_while_a_stream_comes_to_rest_is_kept(autojum
 
 async def test_headers_come_before_proxies_lose_patience(autojump_clock: MockClock) -> None:
     reply = RecordedReply()
-    one = Outlet(reply=reply, era=V2025_06_18)
+    one = ResponseStream(reply=reply, era=V2025_06_18)
     assert one.due_at - trio.current_time() == HEADERS_AFTER_S
     await one.tick(one.due_at)
     assert (reply.opened, reply.comments) == (True, 1)
 
 
 async def test_a_part_of_a_batch_has_no_stream(autojump_clock: MockClock) -> None:
-    part = PartReply(RecordedReply())
+    part = PartReply()
     assert not await part.open(200, ())
     assert not await part.event(b"{}")
     assert not await part.comment()

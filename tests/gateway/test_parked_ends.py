@@ -9,8 +9,8 @@ from trio.testing import MockClock
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits, Timeouts
 from mcp_gateway.errors import BackendGone
-from mcp_gateway.gateway import parking
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.call import suspended
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.values import JsonObject
 from tests.support.raw_client import Message
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
@@ -42,7 +42,7 @@ async def retry(where: ScriptedGateway, first: RecordedReply, number: int = 1) -
 
 
 def parked(where: ScriptedGateway) -> int:
-    return len(where.gateway.core.runner.parking)
+    return len(where.gateway.calls.suspended)
 
 
 async def test_a_backend_that_dies_meanwhile_is_the_answer_to_the_retry(autojump_clock: MockClock) -> None:
@@ -88,7 +88,7 @@ async def test_a_removed_backend_cancels_and_says_so(autojump_clock: MockClock) 
 async def test_invariant_7_places_and_parked_calls_are_bounds_that_are_said_and_kept(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "MAX_PARKED", 150)
+    monkeypatch.setattr(suspended, "MAX_SUSPENDED", 150)
     backend = asking()
     limits = BackendLimits(concurrency=100)
     async with scripted_gateway(backend, timeouts=Timeouts(call_s=10), backend_limits=limits) as where:
@@ -125,8 +125,8 @@ async def test_the_drain_declines_what_nobody_can_come_back_for(autojump_clock: 
     backend = asking()
     async with scripted_gateway(backend) as where:
         await call(where)
-        runner = where.gateway.core.runner
-        assert runner.cancel_all(Cause.DRAIN) == 1
+        runner = where.gateway.calls
+        assert runner.cut_all(Cause.DRAIN) == 1
         await runner.idle()
         assert sum(link.cancelled for link in backend.links) == 1
         assert [b'"error"' in raw for link in backend.links for raw in link.said] == [True]

@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_gateway.backends.transports.base import Hear, Inbound
 from mcp_gateway.config.spec import Timeouts
-from mcp_gateway.gateway import parking
+from mcp_gateway.gateway.call import suspended
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
 from tests.support.scripted_link import ScriptedBackend, ScriptedLink, notice
@@ -36,7 +36,7 @@ def begin(where: ScriptedGateway, params: JsonObject = CALL) -> RecordedReply:
 
 
 def parked(where: ScriptedGateway) -> int:
-    return len(where.gateway.core.runner.parking)
+    return len(where.gateway.calls.suspended)
 
 
 async def one_question(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
@@ -144,8 +144,8 @@ async def test_a_question_that_cannot_be_passed_on_is_its_backends_fault(autojum
 async def test_invariant_7_questions_and_parked_calls_are_bounded(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "MAX_PARKED", 1)
-    monkeypatch.setattr(parking, "MAX_QUESTIONS", 2)
+    monkeypatch.setattr(suspended, "MAX_SUSPENDED", 1)
+    monkeypatch.setattr(suspended, "MAX_QUESTIONS", 2)
 
     async def curious(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         await hear(notice("notifications/message", level="info", data="x"))

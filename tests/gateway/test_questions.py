@@ -10,8 +10,8 @@ from trio.testing import MockClock
 from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.transports.base import Hear, Inbound
 from mcp_gateway.config.spec import Timeouts
-from mcp_gateway.gateway.parking import declined
-from mcp_gateway.gateway.relay import url_elicitations
+from mcp_gateway.gateway.call.suspended import declined
+from mcp_gateway.gateway.call.translation import url_elicitations
 from mcp_gateway.protocol.eras import V2026_07_28
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, scripted_gateway
@@ -147,7 +147,7 @@ async def test_a_withdrawn_question_is_withdrawn_from_the_client_too(autojump_cl
         sent, gone = reply.messages[:2]
         assert gone["method"] == "notifications/cancelled"
         assert gone["params"] == {"requestId": sent["id"], "reason": "never mind"}
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         assert len(live.questions) == 0
 
 
@@ -159,7 +159,7 @@ async def test_input_has_its_own_limit(autojump_clock: MockClock) -> None:
         reply = await session.call("read")
         assert trio.current_time() - began_at == pytest.approx(20, abs=0.5)
         assert reply.error["data"]["limit"] == "input"  # type: ignore[index,call-overload]  # raw JSON
-        (live,) = where.gateway.core.sessions
+        (live,) = where.gateway.context.sessions
         assert len(live.questions) == 0
 
 
@@ -258,7 +258,7 @@ async def test_a_parked_call_asks_and_resumes(autojump_clock: MockClock) -> None
             {"jsonrpc": "2.0", "id": 2, "result": {"roots": []}},
         ]
         assert backend.asked("tools/call") == 1
-        assert len(where.gateway.core.runner.parking) == 0
+        assert len(where.gateway.calls.suspended) == 0
 
 
 async def park(where: ScriptedGateway) -> JsonValue:
@@ -300,16 +300,16 @@ async def test_an_abandoned_call_is_declined_cancelled_and_freed(autojump_clock:
     backend = asking(question("elicitation/create", FORM, "e"), question("roots/list", {}, "r"))
     async with scripted_gateway(backend, timeouts=Timeouts(input_s=30)) as where:
         await park(where)
-        assert len(where.gateway.core.runner.parking) == 1
+        assert len(where.gateway.calls.suspended) == 1
         await trio.sleep(31)
         (link,) = [link for link in backend.links if link.said]
         said = [orjson.loads(raw) for raw in link.said]
         assert said[0] == {"jsonrpc": "2.0", "id": "e", "result": {"action": "cancel"}}
         assert said[1]["error"]["code"] == -1
         assert link.cancelled == 1
-        assert len(where.gateway.calls) == 0
+        assert len(where.gateway.calls.in_flight) == 0
         await trio.sleep(40)
-        assert len(where.gateway.core.runner.parking) == 0
+        assert len(where.gateway.calls.suspended) == 0
 
 
 async def test_a_client_that_leaves_while_it_waits_cancels_the_parked_call(autojump_clock: MockClock) -> None:
@@ -324,7 +324,7 @@ async def test_a_client_that_leaves_while_it_waits_cancels_the_parked_call(autoj
         reply.leave()
         await trio.testing.wait_all_tasks_blocked()
         assert sum(link.cancelled for link in backend.links) == 1
-        assert len(where.gateway.calls) == len(where.gateway.core.runner.parking) == 0
+        assert len(where.gateway.calls.in_flight) == len(where.gateway.calls.suspended) == 0
 
 
 async def test_an_answer_that_comes_while_nobody_waits_is_kept_for_the_retry(autojump_clock: MockClock) -> None:

@@ -49,7 +49,7 @@ def retry(first: RecordedReply, **more: object) -> Message:
 
 
 def parked(where: ScriptedGateway) -> int:
-    return len(where.gateway.core.runner.parking)
+    return len(where.gateway.calls.suspended)
 
 
 # --- what the retry declares -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from mcp_gateway.auth.principal import Principal
 from mcp_gateway.config.spec import GatewayLimits, SessionsSpec
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.values import BackendKey
 from tests.support.scripted_gateway import message, scripted_gateway
@@ -71,8 +71,8 @@ async def test_an_ended_session_is_404_and_its_streams_end(autojump_clock: MockC
         assert (await session.ask("ping")).status == 404
         assert (await session.end()).status == 404
         await trio.testing.wait_all_tasks_blocked()
-        assert len(where.gateway.core.sessions) == 0
-        assert len(where.gateway.core.post) == 0
+        assert len(where.gateway.context.sessions) == 0
+        assert len(where.gateway.context.post) == 0
 
 
 async def test_invariant_4_a_session_of_another_principal_is_unknown(autojump_clock: MockClock) -> None:
@@ -88,7 +88,7 @@ async def test_a_restarted_gateway_goes_on_with_old_ids(autojump_clock: MockCloc
     async with scripted_gateway(ScriptedBackend()) as other:
         session.where = other
         assert (await session.ask("tools/list")).status == 200
-        (revived,) = other.gateway.core.sessions
+        (revived,) = other.gateway.context.sessions
         assert revived.era.version == "2025-06-18"
         assert revived.capabilities == {"sampling": {}, "elicitation": {"url": {}}}
 
@@ -126,7 +126,7 @@ async def test_idle_sessions_leave_memory_and_come_back(autojump_clock: MockCloc
         await session.call("read")
         assert where.fleet.get(BackendKey("files")).sessions == 1  # type: ignore[union-attr]  # it is configured
         await trio.sleep(31 * 60)
-        assert len(where.gateway.core.sessions) == 0
+        assert len(where.gateway.context.sessions) == 0
         assert where.fleet.get(BackendKey("files")).sessions == 0  # type: ignore[union-attr]  # it is configured
         assert (await session.call("read")).result == {"content": []}
 
@@ -138,7 +138,7 @@ async def test_invariant_7_the_longest_idle_session_makes_room(autojump_clock: M
         second = await where.session()
         await first.ask("ping")
         await where.session()
-        keys = {session.key for session in where.gateway.core.sessions}
+        keys = {session.key for session in where.gateway.context.sessions}
         assert len(keys) == 2
         assert (await first.ask("ping")).status == 200
         assert (await second.ask("ping")).status == 200  # its id stays good
@@ -250,11 +250,11 @@ async def test_a_changed_list_is_announced_once_to_a_session(autojump_clock: Moc
         await trio.sleep(5)
         assert [one["method"] for one in stream.messages] == ["notifications/tools/list_changed"]
         assert stream.events[0].event_id is not None  # the priming event of 2025-11-25
-        (live,) = where.gateway.core.sessions
-        table = where.gateway.core.table.value
+        (live,) = where.gateway.context.sessions
+        table = where.gateway.context.table.value
         (view,) = table.views.values()
         assert live.seen[Kind.TOOLS] == view.fingerprint(Kind.TOOLS)
-        where.gateway.core.runner.calls.cancel_all(Cause.DRAIN)
+        where.gateway.calls.in_flight.cut_all(Cause.DRAIN)
 
 
 async def test_batches_exist_in_2025_03_26_only(autojump_clock: MockClock) -> None:

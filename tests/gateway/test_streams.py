@@ -206,7 +206,7 @@ async def test_a_resume_that_cannot_be_complete_is_refused(autojump_clock: MockC
 async def test_a_standalone_stream_that_was_resumed_goes_on(autojump_clock: MockClock) -> None:
     async with scripted_gateway(ScriptedBackend()) as where:
         session = await where.session()
-        mailbox = next(iter(where.gateway.core.sessions)).mailbox
+        mailbox = next(iter(where.gateway.context.sessions)).mailbox
         stream = session.stream()
         await stream.until(lambda: stream.events)
         last = stream.events[-1].event_id
@@ -232,7 +232,7 @@ async def test_a_standalone_stream_that_was_resumed_goes_on(autojump_clock: Mock
 async def test_invariant_7_what_is_remembered_of_streams_is_bounded(autojump_clock: MockClock) -> None:
     async with scripted_gateway(ScriptedBackend()) as where:
         session = await where.session()
-        replay = next(iter(where.gateway.core.sessions)).replay
+        replay = next(iter(where.gateway.context.sessions)).replay
         for _ in range(3):
             await session.call("read")
         assert len(replay) == 0  # answered at once: there was no stream
@@ -404,7 +404,7 @@ async def test_an_old_client_is_served_over_one_stream(autojump_clock: MockClock
         stream.leave()
         await wait_all_tasks_blocked()
         assert await post(message("ping", None, 3)) == 404
-        assert len(where.gateway.core.sessions) == 0
+        assert len(where.gateway.context.sessions) == 0
 
 
 async def test_settings_follow_the_spec(autojump_clock: MockClock) -> None:
@@ -413,9 +413,9 @@ async def test_settings_follow_the_spec(autojump_clock: MockClock) -> None:
         limits = GatewayLimits(in_flight=3, sessions=5, replay_bytes=7, replay_total_bytes=9, replay_age_s=11)
         where.spec.set(attrs.evolve(where.spec.value, limits=limits))
         await trio.sleep(0.1)
-        assert where.gateway.calls.limit == 3
-        assert where.gateway.core.sessions.limits.sessions == 5
+        assert where.gateway.calls.in_flight.limit == 3
+        assert where.gateway.context.sessions.limits.sessions == 5
         await old.ask("ping")
-        for session in where.gateway.core.sessions:
+        for session in where.gateway.context.sessions:
             replay = session.replay
             assert (replay.session_bytes, replay.budget.total_bytes, replay.age_s) == (7, 9, 11)

@@ -268,7 +268,7 @@ async def test_what_is_left_of_a_session_that_ends_is_nothing(autojump_clock: Mo
         await session.end()
         await wait_all_tasks_blocked()
         assert (running.sessions, running.links, upstream_uris(where)) == (0, 0, frozenset())
-        assert not where.gateway.core.hub._held
+        assert not where.gateway.context.hub._held
 
 
 @pytest.mark.parametrize("declares", [True, False, None])
@@ -434,7 +434,7 @@ async def test_who_waited_for_a_failed_one_and_left_leaves_nothing(autojump_cloc
             await wait_all_tasks_blocked()
         await session.end()
         await trio.sleep(5)
-        assert not where.gateway.core.hub._held
+        assert not where.gateway.context.hub._held
         assert upstream_uris(where) == frozenset()
 
 
@@ -445,7 +445,7 @@ async def test_who_subscribes_at_a_server_that_is_removed_is_told_so(autojump_cl
         await where.fleet.apply(attrs.evolve(where.spec.value, servers=()))
         await reply.until(lambda: reply.closed)
         assert reply.error["data"]["reason"] == "backend_removed"  # type: ignore[index,call-overload]  # raw JSON
-        assert not where.gateway.core.hub._held
+        assert not where.gateway.context.hub._held
 
 
 @pytest.mark.parametrize("sessionless", [False, True], ids=["a session of its own", "no session ids"])

@@ -15,7 +15,7 @@ async def test_a_failure_more_builds_no_table_and_shows_in_the_status(autojump_c
         backend = where.fleet.get(scripted.key)
         assert backend is not None
         await trio.sleep(1)
-        generation = where.gateway.core.table.value.generation
+        generation = where.gateway.context.table.value.generation
         before = where.fleet.snapshots.version
         machine = backend.supervisor.machine
         for _ in range(2):
@@ -29,8 +29,8 @@ async def test_a_failure_more_builds_no_table_and_shows_in_the_status(autojump_c
         assert condition.last_failure.message == "reset"
         status = where.fleet.status(scripted.key)
         assert (status["state"], status["failures"]) == ("degraded", 2)
-        assert where.gateway.core.table.value.generation == generation
+        assert where.gateway.context.table.value.generation == generation
         scripted.tools.append(tool("then"))
         backend.supervisor.refresh()
         await trio.sleep(5)
-        assert where.gateway.core.table.value.generation > generation
+        assert where.gateway.context.table.value.generation > generation

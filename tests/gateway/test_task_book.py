@@ -9,7 +9,7 @@ from mcp_gateway.backends.backend import Caller
 from mcp_gateway.backends.fleet import open_fleet
 from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.cell import Cell
-from mcp_gateway.gateway.task_list import listed
+from mcp_gateway.gateway.faces.task_list import listed
 from mcp_gateway.gateway.tasks import LISTED_S, MAX_ALL, MAX_KEPT_BYTES, Tasks
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.protocol.tasks import Told, told

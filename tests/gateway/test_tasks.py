@@ -417,7 +417,7 @@ async def test_an_upstream_session_with_a_live_task_is_not_idle(
         await trio.sleep(max(open_after_s - 5, 0.5))
         assert await used_links(where, server) == [False]
         if open_after_s > IDLE_S:  # its client session has left memory long ago
-            assert len(where.gateway.core.sessions) == 0
+            assert len(where.gateway.context.sessions) == 0
             found = await session.ask("tasks/get", {"taskId": task_id})
             assert found.result["taskId"] == task_id
         await trio.sleep(2 * IDLE_S + 10)
@@ -447,7 +447,7 @@ async def test_a_cancelled_task_holds_nothing_and_ending_the_session_ends_all(au
         assert await used_links(where, server) == [True, False]
         await other.end()
         assert await used_links(where, server) == [True, True]
-        assert len(where.gateway.core.tasks) == 1  # the cancelled one, until the end of its life
+        assert len(where.gateway.context.tasks) == 1  # the cancelled one, until the end of its life
 
 
 async def test_sessions_with_tasks_are_not_evicted_unless_they_have_half_of_the_places(
@@ -478,7 +478,7 @@ async def test_a_client_has_a_bounded_number_of_tasks_in_the_book(autojump_clock
         server.tasks[5].finish()
         await session.ask("tasks/get", {"taskId": ids[5]})
         more = [await begin(session), await begin(session)]
-        kept = [one.id for one in where.gateway.core.tasks.of(next(iter(where.gateway.core.tasks._book)))]
+        kept = [one.id for one in where.gateway.context.tasks.of(next(iter(where.gateway.context.tasks._book)))]
         assert kept == [*ids[1:5], *ids[6:], *more]
         assert (await session.ask("tasks/get", {"taskId": ids[0]})).result["taskId"] == ids[0]
 

@@ -12,8 +12,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_gateway.backends.transports.base import Hear, Inbound
-from mcp_gateway.gateway import input_required
-from mcp_gateway.gateway.relay import url_elicitations
+from mcp_gateway.gateway.call import input_required
+from mcp_gateway.gateway.call.translation import url_elicitations
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
 from mcp_gateway.values import JsonObject, JsonValue
 from tests.support.scripted_gateway import RecordedReply, ScriptedGateway, Session, scripted_gateway
@@ -157,5 +157,5 @@ async def test_a_question_outside_any_call_that_cannot_be_passed_on_is_refused(a
         await own.say(Inbound(method="sampling/createMessage", params={}, raw=twice, id_raw=b'"q"'))
         await wait_all_tasks_blocked()
         assert "duplicate member '_meta'" in orjson.loads(own.said[-1])["error"]["message"]
-        (live,) = session.where.gateway.core.sessions
+        (live,) = session.where.gateway.context.sessions
         assert len(live.questions) == 0

@@ -11,7 +11,7 @@ import trio
 from mcp import MCPError
 from mcp.client.client import Client, ConnectMode
 
-from mcp_gateway.gateway.calls import Cause
+from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.routing.snapshot import Health
 from mcp_gateway.values import BackendKey
 from tests.support import peers
@@ -102,7 +102,7 @@ async def circuit_opens(running: Running) -> None:
 async def cancel_what_hangs(running: Running, scripted: Scripted) -> None:
     """Cancel as a client does that goes on listening."""
     await scripted.hanging.wait()
-    running.gateway.calls.cancel_all(Cause.MESSAGE)
+    running.gateway.calls.cut_all(Cause.MESSAGE)
 
 
 EXPECTED: Final = {

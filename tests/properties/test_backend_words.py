@@ -21,8 +21,8 @@ from mcp_gateway.backends.transports.legacy_sse import read_endpoint
 from mcp_gateway.backends.transports.origin import read_origin
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendProtocol, BackendRefused, RemoteFault
-from mcp_gateway.gateway import input_required
-from mcp_gateway.gateway.relay import error_code, url_elicitations
+from mcp_gateway.gateway.call import input_required
+from mcp_gateway.gateway.call.translation import error_code, url_elicitations
 from mcp_gateway.protocol import json_text, shape, splice, translate
 from mcp_gateway.protocol.eras import ERAS, V2026_07_28, Era
 from mcp_gateway.protocol.splice import Edits

@@ -17,8 +17,8 @@ from mcp_gateway.front.origin import (
     preflight,
 )
 from mcp_gateway.gateway.entrance import Request
-from mcp_gateway.gateway.greeting import Greeting, read_greeting
-from mcp_gateway.gateway.http_answers import accepted, is_json
+from mcp_gateway.gateway.faces.http_answers import accepted, is_json
+from mcp_gateway.gateway.faces.initialize import Initialize, read_initialize
 from mcp_gateway.gateway.server_requests import allowed
 from mcp_gateway.protocol import json_text, jsonrpc, translate
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, is_modern
@@ -147,8 +147,8 @@ def test_what_a_client_says_of_itself_is_taken_or_refused(plan: Dice) -> None:
     except MalformedMessage:
         return
     assert isinstance(message, jsonrpc.RpcRequest)
-    greeting = read_greeting(message)
-    if not isinstance(greeting, Greeting):
+    greeting = read_initialize(message)
+    if not isinstance(greeting, Initialize):
         return
     capabilities = json_text.parse(greeting.identity.capabilities)
     assert isinstance(capabilities, dict)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from mcp_gateway.cell import Cell
-from mcp_gateway.gateway.own_answers import Invalid, OwnAnswers
-from mcp_gateway.gateway.parking import Parking
+from mcp_gateway.gateway.call.suspended import SuspendedCalls
+from mcp_gateway.gateway.faces.own_answers import Invalid, OwnAnswers
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
 from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.capabilities import NAMES
@@ -127,9 +127,9 @@ def test_a_cursor_continues_its_own_list_or_is_invalid(plan: Dice) -> None:
     assert isinstance(answer, bytes) if good else isinstance(answer, Invalid)
 
 
-def parking() -> Parking:
+def parking() -> SuspendedCalls:
     """A parking place on which nothing is parked."""
-    return Parking(signer=Cell(SIGNER), wall_clock=lambda: 1_800_000_000.0)
+    return SuspendedCalls(signer=Cell(SIGNER), wall_clock=lambda: 1_800_000_000.0)
 
 
 @given(payload=objects, sealed=st.booleans(), plan=dice)

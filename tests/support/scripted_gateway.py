@@ -17,7 +17,7 @@ from mcp_gateway.backends.fleet import Fleet, open_fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import BackendLimits, GatewayLimits, GatewaySpec, SessionsSpec, Timeouts
 from mcp_gateway.gateway.assembly import Gateway, open_gateway
-from mcp_gateway.gateway.entrance import Request
+from mcp_gateway.gateway.entrance import Job, Request, serve
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import Header, JsonObject, JsonValue
 from tests.support.scripted_link import ScriptedBackend, same_pause, server
@@ -172,6 +172,24 @@ class ScriptedGateway:
     ) -> RecordedReply:
         """One HTTP request; returns when dispatch has ended. ``again``: headers beside those of the same name."""
         reply = reply or RecordedReply()
+        job = self.job(method, headers=headers, again=again, body=body, path=path, query=query, reply=reply)
+        reply.on_gone(job.left)
+        await serve(job)
+        assert reply.closed or reply.gone, "the job ended without an answer"
+        return reply
+
+    def job(
+        self,
+        method: str,
+        *,
+        headers: dict[str, str] | None = None,
+        again: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        path: str = "/mcp",
+        query: str = "",
+        reply: RecordedReply,
+    ) -> Job:
+        """What the gateway makes of one HTTP request."""
         given = {"host": "127.0.0.1", "content-type": "application/json"} | {
             key.lower(): value for key, value in (headers or {}).items()
         }
@@ -183,13 +201,7 @@ class ScriptedGateway:
             body=body,
             principal=self.principal,
         )
-        job = self.gateway.dispatch.prepare(request, reply)
-        reply.on_gone(job.left)
-        with trio.CancelScope() as scope:
-            await job.run(scope)
-        await job.finish()
-        assert reply.closed or reply.gone, "dispatch ended without an answer"
-        return reply
+        return self.gateway.dispatch.prepare(request, reply)
 
     def begin(
         self,

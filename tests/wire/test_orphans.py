@@ -245,8 +245,8 @@ class Own:
         return cls(
             tasks=trio.lowlevel.current_statistics().tasks_living,
             children=len(leftovers.children()),
-            calls=len(running.gateway.calls),
-            sessions=len(running.gateway.core.sessions),
+            calls=len(running.gateway.calls.in_flight),
+            sessions=len(running.gateway.context.sessions),
             links=sum(backend.links for backend in backends),
             exchanges=sum(backend.in_flight + backend.queued for backend in backends),
         )

@@ -96,7 +96,7 @@ async def test_a_client_polls_for_what_its_server_lets_it_poll_for() -> None:
                 assert primed is not None
                 assert (primed["data"], primed["retry"]) == ("", "20")
                 assert await call.next_event() is None  # it holds no connection while its call runs
-                assert len(running.gateway.calls) == 1
+                assert len(running.gateway.calls.in_flight) == 1
                 resumed = await client.stream(primed["id"])
                 done.set()
                 assert (await resumed.response())["result"]["content"][0]["text"] == "late"
@@ -106,7 +106,7 @@ async def test_a_client_polls_for_what_its_server_lets_it_poll_for() -> None:
 async def quiet(running: Running) -> None:
     """Wait until nothing of any call or stream is left; a client may see an end before the gateway has put it away."""
     with trio.fail_after(5):
-        while len(running.gateway.calls) or running.gateway.streams:  # noqa: ASYNC110  # it can only be asked again
+        while len(running.gateway.calls.in_flight) or running.gateway.streams:  # noqa: ASYNC110  # it can only be asked again
             await trio.sleep(0.01)
 
 

@@ -9,7 +9,7 @@ Spec: MCP 2025-11-25 basic/lifecycle.
 import attrs
 
 from mcp_gateway.backends.transports.base import ClientIdentity
-from mcp_gateway.gateway.own_answers import Invalid, negotiate
+from mcp_gateway.gateway.faces.own_answers import Invalid, negotiate
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.envelope import TOO_MUCH_CAPABILITY, client_info, says_too_much
 from mcp_gateway.protocol.eras import Era
@@ -18,7 +18,7 @@ from mcp_gateway.values import JsonObject
 
 
 @attrs.frozen(kw_only=True)
-class Greeting:
+class Initialize:
     """Which revision is spoken from now on, and with whom."""
 
     era: Era
@@ -28,7 +28,7 @@ class Greeting:
     """As parsed; what is no object declares nothing."""
 
 
-def read_greeting(message: jsonrpc.RpcRequest) -> Greeting | Invalid:
+def read_initialize(message: jsonrpc.RpcRequest) -> Initialize | Invalid:
     """Read the params of ``initialize``; says so when they cannot be taken."""
     offered, capabilities = message.params.get("protocolVersion"), message.params.get("capabilities")
     if not isinstance(offered, str):
@@ -43,4 +43,4 @@ def read_greeting(message: jsonrpc.RpcRequest) -> Greeting | Invalid:
         version=era.version,
     )
     declared: JsonObject = capabilities if isinstance(capabilities, dict) else {}
-    return Greeting(era=era, identity=identity, capabilities=declared)
+    return Initialize(era=era, identity=identity, capabilities=declared)

@@ -18,7 +18,7 @@ from mcp_gateway.backends.connector import UPSTREAM_FAULTS
 from mcp_gateway.backends.own_requests import request, result_of
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.errors import BackendRefused
-from mcp_gateway.gateway.own_answers import Invalid
+from mcp_gateway.gateway.faces.own_answers import Invalid
 from mcp_gateway.gateway.tasks import KnownTask, Tasks
 from mcp_gateway.protocol import json_text, splice, tasks
 from mcp_gateway.protocol.eras import V2025_11_25, Family

@@ -2,7 +2,7 @@
 
 Owns the translation of "this request wants logs from level X on" into
 ``logging/setLevel`` on the link that will carry it. Deliberately filters nothing
-(``ear`` does). Invariant: a link that several callers share is only ever made
+(whoever hears does). Invariant: a link that several callers share is only ever made
 more talkative, so nobody loses what another asked for.
 
 Spec: MCP 2025-11-25 server/utilities/logging; reference section 2, row "log level".

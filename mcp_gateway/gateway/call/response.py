@@ -5,9 +5,10 @@ sent and the keep-alive of a quiet stream. Deliberately decides nothing about th
 call. Invariant: ``finish`` or ``abandon`` takes effect once; nothing follows it
 (design, invariant 1).
 
-Spec: design section 8 "Streaming"; MCP 2025-11-25 and 2026-07-28 basic/transports.
+Spec: docs/architecture.md, "What a client hears"; MCP 2025-11-25 and 2026-07-28 basic/transports.
 """
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final
@@ -49,8 +50,8 @@ class Accepts:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Outlet:
-    """The way back to the client of one request."""
+class ResponseStream:
+    """The way back to the client of one request. Nearly always one JSON body: a stream is made when it is needed."""
 
     reply: Reply
     era: Era
@@ -58,20 +59,18 @@ class Outlet:
     replay: Replay | None = None
     """Keeps the events of a stream for a resume; None when the era or the client cannot resume."""
     keep_alive_s: float = 15.0
-    headers: Sequence[Header] = ()
-    phase: Phase = Phase.SILENT
+    began_at: float = attrs.field(factory=trio.current_time)
     gone: bool = False
+    phase: Phase = Phase.SILENT
     due_at: float = attrs.field(init=False)
-    bytes_out: int = 0
+    """When the client, if it hears nothing until then, is to be shown that somebody is there."""
     _log: StreamLog | None = attrs.field(default=None, init=False)
     """Of this stream; a call that is answered at once never has one."""
     _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.era.one_stream:
-            self.phase = Phase.STREAMING
         wait_s = PRIMING_AFTER_S if self._primes else HEADERS_AFTER_S
-        self.due_at = trio.current_time() + min(wait_s, self.keep_alive_s) if self.accepts.sse else float("inf")
+        self.due_at = self.began_at + min(wait_s, self.keep_alive_s) if self.accepts.sse else math.inf
 
     @property
     def _primes(self) -> bool:
@@ -89,7 +88,7 @@ class Outlet:
             await self._open()
             return await self._event(message)
 
-    async def finish(self, status: int, body: bytes) -> None:
+    async def finish(self, status: int, body: bytes, headers: Sequence[Header] = ()) -> None:
         """Send the one answer: as JSON when nothing was streamed, else as the last event.
 
         A stream cannot say that it failed, so an error with a status of its own is JSON whatever the client takes.
@@ -98,7 +97,8 @@ class Outlet:
             return
         if self.phase is Phase.SILENT and (self.accepts.json or status != 200):
             self.phase = Phase.FINISHED
-            await self._whole(status, body)
+            if not self.gone:
+                await self.reply.whole(status, (*JSON_HEAD, *headers), body)
             return
         async with self._lock:
             await self._open()
@@ -146,11 +146,6 @@ class Outlet:
             if self.phase is Phase.STREAMING and not self.gone and not (fresh and self._primes):
                 await self.reply.comment()
 
-    async def _whole(self, status: int, body: bytes) -> None:
-        self.bytes_out += len(body)
-        if not self.gone:
-            await self.reply.whole(status, (*JSON_HEAD, *self.headers), body)
-
     async def _open(self, retry_ms: int = RETRY_MS) -> None:
         if self.phase is not Phase.SILENT:
             return
@@ -159,7 +154,7 @@ class Outlet:
             self._log = self.replay.open()
             self._log.taken_by(self.leave)
         if not self.gone:
-            await self.reply.open(200, self.headers)
+            await self.reply.open(200, ())
         if self._primes and self._log is not None:
             event_id = self._log.append(b"")
             if not self.gone:
@@ -169,7 +164,6 @@ class Outlet:
         if self.phase is not Phase.STREAMING:
             return False
         self.due_at = trio.current_time() + self.keep_alive_s
-        self.bytes_out += len(message)
         event_id = self._log.append(message) if self._log is not None else None
         if self.gone:
             return event_id is not None

@@ -4,7 +4,7 @@ Owns the acknowledgement, the notices in the modern wording and a proper end.
 Deliberately decides nothing about changes (``hub``). Invariant: only what was
 asked for and acknowledged is sent, each message with the subscription id.
 
-Spec: MCP 2026-07-28 basic/patterns/subscriptions; reference 1.8.
+Spec: MCP 2026-07-28 basic/patterns/subscriptions.
 """
 
 import logging
@@ -13,16 +13,17 @@ from typing import Final
 import attrs
 import trio
 
-from mcp_gateway.backends.backend import Caller
+from mcp_gateway.backends.caller import Caller
 from mcp_gateway.errors import GatewayError
-from mcp_gateway.gateway.core import Core, Place
-from mcp_gateway.gateway.entrance import Watched
+from mcp_gateway.gateway.call.response import JSON_HEAD
+from mcp_gateway.gateway.context import Context, Place
+from mcp_gateway.gateway.faces.event_stream import EventStream, Messages, pump
+from mcp_gateway.gateway.faces.requests import Asked
 from mcp_gateway.gateway.hub import Audience
 from mcp_gateway.gateway.mailbox import Mailbox
-from mcp_gateway.gateway.outlet import JSON_HEAD
 from mcp_gateway.gateway.session import CHANGED_METHOD
 from mcp_gateway.protocol import json_text, jsonrpc, splice
-from mcp_gateway.protocol.envelope import META_SERVER_INFO, META_SUBSCRIPTION, ModernCall
+from mcp_gateway.protocol.envelope import META_SERVER_INFO, META_SUBSCRIPTION
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.wire_errors import INVALID_PARAMS
 from mcp_gateway.routing.snapshot import Kind
@@ -63,47 +64,53 @@ class ModernWording:
 
 @attrs.define(eq=False, kw_only=True)
 class Listening:
-    """Serves listen streams."""
+    """The open listen streams."""
 
-    core: Core
-    streams: set[trio.CancelScope] = attrs.field(factory=set)
-    _mailboxes: set[Mailbox] = attrs.field(factory=set)
-
-    async def serve(self, reply: Watched, place: Place, modern: ModernCall, caller: Caller) -> None:
-        """Hold one stream open until the client closes it or the gateway drains."""
-        wanted = modern.message.params.get("notifications")
-        if not isinstance(wanted, dict):
-            text = "params.notifications must be an object"
-            body = jsonrpc.render_error(modern.message.id_raw, INVALID_PARAMS, text)
-            await reply.whole(200, JSON_HEAD, body)
-            return
-        wording = ModernWording(modern.message.id_raw)
-        mailbox = Mailbox(wording)
-        kinds = frozenset(kind for name, found in _KINDS.items() if wanted.get(name) is True for kind in found)
-        audience = Audience(view=(place.gateway, place.virtual), mailbox=mailbox, kinds=kinds)
-        with trio.CancelScope() as scope:
-            reply.on_gone(lambda: scope.cancel(reason="client left"))
-            self.streams.add(scope)
-            self._mailboxes.add(mailbox)
-            try:
-                self.core.hub.join(audience)
-                uris = await self._subscribe(mailbox, caller, place, wanted.get("resourceSubscriptions"))
-                await reply.open(200, ())
-                await reply.event(acknowledgement(wording, wanted, uris))
-                await self._pump(reply, mailbox)
-                await self._end(reply, wording, modern)
-            finally:
-                self.streams.discard(scope)
-                self._mailboxes.discard(mailbox)
-                self.core.hub.leave(audience)
+    context: Context
+    streams: set[Mailbox] = attrs.field(factory=set)
+    """What is told on them."""
 
     def close_all(self) -> None:
         """The gateway drains: every stream ends in the proper way."""
-        for mailbox in self._mailboxes:
+        for mailbox in self.streams:
             mailbox.close()
 
-    async def _subscribe(self, mailbox: Mailbox, caller: Caller, place: Place, uris: JsonValue) -> list[JsonValue]:
+
+@attrs.define(eq=False, kw_only=True)
+class ListenStream(EventStream):
+    """One of them, until its client closes it or the gateway drains."""
+
+    listening: Listening
+    asked: Asked
+    context: Context
+
+    async def hold(self, scope: trio.CancelScope) -> None:
+        """See ``EventStream``."""
+        message, place = self.asked.message, self.asked.place
+        wanted = message.params.get("notifications")
+        if not isinstance(wanted, dict):
+            text = "params.notifications must be an object"
+            await self.reply.whole(200, JSON_HEAD, jsonrpc.render_error(message.id_raw, INVALID_PARAMS, text))
+            return
+        wording = ModernWording(message.id_raw)
+        mailbox = Mailbox(wording)
+        kinds = frozenset(kind for name, found in _KINDS.items() if wanted.get(name) is True for kind in found)
+        audience = Audience(view=(place.gateway, place.virtual), mailbox=mailbox, kinds=kinds)
+        self.listening.streams.add(mailbox)
+        try:
+            self.context.hub.join(audience)
+            uris = await self._subscribe(mailbox, place, wanted.get("resourceSubscriptions"))
+            await self.reply.open(200, ())
+            await self.reply.event(acknowledgement(wording, wanted, uris))
+            if await pump(self.reply, Messages(mailbox), self.context.spec.value.http.keep_alive_s):
+                await self._end(wording)
+        finally:
+            self.listening.streams.discard(mailbox)
+            self.context.hub.leave(audience)
+
+    async def _subscribe(self, mailbox: Mailbox, place: Place, uris: JsonValue) -> list[JsonValue]:
         """Subscribe what can be; what cannot, or not in time, is left out of the acknowledgement."""
+        caller = self.asked.client.caller
         wanted: dict[str, Target] = {}
         for uri in uris[:MAX_URIS] if isinstance(uris, list) else ():
             target = place.view.resolve_uri(uri) if isinstance(uri, str) else None
@@ -120,45 +127,32 @@ class Listening:
         self, mailbox: Mailbox, caller: Caller, key: BackendKey, targets: list[Target], honoured: set[str]
     ) -> None:
         """The resources of one backend, all within its ``timeouts.list``."""
-        with trio.move_on_after(self.core.runner.timeouts(key).list_s):
+        with trio.move_on_after(self.context.calls.timeouts(key).list_s):
             done = [target for target in targets if await self._subscribed(mailbox, caller, target)]
             # Who has the acknowledgement may change a resource at once and expects to be told.
             for target in done:
-                await self.core.hub.in_force(mailbox, target)
+                await self.context.hub.in_force(mailbox, target)
                 honoured.add(target.federated)
         for target in targets:
             if target.federated not in honoured:
-                self.core.hub.unsubscribe(mailbox, target)
+                self.context.hub.unsubscribe(mailbox, target)
 
     async def _subscribed(self, mailbox: Mailbox, caller: Caller, target: Target) -> bool:
         try:
-            await self.core.hub.subscribe(mailbox, caller, target)
+            await self.context.hub.subscribe(mailbox, caller, target)
         except GatewayError as refused:
             logger.debug("not subscribed", extra={"backend": target.backend, "why": str(refused)})
             return False
         return True
 
-    async def _pump(self, reply: Watched, mailbox: Mailbox) -> None:
-        keep_alive_s = self.core.spec.value.http.keep_alive_s
-        while not mailbox.closed:
-            message = mailbox.take()
-            if message is not None:
-                await reply.event(message)
-                continue
-            with trio.move_on_after(keep_alive_s) as quiet:
-                await mailbox.wait()
-            if quiet.cancelled_caught:
-                await reply.comment()
-
-    async def _end(self, reply: Watched, wording: ModernWording, modern: ModernCall) -> None:
+    async def _end(self, wording: ModernWording) -> None:
         """The subscriptions page wants the result, the cancellation page the notice: both are sent."""
-        id_raw = modern.message.id_raw
+        id_raw = wording.subscription
         notice = splice.rewrite(b'{"reason":"gateway is shutting down"}', {"requestId": id_raw})
-        await reply.event(jsonrpc.render_notification("notifications/cancelled", wording.marked(notice)))
-        meta: Edits = {META_SUBSCRIPTION: id_raw, META_SERVER_INFO: self.core.own.server_info}
+        await self.reply.event(jsonrpc.render_notification("notifications/cancelled", wording.marked(notice)))
+        meta: Edits = {META_SUBSCRIPTION: id_raw, META_SERVER_INFO: self.context.own.server_info}
         result = splice.rewrite(b'{"resultType":"complete"}', {"_meta": meta})
-        await reply.event(jsonrpc.render_result(id_raw, result))
-        await reply.close()
+        await self.reply.event(jsonrpc.render_result(id_raw, result))
 
 
 def acknowledgement(wording: ModernWording, wanted: JsonObject, uris: list[JsonValue]) -> bytes:

@@ -12,8 +12,9 @@ import attrs
 import trio
 
 from mcp_gateway.errors import BackendTimeout, Executed, GatewayError
-from mcp_gateway.gateway.calls import Call, CallClock, Cause
+from mcp_gateway.gateway.call.deadline import Cause, Deadline
 from mcp_gateway.protocol.eras import Era
+from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import BackendKey
 
@@ -24,27 +25,40 @@ NAMED: Final = frozenset(("tools/call", "prompts/get"))
 
 
 @attrs.frozen(kw_only=True)
-class Ledger:
+class CallLog:
     """Takes notes; one per process."""
 
     metrics: Metrics
 
-    def answered(self, call: Call, label: str, *, era: Era | None = None, session: str = "", size: int = 0) -> None:
+    def answered(
+        self,
+        method: str,
+        label: str,
+        began_at: float,
+        *,
+        era: Era | None = None,
+        session: str = "",
+        target: Target | None = None,
+        size: int = 0,
+    ) -> None:
         """One request of a client has its answer.
 
         Args:
             label: see ``Outcome.label``.
+            began_at: when it came.
             era: the client's; None when it has not said.
             session: the hashed session, "" for none.
+            target: what it was for; None: for the gateway itself.
             size: bytes of the answer.
         """
-        duration_s = trio.current_time() - call.began_at
-        self.metrics.request(call.method, call.server, label, duration_s)
+        duration_s = trio.current_time() - began_at
+        server = target.backend if target is not None else ""
+        self.metrics.request(method, server, label, duration_s)
         if logger.isEnabledFor(logging.DEBUG):
             fields = {
-                "method": call.method[:64],
-                "server": call.server,
-                "target": call.target if call.method in NAMED else "",
+                "method": method[:64],
+                "server": server,
+                "target": target.federated if target is not None and method in NAMED else "",
                 "era": era.version if era is not None else "",
                 "session": session,
                 "outcome": label,
@@ -53,17 +67,17 @@ class Ledger:
             }
             logger.debug("call", extra={name: value for name, value in fields.items() if value != ""})
 
-    def placed(self, clock: CallClock, server: BackendKey) -> None:
+    def placed(self, deadline: Deadline, server: BackendKey) -> None:
         """A call has ended: how long it waited for its place, if it got one."""
-        if clock.queued_s is not None:
-            self.metrics.queued(server, clock.queued_s)
+        if deadline.queued_s is not None:
+            self.metrics.queued(server, deadline.queued_s)
 
     def failed(self, error: GatewayError, server: BackendKey) -> None:
         """A call ended with an error of ours; only limits are of interest here."""
         if isinstance(error, BackendTimeout):
             self.metrics.deadline(error.limit.value, server)
 
-    def cut(self, call: Call, error: GatewayError, *, closes: bool) -> None:
+    def cut(self, cause: Cause | None, error: GatewayError, *, closes: bool) -> None:
         """A call was cut short by its deadline or by somebody.
 
         Args:
@@ -71,4 +85,4 @@ class Ledger:
         """
         executed = getattr(error, "executed", Executed.UNKNOWN)
         told = "queued" if executed is Executed.NO else "stream_closed" if closes else "notice"
-        self.metrics.cancelled((call.cause or Cause.DEADLINE).name.lower(), told)
+        self.metrics.cancelled("deadline" if cause is None else cause.name.lower(), told)
