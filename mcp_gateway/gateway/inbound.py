@@ -9,13 +9,12 @@ Spec: MCP 2025-11-25 basic/transports, client/*, server/utilities/logging and ba
 """
 
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import Inbound, Respond
 from mcp_gateway.errors import GatewayError, Overload, RemoteFault
 from mcp_gateway.gateway.server_requests import (
@@ -31,10 +30,14 @@ from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.tasks import TaskNames
 from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.extensions import declared, is_custom_notification
+from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.routing.parts import uri_map_for
 from mcp_gateway.routing.uris import ClashMap, UriMap
 from mcp_gateway.values import BackendKey
+
+if TYPE_CHECKING:
+    from mcp_gateway.gateway.call.call import Call
 
 logger = logging.getLogger(__name__)
 
@@ -47,46 +50,97 @@ NO_STREAM: Final = "the client has no stream to be asked on"
 
 
 @attrs.define(eq=False, kw_only=True)
-class InboundHandler(ABC):
-    """Hears one backend on behalf of one client."""
+class InboundHandler:
+    """Hears one backend on behalf of one client: within a call, or for its session's GET stream."""
 
     session: Session | None
     """The client's 2025 session; None for a 2026 client, who is never sent a request."""
     names: TaskNames | None
     """What client and backend call the client's tasks."""
+    backend: BackendKey
+    uris: UriMap | ClashMap | None
+    """How URIs in questions are mapped; None: they are the same on both sides."""
+    extended: Callable[[], bool]
+    """Whether client and backend agree on an extension, which may have notifications of its own."""
+    call: "Call | None" = None
+    """None: what belongs to no call. List changes and resource updates are not for it: the hub announces them."""
+    unanswered: list[str] = attrs.field(factory=list, init=False)
+    """The ids of what the client was asked and had not answered when the call ended."""
 
     async def hear(self, inbound: Inbound) -> None:
         """Take one message (a ``Hear``)."""
         if inbound.id_raw is not None:
-            await self.question(inbound, inbound.id_raw)
+            await self._question(inbound, inbound.id_raw)
         elif inbound.method == PROGRESS:
-            token = tasks.clients_token(inbound.params.get("progressToken")) or self.progressed()
-            if token is not None:
-                await self._pass(splice.rewrite(inbound.raw, {"params": {"progressToken": token}}))
+            await self._progress(inbound)
         elif inbound.method == MESSAGE:
-            if self.wants_log(inbound.params.get("level")):
+            if self._wants_log(inbound.params.get("level")):
                 await self._pass(inbound.raw)
         elif inbound.method == CANCELLED:
-            await self.withdrawn(inbound)
+            await self._withdrawn(inbound)
         elif inbound.method == URL_DONE:
             if self.session is not None and self.session.era.url_elicitation:
-                await self.tell(inbound.raw)
+                await self._tell(inbound.raw)
         elif inbound.method == tasks.STATUS_2025:
             status = None if self.names is None else self.names.status(inbound.raw)
             if status is not None:
-                await self.send(status)
-        elif is_custom_notification(inbound.method) and self.extended:
+                await self._send(status)
+        elif is_custom_notification(inbound.method) and self.extended():
             await self._pass(inbound.raw)
+
+    async def hear_unasked(self, inbound: Inbound) -> None:
+        """Take what belongs to no call (a ``Hear``): one that is malformed must not cost the session."""
+        try:
+            await self.hear(inbound)
+        except RemoteFault as fault:  # a member to be changed is there twice
+            logger.debug("notice not passed on", extra={"backend": self.backend, "why": str(fault)})
+
+    async def _progress(self, inbound: Inbound) -> None:
+        """Of this call, or of one that became a task, which its token tells."""
+        token = tasks.clients_token(inbound.params.get("progressToken"))
+        if self.call is not None:
+            self.call.deadline.progress()
+            token = token or self.call.progress_token
+        if token is not None:
+            await self._pass(splice.rewrite(inbound.raw, {"params": {"progressToken": token}}))
+
+    def _wants_log(self, level: object) -> bool:
+        """ "Servers MUST NOT send notifications/message ... unless the request opted in" -- 2026-07-28
+        server/utilities/logging; a 2025 client that has named no level is told all.
+        """
+        client = self.session if self.call is None else self.call.way.client
+        wanted = client.log_level if client is not None else None
+        return self.session is not None if wanted is None else level_at_least(str(level), wanted)
 
     async def _pass(self, notice: bytes) -> None:
         """Send a notification; what is related to a task under the client's id of it."""
-        await self.send(notice if self.names is None else self.names.message(notice))
+        await self._send(notice if self.names is None else self.names.message(notice))
 
-    async def question(self, inbound: Inbound, id_raw: bytes) -> None:
+    async def _send(self, message: bytes) -> bool:
+        if self.call is not None:
+            return await self.call.way.stream.send(message)
+        return self._post(message)
+
+    async def _tell(self, message: bytes) -> bool:
+        """Send what the client must hear: on this request's stream, else on the session's; False: it has neither."""
+        return await self._send(message) or self._post(message)
+
+    def _post(self, message: bytes) -> bool:
+        if self.session is None or (self.call is not None and not self.session.listeners):
+            return False
+        self.session.mailbox.post(message)
+        return True
+
+    # --- questions ---
+
+    async def _question(self, inbound: Inbound, id_raw: bytes) -> None:
         """Put a question of a 2025 backend to its 2025 client, or refuse it."""
         session, names, uris = self.session, self.names, self.uris
         if session is None or not allowed(inbound.method, inbound.params, session.capabilities):
             await refuse(inbound, f"the client cannot do {inbound.method}")
+            return
+        if self.call is not None and session.questions.find(self.call, id_raw) is not None:
+            await refuse(inbound, "this id is taken by an open request")
             return
 
         async def on_answer(response: jsonrpc.RpcResponse) -> None:
@@ -97,122 +151,100 @@ class InboundHandler(ABC):
             message = fitted(inbound, session.era, uris.out if uris is not None else None)
             message = message if names is None else names.message(message)
             on_progress = progress_to(inbound.raw, inbound.respond)
-            why = await self.put(
-                lambda own: as_ours(message, own, progress=on_progress is not None), on_answer, id_raw, on_progress
-            )
+            marks = on_progress is not None
+            why = await self.put(lambda own: as_ours(message, own, progress=marks), on_answer, id_raw, on_progress)
         except (Overload, RemoteFault) as fault:
             why = str(fault)
         if why is not None:
             await refuse(inbound, why)
 
-    @property
-    @abstractmethod
-    def uris(self) -> "UriMap | ClashMap | None":
-        """How URIs in questions are mapped; None: they are the same on both sides."""
-
-    @property
-    @abstractmethod
-    def extended(self) -> bool:
-        """Whether client and backend agree on an extension, which may have notifications of its own."""
-
-    @abstractmethod
-    def progressed(self) -> bytes | None:
-        """A call makes progress; the client's raw token of it, None if it wants to hear nothing."""
-
-    @abstractmethod
-    def wants_log(self, level: object) -> bool:
-        """Whether a log message of this level is for the client."""
-
-    @abstractmethod
-    async def send(self, message: bytes) -> None:
-        """Send a notification of what is heard."""
-
-    @abstractmethod
-    async def tell(self, message: bytes) -> bool:
-        """Send what the client must hear on whichever stream it has; False: it has none."""
-
-    @abstractmethod
     async def put(
-        self, render: Callable[[bytes], bytes], on_answer: OnAnswer, origin: bytes, on_progress: OnProgress | None
+        self,
+        render: Callable[[bytes], bytes],
+        on_answer: OnAnswer,
+        origin: bytes = b"",
+        on_progress: OnProgress | None = None,
     ) -> str | None:
-        """Ask the client what ``render`` makes of the raw id that it is asked under; why not, if it cannot be asked.
+        """Ask a 2025 client what ``render`` makes of the raw id that it is asked under, and let its time run.
 
         Args:
-            origin: the raw id under which the backend asks.
+            origin: the raw id under which a 2025 backend asks.
+        Returns:
+            Why it cannot be asked; None: it is asked.
         Raises:
             Overload: too many questions are open.
         """
-
-    @abstractmethod
-    async def withdrawn(self, inbound: Inbound) -> None:
-        """The backend no longer wants to know: take the question back from the client."""
-
-
-@attrs.define(eq=False, kw_only=True)
-class SessionInbound(InboundHandler):
-    """Hears what a backend says to a 2025 session outside any call, for the session's GET stream.
-
-    List changes and resource updates are not for it: the hub announces them to those whom they concern.
-    """
-
-    session: Session
-    fleet: Fleet
-    key: BackendKey
-    """Whose words these are."""
-
-    async def hear(self, inbound: Inbound) -> None:
-        """Take one message (a ``Hear``)."""
-        try:
-            await super().hear(inbound)
-        except RemoteFault as fault:  # a member to be changed is there twice: one notice must not cost the session
-            logger.debug("notice not passed on", extra={"backend": self.key, "why": str(fault)})
-
-    @property
-    def uris(self) -> "UriMap | ClashMap | None":
-        """See ``InboundHandler``."""
-        backend = self.fleet.get(self.key)
-        return uri_map_for(backend.spec) if backend is not None else None
-
-    @property
-    def extended(self) -> bool:
-        """See ``InboundHandler``."""
-        backend = self.fleet.get(self.key)
-        ours = declared(self.session.capabilities)
-        return backend is not None and bool(ours & declared(backend.snapshot.capabilities))
-
-    def progressed(self) -> bytes | None:
-        """Of calls alone; that of a call that became a task is known by its token."""
-        return None
-
-    def wants_log(self, level: object) -> bool:
-        """See ``InboundHandler``."""
-        return self.session.wants_log(level)
-
-    async def send(self, message: bytes) -> None:
-        """See ``InboundHandler``."""
-        self.session.mailbox.post(message)
-
-    async def tell(self, message: bytes) -> bool:
-        """See ``InboundHandler``."""
-        self.session.mailbox.post(message)
-        return True
-
-    async def put(
-        self, render: Callable[[bytes], bytes], on_answer: OnAnswer, origin: bytes, on_progress: OnProgress | None
-    ) -> str | None:
-        """See ``InboundHandler``."""
-        if not self.session.listeners:
+        session, call = self.session, self.call
+        assert session is not None  # only 2025 clients are asked in this way, and they have one
+        if call is None and not session.listeners:
             return NO_STREAM
-        asked = self.session.questions.ask(on_answer, (self.key, origin), on_progress)
-        self.session.mailbox.post(render(json_text.dumps(asked)))
-        return None
 
-    async def withdrawn(self, inbound: Inbound) -> None:
-        """See ``InboundHandler``."""
-        asked = self.session.questions.withdraw((self.key, json_text.dumps(inbound.params.get("requestId"))))
+        async def answered(response: jsonrpc.RpcResponse) -> None:
+            if call is not None:
+                call.deadline.resume()
+            await on_answer(response)
+
+        asked = session.questions.ask(self.backend if call is None else call, origin, answered, on_progress)
+        if call is not None:
+            call.deadline.pause()
+        if await self._tell(render(json_text.dumps(asked))):
+            return None
+        self._forget(asked)
+        return NO_STREAM
+
+    async def _withdrawn(self, inbound: Inbound) -> None:
+        """The backend no longer wants to know: take the question back from the client."""
+        raw = splice.value_at(inbound.raw, ("params", "requestId"))
+        if self.session is None or raw is None:
+            return
+        asked = self.session.questions.find(self.backend if self.call is None else self.call, raw)
         if asked is not None:
-            params = json_text.dumps({**inbound.params, "requestId": asked})
-            self.session.mailbox.post(jsonrpc.render_notification(CANCELLED, params))
+            self._forget(asked)
+            await self._tell(splice.rewrite(inbound.raw, {"params": {"requestId": json_text.dumps(asked)}}))
+
+    def _forget(self, asked: str) -> None:
+        if self.session is not None:
+            self.session.questions.forget(asked)
+        if self.call is not None:
+            self.call.deadline.resume()
+
+    def close(self) -> None:
+        """The call is over: late answers to its questions are ignored."""
+        if self.session is not None and self.call is not None:
+            self.unanswered = self.session.questions.end(self.call)
+
+    async def take_back(self) -> None:
+        """After ``close``: tell the client that what it has not answered need not be answered any more.
+
+        "... the sender SHOULD issue a cancellation notification for that request and stop waiting for a response."
+        -- MCP 2025-11-25 basic/lifecycle, Timeouts
+        """
+        while self.unanswered:
+            params = json_text.dumps({"requestId": self.unanswered.pop(), "reason": "the call is over"})
+            await self._tell(jsonrpc.render_notification(CANCELLED, params))
+
+
+def for_call(call: "Call") -> InboundHandler:
+    """The handler of a call, made when its backend says something."""
+    return InboundHandler(
+        session=call.client.session,
+        names=call.tasks,
+        backend=call.target.backend,
+        uris=call.target.uri_map,
+        extended=lambda: bool(call.extensions),
+        call=call,
+    )
+
+
+def for_session(session: Session, backend: Backend, names: TaskNames | None) -> InboundHandler:
+    """The handler of what a backend says to a 2025 session outside any call."""
+    return InboundHandler(
+        session=session,
+        names=names,
+        backend=backend.key,
+        uris=uri_map_for(backend.spec),
+        extended=lambda: bool(declared(session.capabilities) & declared(backend.snapshot.capabilities)),
+    )
 
 
 async def refuse(inbound: Inbound, why: str) -> None:

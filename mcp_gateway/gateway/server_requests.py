@@ -41,14 +41,15 @@ OnProgress: TypeAlias = Callable[[jsonrpc.RpcNotification], Awaitable[None]]
 
 _TOKEN: Final = ("params", "_meta", "progressToken")
 
-Origin: TypeAlias = tuple[str, bytes]
-"""The backend that asks outside any call, and the raw id under which it asks."""
+Asker: TypeAlias = object
+"""A call, or the key of the backend that asks outside any."""
 
 
 @attrs.frozen
 class _Question:
+    asker: Asker
+    origin: bytes
     on_answer: OnAnswer
-    origin: Origin | None
     on_progress: OnProgress | None
 
 
@@ -63,37 +64,42 @@ class ServerRequests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(self, on_answer: OnAnswer, origin: Origin | None = None, on_progress: OnProgress | None = None) -> str:
+    def ask(self, asker: Asker, origin: bytes, on_answer: OnAnswer, on_progress: OnProgress | None = None) -> str:
         """Reserve an id of our own; ``on_answer`` gets the client's response.
 
+        Nothing ends a question outside any call but its answer or its backend, so at the bound the oldest makes room.
+
         Args:
-            origin: given where no call waits for the answer. Nothing ends such a question but its answer or its
-                backend, so at the bound the oldest of them makes room.
+            origin: the raw id under which a 2025 backend asks; empty: of a 2026 backend.
             on_progress: gets what the client says of its progress; its token is the id.
         Raises:
             Overload: too many questions are open.
         """
-        if len(self._open) >= MAX_OPEN and not self._drop_oldest():
-            raise Overload(bound="open server requests per session", limit=MAX_OPEN)
+        if len(self._open) >= MAX_OPEN:
+            oldest = next((asked for asked, one in self._open.items() if isinstance(one.asker, str)), None)
+            if oldest is None:
+                raise Overload(bound="open server requests per session", limit=MAX_OPEN)
+            del self._open[oldest]
         request_id = f"{self._prefix}-{self._next}"
         self._next += 1
-        self._open[request_id] = _Question(on_answer, origin, on_progress)
+        self._open[request_id] = _Question(asker, origin, on_answer, on_progress)
         return request_id
 
-    def _drop_oldest(self) -> bool:
-        oldest = next((asked for asked, question in self._open.items() if question.origin is not None), None)
-        return oldest is not None and self.forget(oldest)
+    def find(self, asker: Asker, origin: bytes) -> str | None:
+        """Under which id a question of a backend went down, if it is open."""
+        asks = (asked for asked, one in self._open.items() if one.asker == asker and one.origin == origin)
+        return next(asks, None)
 
-    def withdraw(self, origin: Origin) -> str | None:
-        """The backend no longer wants to know; under which id its question went down, if it is open."""
-        asked = next((asked for asked, question in self._open.items() if question.origin == origin), None)
-        if asked is not None:
-            self.forget(asked)
-        return asked
+    def forget(self, request_id: str) -> None:
+        """The question is moot; a later answer is ignored."""
+        self._open.pop(request_id, None)
 
-    def forget(self, request_id: str) -> bool:
-        """The question is moot; a later answer is ignored. Whether it was open."""
-        return self._open.pop(request_id, None) is not None
+    def end(self, asker: Asker) -> list[str]:
+        """Forget what a call has asked; under which ids."""
+        ended = [asked for asked, one in self._open.items() if one.asker is asker]
+        for asked in ended:
+            del self._open[asked]
+        return ended
 
     async def progress(self, notice: jsonrpc.RpcNotification) -> bool:
         """Hand on how far the client is with a question; False for one that is not open, or whose asker wants none."""

@@ -26,11 +26,11 @@ from mcp_gateway.errors import BackendGone, BackendTimeout, Executed, GatewayErr
 from mcp_gateway.gateway.call import input_round, translation
 from mcp_gateway.gateway.call.deadline import Cause, Deadline, why_ended
 from mcp_gateway.gateway.call.in_flight import InFlight
-from mcp_gateway.gateway.call.inbound import CallInbound
 from mcp_gateway.gateway.call.log import CallLog
 from mcp_gateway.gateway.call.log_levels import LogLevels
 from mcp_gateway.gateway.call.outcome import Outcome, failed
 from mcp_gateway.gateway.call.request import ClientRequest
+from mcp_gateway.gateway.inbound import InboundHandler, for_call
 from mcp_gateway.gateway.tasks import TaskNames
 from mcp_gateway.protocol import translate
 from mcp_gateway.protocol.eras import Era, Family
@@ -100,7 +100,7 @@ class Call(ClientRequest):
     headers_in: tuple[Header, ...] = attrs.field(default=(), repr=False)
     """The client's HTTP headers, names lower case; the backend's allow-list picks from them."""
     deadline: Deadline = attrs.field(init=False)
-    inbound: CallInbound | None = attrs.field(default=None, init=False)
+    inbound: InboundHandler | None = attrs.field(default=None, init=False)
     """Made when the backend says something before its answer."""
     suspended: "SuspendedCall | None" = attrs.field(default=None, init=False)
     """The call that this request waits for, if it may outlive it."""
@@ -259,7 +259,7 @@ class Call(ClientRequest):
     async def hear(self, inbound: Inbound) -> None:
         """Take what the backend says before its answer (a ``Hear``)."""
         if self.inbound is None:
-            self.inbound = CallInbound.of(self)
+            self.inbound = for_call(self)
         await self.inbound.hear(inbound)
 
     @property

@@ -20,9 +20,9 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import Answer
 from mcp_gateway.errors import BackendProtocol, Executed, Overload, RemoteFault
 from mcp_gateway.gateway.call import input_required, translation
-from mcp_gateway.gateway.call.inbound import CallInbound
 from mcp_gateway.gateway.call.input_required import InputRequired, Question
 from mcp_gateway.gateway.call.outcome import Outcome, error_response, refused
+from mcp_gateway.gateway.inbound import InboundHandler, for_call
 from mcp_gateway.gateway.server_requests import OnAnswer
 from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.eras import Era
@@ -85,7 +85,7 @@ def _asked(call: "Call", era: Era, answer: Answer) -> InputRequired | None:
 async def _put(call: "Call", asked: InputRequired) -> bytes | Outcome:
     """Ask a 2025 client; its answers, or how the call ends without them."""
     if call.inbound is None:
-        call.inbound = CallInbound.of(call)
+        call.inbound = for_call(call)
     try:
         return await InputRound(call=call, inbound=call.inbound, questions=asked.questions).ask()
     except RemoteFault as fault:
@@ -97,7 +97,7 @@ class InputRound:
     """Asks a 2025 client everything a 2026 backend wants to know, all at once."""
 
     call: "Call"
-    inbound: CallInbound
+    inbound: InboundHandler
     questions: Mapping[str, Question]
     _answers: dict[str | int, "bytes | Remove | Edits"] = attrs.field(factory=dict, init=False)
     _failure: bytes | None = attrs.field(default=None, init=False)

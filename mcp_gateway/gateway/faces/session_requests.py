@@ -19,7 +19,7 @@ from mcp_gateway.gateway.call.request import ClientRequest
 from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.faces.own_answers import Invalid
 from mcp_gateway.gateway.faces.task_list import listed
-from mcp_gateway.gateway.inbound import MESSAGE, SessionInbound
+from mcp_gateway.gateway.inbound import MESSAGE, for_session
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.tasks import TaskNames
 from mcp_gateway.protocol import jsonrpc
@@ -49,10 +49,8 @@ def join(context: Context, session: Session, key: BackendKey) -> None:
 
 def hear_unasked(context: Context, session: Session, backend: Backend) -> None:
     """Let a backend speak on the session's GET stream, which is open."""
-    heard = SessionInbound(
-        session=session, fleet=context.calls.fleet, key=backend.key, names=names(context, session, backend.key)
-    )
-    backend.set_stream(session.key, heard.hear)
+    handler = for_session(session, backend, names(context, session, backend.key))
+    backend.set_stream(session.key, handler.hear_unasked)
 
 
 def legacy_backends(context: Context, session: Session) -> list[Backend]:
