@@ -117,6 +117,12 @@ class Backend:
             reach=self.reach.upstream_for,
         )
 
+    def show_as(self, spec: ServerSpec) -> None:
+        """Take a spec that says something else of how the server is shown, and nothing of how it is reached."""
+        self.spec = spec
+        self.supervisor.portrait.revision = spec.revision
+        self.supervisor.vitals.announce()
+
     @property
     def key(self) -> BackendKey:
         """The name in the configuration."""

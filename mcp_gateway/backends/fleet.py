@@ -46,6 +46,7 @@ def same_backend(one: ServerSpec, other: ServerSpec) -> bool:
     """Whether two specs differ at most in how the server is shown, so that its Backend can stay."""
     shown = attrs.evolve(
         one,
+        revision=other.revision,
         prefix=other.prefix,
         tools=other.tools,
         tags=other.tags,
@@ -198,7 +199,7 @@ class Fleet:
         seat.wanted = server
         newest = seat.coming or seat.current
         if stays and (seat.change is None or seat.coming is not None):
-            newest.spec = server
+            newest.show_as(server)
             return
         if seat.change is not None:
             seat.change.cancel("changed again")
@@ -207,7 +208,7 @@ class Fleet:
             self._let_go(seat, seat.coming, 0.0)
             seat.coming = None
         if same_backend(seat.current.spec, server):
-            seat.current.spec = server  # changed back before the change was made
+            seat.current.show_as(server)  # changed back before the change was made
             return
         seat.change = trio.CancelScope()
         self._nursery.start_soon(self._replace, seat, server, seat.change, name=f"replace:{server.key}")

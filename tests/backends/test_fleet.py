@@ -120,12 +120,13 @@ async def test_a_new_prefix_or_filter_keeps_the_backend_and_its_sessions(autojum
     spec = world.http(A, "one")
     async with fleet_of(world, spec) as fleet:
         before = fleet.get(A)
-        shown = attrs.evolve(spec, prefix="x_", tools=ItemFilter(exclude=("y",)), tags=("t",), hint="h")
+        shown = attrs.evolve(spec, prefix="x_", tools=ItemFilter(exclude=("y",)), tags=("t",), hint="h", revision="2")
         assert same_backend(spec, shown)
         await apply(fleet, shown)
         assert fleet.get(A) is before
         assert before is not None
         assert before.spec is shown
+        assert fleet.snapshots.value[A].revision == "2"
 
 
 async def test_a_changed_backend_serves_until_its_successor_is_ready_and_no_tool_vanishes(
@@ -248,9 +249,10 @@ async def test_a_change_taken_back_keeps_the_old_backend(autojump_clock: MockClo
         await apply(fleet, second)
         await trio.sleep(1)
         await apply(fleet, attrs.evolve(second, prefix="p_"))
-        await apply(fleet, first)
+        await apply(fleet, attrs.evolve(first, revision="3"))
         await trio.sleep(10)
         assert fleet.get(A) is old
+        assert fleet.snapshots.value[A].revision == "3"
         assert world.places["two"].open_links == []
 
 

@@ -46,6 +46,19 @@ async def test_a_client_has_one_session_with_a_server_that_is_not_its_own_and_a_
     assert len(own | seen[0] | seen[1]) == 4
 
 
+async def test_who_changes_how_a_server_is_shown_ends_no_session_with_it(place: Place) -> None:
+    place.serve("server")
+    place.register("server", "s_")
+    await place.ready("server")
+    async with place.client2025() as client:
+        await client.initialize()
+        before = (await headers_of(client))["mcp-session-id"]
+        place.register("server", "s_", tools={"exclude": ["add_tool"]}, hint="for tests")
+        await place.hides("s_add_tool")
+        await place.ready("server")
+        assert (await headers_of(client))["mcp-session-id"] == before
+
+
 async def test_answers_of_many_calls_at_once_come_from_the_right_servers(place: Place) -> None:
     """K-09."""
     names = ("one", "two", "three")
