@@ -19,7 +19,7 @@ from mcp_gateway.kube.reconcile.compile import document
 from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, bad, good, kept
 from mcp_gateway.kube.reconcile.listener_mark import marked, marks
 from mcp_gateway.kube.reconcile.membership import members
-from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, StatusWrite, status_write
+from mcp_gateway.kube.reconcile.outcome import Outcome, StatusWrite, status_write
 from mcp_gateway.kube.reconcile.public_route import leftovers, public_route, route_owners
 from mcp_gateway.kube.reconcile.reports import NOT_GIVEN, NOT_REPORTED, Reports, fold_part, no_data_plane
 from mcp_gateway.kube.store import Store
@@ -39,7 +39,7 @@ def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
     if claim is None or extension is None:
         return Outcome(delete=leftovers(view, key), listeners=marks(view, key, now))
     if claim.extension.instance != view.settings.instance:
-        return NOTHING
+        return Outcome(listeners=marks(view, key, now))  # of the time when it was ours
     found = public_route(view, claim)
     return Outcome(
         status=_status(view, claim, extension, found.note, reports, now),

@@ -1,7 +1,8 @@
 """The condition that says on a Gateway's listener which extension uses it.
 
 Owns that condition. Deliberately waits for nothing: where an implementation has written no entry for a listener there
-is nothing to mark, and nothing depends on the mark. Invariant: the other conditions of an entry stay as they came.
+is nothing to mark, and nothing depends on the mark. Invariants: the other conditions of an entry stay as they came; a
+mark names the instance that made it, and no other instance changes it as long as that one uses the listener.
 """
 
 from collections.abc import Mapping
@@ -16,44 +17,47 @@ from mcp_gateway.kube.reconcile.outcome import ListenerMark
 from mcp_gateway.kube.store import Store
 from mcp_gateway.values import JsonObject, JsonValue
 
-_MESSAGE: Final = "listener in use by MCP Gateway: "
+_IN_USE: Final = "listener in use by MCP Gateway"
 
 
 def marks(view: Store, extension: Key, now: Now) -> tuple[ListenerMark, ...]:
     """Every listener whose mark of one extension, whether it exists or not, is not as it should be."""
     claim = view.once(claims).get(extension)
-    scope = _scope(claim)
-    verdict = good(Reason.PROGRAMMED, _message(extension))
+    scope, message = _scope(view, claim), f"{_opening(view)}{extension}"
+    verdict = good(Reason.PROGRAMMED, message)
     made = []
     for gateway in view.gateways():
         for entry in gateway.listener_status:
             if (gateway.meta.key, entry.get("name")) in scope:
                 made.append(_mark(gateway, entry, {schema.LISTENER_CONDITION: verdict}, now))
-            elif any(one.get("message") == _message(extension) for one in _ours(entry)):
+            elif any(one.get("message") == message for one in _marks(entry)):
                 made.append(_mark(gateway, entry, {}, now))
     return tuple(one for one in made if one is not None)
 
 
 def marked(view: Store) -> tuple[Key, ...]:
-    """The extensions that marks of ours name, whether they still exist or not."""
+    """The extensions that marks of this instance name, whether they still exist or not."""
     messages = [
         str(one.get("message"))
         for gateway in view.gateways()
         for entry in gateway.listener_status
-        for one in _ours(entry)
+        for one in _marks(entry)
     ]
-    named = (message.removeprefix(_MESSAGE).partition("/") for message in messages if message.startswith(_MESSAGE))
+    opening = _opening(view)
+    named = (message.removeprefix(opening).partition("/") for message in messages if message.startswith(opening))
     return tuple(dict.fromkeys(Key(namespace, name) for namespace, _, name in named))
 
 
-def _scope(claim: Claim | None) -> set[tuple[Key, JsonValue]]:
-    if claim is None or not claim.serves:
+def _scope(view: Store, claim: Claim | None) -> set[tuple[Key, JsonValue]]:
+    if claim is None or not claim.serves or claim.extension.instance != view.settings.instance:
         return set()
     return {(claim.extension.gateway, listener.name) for listener in claim.listeners}
 
 
-def _message(extension: Key) -> str:
-    return f"{_MESSAGE}{extension}"
+def _opening(view: Store) -> str:
+    """How the message of our marks begins; the rest of it is the extension."""
+    instance = view.settings.instance
+    return f"{_IN_USE}: " if instance == schema.DEFAULT_INSTANCE else f"{_IN_USE} {instance}: "
 
 
 def _conditions(entry: JsonObject) -> list[JsonObject]:
@@ -61,13 +65,14 @@ def _conditions(entry: JsonObject) -> list[JsonObject]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _ours(entry: JsonObject) -> list[JsonObject]:
+def _marks(entry: JsonObject) -> list[JsonObject]:
+    """Of whichever instance; there is room for one."""
     return [one for one in _conditions(entry) if one.get("type") == schema.LISTENER_CONDITION]
 
 
 def _mark(gateway: Gateway, entry: JsonObject, verdicts: Mapping[str, Verdict], now: Now) -> ListenerMark | None:
     wanted = conditions_after(entry, verdicts, gateway.meta.generation, now)
-    before = _ours(entry)
+    before = _marks(entry)
     if before == wanted:
         return None
     others = [one for one in _conditions(entry) if one not in before]
