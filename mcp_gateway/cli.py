@@ -159,6 +159,7 @@ def serve(  # click passes every option by its name
     show_default=True,
     help="Whether routes may lead to hosts outside the cluster.",
 )
+@click.option("--cleanup", is_flag=True, help="Take back what this instance has left on routes and Gateways, and end.")
 @bind_option("--admin-bind", "127.0.0.1:9090", "Health, status and metrics.")
 @log_options
 def controller(
@@ -166,6 +167,7 @@ def controller(
     instance: str,
     cluster_domain: str,
     external_backends: bool,  # click passes every option by its name
+    cleanup: bool,
     admin_bind: str,
     log_format: str,
     log_level: str,
@@ -182,7 +184,10 @@ def controller(
         log_level=log_level,
     )
     with user_errors():
-        trio.run(app.serve, options)
+        if cleanup:
+            click.echo(trio.run(app.clean, options))
+        else:
+            trio.run(app.serve, options)
 
 
 @main.group("config")
@@ -404,6 +409,10 @@ _FAILURES: Final[Mapping[str, type[Failed]]] = {
     "mcp_gateway.kube.errors.ApiUnreachable": Unreached,
     "mcp_gateway.kube.errors.ApiForbidden": Failed,
     "mcp_gateway.kube.errors.ApiMissing": Failed,
+    "mcp_gateway.kube.errors.ApiConflict": Failed,
+    "mcp_gateway.kube.errors.ApiBusy": Failed,
+    "mcp_gateway.kube.errors.ApiRefused": Failed,
+    "mcp_gateway.kube.errors.StillLed": Failed,
 }
 
 

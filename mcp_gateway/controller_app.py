@@ -26,13 +26,15 @@ from mcp_gateway.front.server import addresses, bind, is_loopback_bind, serve_as
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.agenda import Agenda
 from mcp_gateway.kube.api import Api, open_api
+from mcp_gateway.kube.cleanup import Cleanup
 from mcp_gateway.kube.cluster import find_cluster, own_namespace, pod_identity
 from mcp_gateway.kube.controller import Controller
 from mcp_gateway.kube.election import Election
+from mcp_gateway.kube.errors import ApiMissing, StillLed
 from mcp_gateway.kube.events import Events
 from mcp_gateway.kube.informers import Informers
 from mcp_gateway.kube.lease import Lease
-from mcp_gateway.kube.pen import Pen
+from mcp_gateway.kube.pen import Pen, Permission
 from mcp_gateway.kube.reconcile.reports import ReportLog
 from mcp_gateway.kube.store import Settings, Store
 from mcp_gateway.telemetry import log
@@ -41,6 +43,9 @@ from mcp_gateway.values import JsonObject
 logger = logging.getLogger(__name__)
 
 ADMIN_S: Final = 1.0
+TAKE_OVER_S: Final = 20.0
+"""For the Lease of a controller that was just stopped, or killed."""
+CLEANUP_S: Final = 300.0
 
 
 @attrs.frozen(kw_only=True)
@@ -76,19 +81,76 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[str] = trio.TA
             sock.close()
 
 
-def _assemble(api: Api, options: Options) -> "Running":
-    settings = Settings(
+async def clean(options: Options) -> str:
+    """Take back what an instance has left outside of its namespace; returns what was done, as a sentence.
+
+    Raises:
+        NoCluster: there is no usable cluster.
+        StillLed: a controller of this instance works, and would undo it.
+        KubeError: the API server refuses, or is away.
+    """
+    cluster = await trio.to_thread.run_sync(find_cluster, os.environ, abandon_on_cancel=True)
+    settings = _settings(options)
+    with log.setup("json" if options.log_format == "json" else "text", options.log_level):
+        async with open_api(cluster, schema.CONTROLLER) as api:
+            if await _is_gone(api, settings.namespace):
+                written = await _clean(api, settings, _Unopposed())
+            else:
+                written = await _clean_as_leader(api, settings)
+    what = f"instance {settings.instance} on routes, Gateways and grants"
+    return f"took back {written} traces of {what}" if written else f"there is no trace of {what}"
+
+
+class _Unopposed:
+    """Whose namespace is gone, and with it every controller and the Lease, may write (``pen.Permission``)."""
+
+    leads: bool = True
+
+
+async def _is_gone(api: Api, namespace: str) -> bool:
+    try:
+        found = await api.get(schema.NAMESPACE, None, namespace)
+    except ApiMissing:
+        return True
+    metadata = found.get("metadata")
+    return isinstance(metadata, dict) and "deletionTimestamp" in metadata
+
+
+async def _clean_as_leader(api: Api, settings: Settings) -> int:
+    lease = _lease(api, settings)
+    written: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + TAKE_OVER_S
+
+        async def lead() -> None:
+            nursery.cancel_scope.deadline = trio.current_time() + CLEANUP_S
+            written.append(await _clean(api, settings, lease))
+            nursery.cancel_scope.cancel("all is taken back")
+
+        await lease.run(lead)
+    if not written:
+        raise StillLed(namespace=settings.namespace, lease=lease.name, holder=lease.election.holder)
+    return written[0]
+
+
+async def _clean(api: Api, settings: Settings, permission: Permission) -> int:
+    pen = Pen(api=api, lease=permission)
+    return await Cleanup(api=api, pen=pen, settings=settings, wall_clock=time.time).run()
+
+
+def _settings(options: Options) -> Settings:
+    return Settings(
         instance=options.instance,
         namespace=own_namespace(options.namespace, os.environ, schema.SYSTEM_NAMESPACE),
         cluster_domain=options.cluster_domain,
         external_backends=options.external_backends,
     )
+
+
+def _lease(api: Api, settings: Settings) -> Lease:
     pod, _ = pod_identity(os.environ)
     identity = f"{pod}_{secrets.token_hex(4)}"  # of this process: one that is restarted is another candidate
-    store, agenda = Store(settings=settings), Agenda()
-    reports = ReportLog(none_since_at=trio.current_time())
-    informers = Informers(api=api, store=store, reports=reports, jitter=full_jitter, told=agenda.told)
-    lease = Lease(
+    return Lease(
         api=api,
         namespace=settings.namespace,
         name=schema.CONTROLLER,
@@ -96,6 +158,15 @@ def _assemble(api: Api, options: Options) -> "Running":
         wall_clock=time.time,
         jitter=full_jitter,
     )
+
+
+def _assemble(api: Api, options: Options) -> "Running":
+    settings = _settings(options)
+    pod, _ = pod_identity(os.environ)
+    store, agenda = Store(settings=settings), Agenda()
+    reports = ReportLog(none_since_at=trio.current_time())
+    informers = Informers(api=api, store=store, reports=reports, jitter=full_jitter, told=agenda.told)
+    lease = _lease(api, settings)
     events = Events(api=api, reporter=pod, wall_clock=time.time)
     controller = Controller(
         store=store,

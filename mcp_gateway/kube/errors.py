@@ -74,3 +74,21 @@ class NoCluster(GatewayError):
 
     def __str__(self) -> str:
         return f"no cluster: {self.why}; set KUBECONFIG, or run in a Pod with a ServiceAccount"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class StillLed(GatewayError):
+    """The Lease of an instance is held by a controller that goes on working."""
+
+    namespace: str
+    lease: str
+    holder: str
+    """Empty: the Lease cannot be read or written."""
+
+    def __str__(self) -> str:
+        if not self.holder:
+            return f"Lease {self.namespace}/{self.lease} cannot be taken; see the log, or give --namespace"
+        return (
+            f"{self.holder} leads, and would write everything again; stop it first: "
+            f"kubectl -n {self.namespace} scale deployment/{self.lease} --replicas=0"
+        )

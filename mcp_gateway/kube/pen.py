@@ -6,7 +6,7 @@ leader that was frozen overwrites nobody; a conflict is an error, never forced.
 """
 
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -14,7 +14,6 @@ import trio
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.api import Api
 from mcp_gateway.kube.errors import ApiConflict, ApiMissing
-from mcp_gateway.kube.lease import Lease
 from mcp_gateway.kube.queue import Bucket
 from mcp_gateway.kube.reconcile.outcome import Apply, Delete, ListenerMark, RouteStatusWrite, StatusWrite
 from mcp_gateway.values import JsonObject, JsonValue
@@ -33,12 +32,21 @@ class NotLeading(ApiConflict):
     """The Lease is not ours any more: nothing was sent."""
 
 
+class Permission(Protocol):
+    """Whether we may write; a ``lease.Lease`` is one."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether we may at this very moment."""
+        ...
+
+
 @attrs.define(eq=False, kw_only=True)
 class Pen:
     """Carries out what was decided."""
 
     api: Api
-    lease: Lease
+    lease: Permission
     _statuses: Bucket = attrs.field(factory=lambda: Bucket(burst=STATUS_BURST, per_s=STATUS_PER_S))
     _marks: dict[tuple[str, str], Bucket] = attrs.field(factory=dict)
 
