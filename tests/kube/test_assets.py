@@ -34,3 +34,13 @@ def test_missing_programs_fail_where_they_are_required(monkeypatch: pytest.Monke
     monkeypatch.setenv("MCP_GATEWAY_REQUIRE", "peers,kube")
     with pytest.raises(pytest.fail.Exception, match="kube is required here"):
         peers.require("kube")
+
+
+def test_helm_is_required_where_kube_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    monkeypatch.delenv("MCP_GATEWAY_REQUIRE", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"^helm: no helm in .*`just kube-assets`"):
+        peers.require("helm")
+    monkeypatch.setenv("MCP_GATEWAY_REQUIRE", "kube")
+    with pytest.raises(pytest.fail.Exception, match="helm is required here"):
+        peers.require("helm")

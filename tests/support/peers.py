@@ -58,7 +58,7 @@ def require(name: str) -> None:
     """Go on only if this machine has what a test needs.
 
     Args:
-        name: one of ``peers``, ``node``, ``registry``, ``nginx``, ``browser``, ``redis``, ``kube``.
+        name: one of ``peers``, ``node``, ``registry``, ``nginx``, ``browser``, ``redis``, ``kube``, ``helm``.
     Raises:
         pytest.skip.Exception: it is missing.
         pytest.fail.Exception: it is missing, and ``MCP_GATEWAY_REQUIRE`` (a list with commas) says that it must not be.
@@ -72,7 +72,7 @@ def require(name: str) -> None:
 
 
 def _required(name: str) -> bool:
-    return name in os.environ.get("MCP_GATEWAY_REQUIRE", "").replace(" ", "").split(",")
+    return COMES_WITH.get(name, name) in os.environ.get("MCP_GATEWAY_REQUIRE", "").replace(" ", "").split(",")
 
 
 def _lacks_peers() -> str | None:
@@ -101,8 +101,12 @@ NEEDS: Final[Mapping[str, Callable[[], str | None]]] = {
     "browser": lambda: None if find_browser() else "no program chromium or google-chrome on this machine",
     "redis": _lacks_program("redis-server"),
     "kube": kube_assets.missing,
+    "helm": lambda: kube_assets.missing("helm"),
 }
 """What a test may need, also as a marker: what this machine lacks of it, or None."""
+
+COMES_WITH: Final = {"helm": "kube"}
+"""What is required because something else is: one recipe makes both."""
 
 
 def find_browser() -> str | None:

@@ -35,7 +35,7 @@ def program(name: str) -> Path:
     return folder() / name
 
 
-def missing() -> str | None:
-    """What a test of Kubernetes lacks on this machine, as one line; None: nothing."""
-    absent = [name for name in PROGRAMS if not os.access(program(name), os.X_OK)]
+def missing(*programs: str) -> str | None:
+    """Which of ``programs``, or of those that no test can do without, this machine lacks, as one line; None: none."""
+    absent = [name for name in programs or PROGRAMS if not os.access(program(name), os.X_OK)]
     return f"no {', '.join(absent)} in {folder()}; `just kube-assets` builds them" if absent else None
