@@ -8,6 +8,7 @@ that says nothing for longer than it may is over; a refused credential is read a
 Spec: Kubernetes API concepts (list chunks, efficient detection of changes, server-side apply).
 """
 
+import logging
 import random
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -31,7 +32,10 @@ from mcp_gateway.kube.errors import (
     ApiUnreachable,
 )
 from mcp_gateway.kube.schema import Kind
+from mcp_gateway.kube.undeclared import without
 from mcp_gateway.values import JsonObject
+
+logger = logging.getLogger(__name__)
 
 Params: TypeAlias = Mapping[str, str]
 
@@ -194,10 +198,19 @@ class Api:
     async def apply(self, kind: Kind, namespace: str | None, name: str, value: JsonObject, sub: str = "") -> JsonObject:
         """Server-side apply, with force: only for fields that are ours alone.
 
-        A ``metadata.resourceVersion`` in ``value`` makes it fail with ApiConflict if somebody has written since.
+        A ``metadata.resourceVersion`` in ``value`` makes it fail with ApiConflict if somebody has written since. Fields
+        that the kind does not declare, because it is of an earlier release, are left out.
         """
-        params = {**self._managed, "force": "true"}
-        return await self._send("PATCH", path_of(kind, namespace, name, sub), params, value, _APPLY)
+        path, params = path_of(kind, namespace, name, sub), {**self._managed, "force": "true"}
+        while True:
+            try:
+                return await self._send("PATCH", path, params, value, _APPLY)
+            except ApiRefused as error:
+                smaller = without(value, error.message)
+                if smaller == value:
+                    raise
+                logger.debug("the cluster has an earlier release of a kind", extra={"why": str(error)})
+                value = smaller
 
     async def merge(self, kind: Kind, namespace: str | None, name: str, value: JsonObject, sub: str = "") -> JsonObject:
         """JSON merge patch (RFC 7396)."""

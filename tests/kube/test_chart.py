@@ -16,7 +16,7 @@ from tests.support.kube.kustomize import MANIFESTS, build, combined, folders, na
 pytestmark = [pytest.mark.kube, pytest.mark.helm, pytest.mark.slow, pytest.mark.timeout(60)]
 
 KEEP: Final = {"helm.sh/resource-policy": "keep"}
-RESOURCES: Final = {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi", "cpu": "4"}}
+RESOURCES: Final[JsonObject] = {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi", "cpu": "4"}}
 WHOLE: Final[JsonObject] = {"namespace": {"create": True}, "crds": {"keep": False}}
 CHANGED: Final[JsonObject] = {
     **WHOLE,

@@ -4,30 +4,17 @@ What the text marks as ``text`` needs a container engine or a kubelet and is lef
 """
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
+from tests.support.kube.documentation import SECTIONS, TEXT, blocks, script
 from tests.support.kube.installation import CONTROLLER, DATA_PLANE, ROOT, SYSTEM, Installation
 from tests.support.kube.shell import Shell
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(240)]
-
-TEXT: Final = (ROOT / "docs" / "kubernetes.md").read_text()
-SECTIONS: Final = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE)
-
-
-def blocks(title: str) -> list[str]:
-    """The commands of a section."""
-    return re.findall(r"^```sh\n(.*?)^```$", dict(SECTIONS)[title], re.DOTALL | re.MULTILINE)
-
-
-def script(title: str) -> str:
-    """All of them together."""
-    return "".join(blocks(title))
 
 
 @pytest.fixture(scope="module")

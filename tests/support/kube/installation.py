@@ -69,24 +69,27 @@ class Installation:
     module = "mcp_gateway.cli"
     """What is run as our programs."""
 
-    def __init__(self, *options: str, manifests: str = "manifests") -> None:
+    def __init__(self, *options: str) -> None:
         self.api = ApiServer(*options)
         self.dials = ""
         """What programs that are started from now on dial instead of the API server; empty: nothing."""
         self.home = self.api.folder
-        self._manifests = manifests
         self._programs: list[Program] = []
 
     def __enter__(self) -> Self:
         self.api.__enter__()
         try:
             self.kubectl("apply", "--server-side", "-f", str(GATEWAY_API))
-            self.kubectl("apply", "--server-side", "--validate=strict", "-k", str(ROOT / self._manifests))
+            self.install()
             self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def install(self) -> None:
+        """What a user does; another way in a class of its own."""
+        self.kubectl("apply", "--server-side", "--validate=strict", "-k", str(ROOT / "manifests"))
 
     def __exit__(self, *_: object) -> None:
         for program in reversed(self._programs):
