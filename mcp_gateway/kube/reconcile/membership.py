@@ -33,6 +33,16 @@ class Place:
 
 
 @attrs.frozen(kw_only=True)
+class Parent:
+    """One parentRef that leads to a Gateway with extensions."""
+
+    ref: ParentRef
+    verdict: Verdict
+    claims: tuple[Claim, ...]
+    """Whose verdict it is: those of the extensions that take the route, or come closest to it; oldest first."""
+
+
+@attrs.frozen(kw_only=True)
 class Membership:
     """Where one registration belongs."""
 
@@ -43,13 +53,13 @@ class Membership:
     route: HTTPRoute | None = None
     places: tuple[Place, ...] = ()
     """Oldest extension first."""
-    parents: tuple[tuple[ParentRef, Verdict], ...] = ()
-    """The parentRefs that lead to extensions."""
+    parents: tuple[Parent, ...] = ()
 
     @property
     def owner(self) -> str:
         """The instance that writes its status: that of the oldest extension; the default one if there is none."""
-        return self.places[0].claim.extension.instance if self.places else schema.DEFAULT_INSTANCE
+        claims = [place.claim for place in self.places] or [one for parent in self.parents for one in parent.claims]
+        return claims[0].extension.instance if claims else schema.DEFAULT_INSTANCE
 
     def served_by(self, instance: str) -> tuple[Claim, ...]:
         """The extensions of an instance that take it."""
@@ -88,7 +98,7 @@ def _membership(view: Store, registration: Registration) -> Membership:
         why = f"HTTPRoute {target} not found; create it or correct spec.targetRef"
         return Membership(registration=registration, resolved=bad(Reason.BACKEND_NOT_FOUND, why), accepted=waits)
     parents, places = _try_parents(view, route)
-    verdicts = [verdict for _, verdict in parents]
+    verdicts = [parent.verdict for parent in parents]
     return Membership(
         registration=registration,
         resolved=good(Reason.RESOLVED_REFS, "every reference is resolved"),
@@ -124,15 +134,15 @@ def _worst(verdicts: Iterable[Verdict]) -> Verdict | None:
 # --- one route -------------------------------------------------------------------------------------------------------
 
 
-def _try_parents(view: Store, route: HTTPRoute) -> tuple[tuple[tuple[ParentRef, Verdict], ...], tuple[Place, ...]]:
-    parents: list[tuple[ParentRef, Verdict]] = []
+def _try_parents(view: Store, route: HTTPRoute) -> tuple[tuple[Parent, ...], tuple[Place, ...]]:
+    parents: list[Parent] = []
     places: dict[Key, Place] = {}
-    for parent in route.parents:
-        claimed = view.once(claims_of_gateway).get(parent.key, ())
-        if (parent.group, parent.kind) != _GATEWAY or not claimed:
+    for ref in route.parents:
+        claimed = view.once(claims_of_gateway).get(ref.key, ())
+        if (ref.group, ref.kind) != _GATEWAY or not claimed:
             continue
-        verdict, taken = _try_parent(view, route, parent, claimed)
-        parents.append((parent, verdict))
+        parent, taken = _try_parent(view, route, ref, claimed)
+        parents.append(parent)
         for place in taken:
             known = places.get(place.claim.key)
             if known is None or not known.verdict.holds:
@@ -142,33 +152,33 @@ def _try_parents(view: Store, route: HTTPRoute) -> tuple[tuple[tuple[ParentRef, 
 
 
 def _try_parent(
-    view: Store, route: HTTPRoute, parent: ParentRef, claimed: tuple[Claim, ...]
-) -> tuple[Verdict, tuple[Place, ...]]:
+    view: Store, route: HTTPRoute, ref: ParentRef, claimed: tuple[Claim, ...]
+) -> tuple[Parent, tuple[Place, ...]]:
     """One parentRef is accepted if at least one extension takes the route."""
     labels = view.namespace_labels(route.meta.key.namespace)
     serving = [claim for claim in claimed if claim.serves]
     if not serving:
-        return _pending(claimed)
+        return _pending(ref, claimed[0])
     tried: list[tuple[Claim, Attachment]] = []
     for claim in serving:
         assert claim.gateway is not None  # an extension that serves has one
-        tried.append((claim, attach(route, parent, claim.gateway, claim.listeners, labels)))
+        tried.append((claim, attach(route, ref, claim.gateway, claim.listeners, labels)))
     furthest = max(attachment.stage for _, attachment in tried)
     near = [(claim, attachment) for claim, attachment in tried if attachment.stage is furthest]
     verdict = near[0][1].verdict
-    if furthest is Stage.PARENT:
-        return verdict, ()
+    if furthest is Stage.PARENT:  # it leads to no listener of anybody: one of them has to say so
+        return Parent(ref=ref, verdict=verdict, claims=(near[0][0],)), ()
     if furthest is Stage.ATTACHED:
-        verdict = _vetoed(view, route, parent) or verdict
-    return verdict, tuple(Place(claim=claim, verdict=verdict) for claim, _ in near)
+        verdict = _vetoed(view, route, ref) or verdict
+    places = tuple(Place(claim=claim, verdict=verdict) for claim, _ in near)
+    return Parent(ref=ref, verdict=verdict, claims=tuple(place.claim for place in places)), places
 
 
-def _pending(claimed: tuple[Claim, ...]) -> tuple[Verdict, tuple[Place, ...]]:
-    claim = claimed[0]
+def _pending(ref: ParentRef, claim: Claim) -> tuple[Parent, tuple[Place, ...]]:
     reason = claim.resolved if claim.resolved.status == "False" else claim.accepted
     why = f"MCPGatewayExtension {claim.key} is not accepted yet: {reason.message}"
     verdict = unknown(Reason.PENDING, why)
-    return verdict, (Place(claim=claim, verdict=verdict),)
+    return Parent(ref=ref, verdict=verdict, claims=(claim,)), (Place(claim=claim, verdict=verdict),)
 
 
 def _vetoed(view: Store, route: HTTPRoute, parent: ParentRef) -> Verdict | None:

@@ -12,7 +12,6 @@ from mcp_gateway.kube.gateway_api import HTTPRoute, ParentRef, parent_ref_of
 from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile import conditions
 from mcp_gateway.kube.reconcile.backend import backends
-from mcp_gateway.kube.reconcile.claims import claims_of_gateway
 from mcp_gateway.kube.reconcile.conditions import Now, Reason, Verdict, first_failing, good
 from mcp_gateway.kube.reconcile.membership import Membership, memberships
 from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome, RouteStatusWrite
@@ -61,16 +60,13 @@ def _wanted(view: Store, route: HTTPRoute) -> Mapping[ParentRef, Mapping[str, Ve
         return {}
     # Parents depend on the route alone, so all registrations of it have the same.
     return {
-        parent: {
-            schema.ACCEPTED: verdict,
+        parent.ref: {
+            schema.ACCEPTED: parent.verdict,
             schema.RESOLVED_REFS: _resolved(view, referring),
             schema.PROGRAMMED: good(Reason.IN_USE, "HTTPRoute is referenced by at least one MCPServerRegistration"),
         }
-        for parent, verdict in referring[0].parents
-        if any(
-            claim.extension.instance == view.settings.instance
-            for claim in view.once(claims_of_gateway).get(parent.key, ())
-        )
+        for parent in referring[0].parents
+        if any(claim.extension.instance == view.settings.instance for claim in parent.claims)
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.objects import Key
+from mcp_gateway.kube.reconcile import registration as registrations
 from mcp_gateway.kube.reconcile import route_status
 from mcp_gateway.kube.reconcile.outcome import NOTHING, Outcome
 from mcp_gateway.kube.store import Settings
@@ -16,10 +17,13 @@ from tests.support.cluster import (
     ROUTE,
     SERVER,
     SERVICE,
+    SILENCE,
     Cluster,
     extension,
     gateway,
     grant,
+    listener,
+    namespace,
     registration,
     route,
     seed,
@@ -150,6 +154,33 @@ def test_each_instance_writes_its_own_entries_only(instance: str) -> None:
         assert parents(outcome)[0]["controllerName"] == "mcp.kagenti.com/gateway-controller/b"
     else:
         assert outcome == NOTHING
+
+
+@pytest.mark.parametrize(
+    "section, writer",
+    [
+        pytest.param("mcp", "default", id="the first's"),
+        pytest.param("mcps", "b", id="the second's"),
+        pytest.param("nothing", "default", id="nobody's, so the oldest extension's instance says so"),
+    ],
+)
+def test_of_two_instances_on_one_gateway_the_one_whose_listener_it_is_writes(section: str, writer: str) -> None:
+    """On the route and on its registration."""
+    second = Key("team-b", "other")
+    allowed = (schema.GROUP, "MCPGatewayExtension", "team-b")
+    cluster = seed().put(
+        gateway(listener("mcp", port=1), listener("mcps", port=2)),
+        extension(section="mcp"),
+        namespace("team-b"),
+        grant("gateway-system", allowed, name="b"),
+        extension(second, born=5, instance="b", section="mcps"),
+        route(parents=[{**PARENT, "sectionName": section}]),
+    )
+    for instance in ("default", "b"):
+        cluster.settings = Settings(instance=instance)
+        assert (reconcile(cluster) != NOTHING) == (instance == writer)
+        outcome = registrations.reconcile(SERVER, cluster.store(), SILENCE, NOW)
+        assert (outcome != NOTHING) == (instance == writer)
 
 
 def test_a_route_that_is_gone_or_that_nobody_refers_to_wants_nothing() -> None:
