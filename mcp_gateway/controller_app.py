@@ -43,7 +43,7 @@ from mcp_gateway.values import JsonObject
 logger = logging.getLogger(__name__)
 
 ADMIN_S: Final = 1.0
-TAKE_OVER_S: Final = 20.0
+TAKE_OVER_S: Final = 15.0
 """For the Lease of a controller that was just stopped, or killed."""
 CLEANUP_S: Final = 300.0
 
