@@ -78,7 +78,7 @@ class Cleanup:
                 await self.pen.route_status(outcome.route_status)
                 done += 1
             for mark in outcome.listeners:
-                done += await self.pen.mark(mark)
+                done += await self.pen.mark(mark) == 0  # else it was written a moment ago
             for unwanted in outcome.delete:
                 await self.pen.delete(unwanted)
                 done += 1
