@@ -19,6 +19,7 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.gateway.address_book import AddressBook
 from mcp_gateway.gateway.call.call import Calls
 from mcp_gateway.gateway.call.in_flight import InFlight
 from mcp_gateway.gateway.call.log import CallLog
@@ -33,11 +34,10 @@ from mcp_gateway.gateway.faces.modern import ModernFace
 from mcp_gateway.gateway.faces.own_answers import OwnAnswers
 from mcp_gateway.gateway.faces.requests import Requests
 from mcp_gateway.gateway.hub import Hub
-from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.session_care import SessionCare
 from mcp_gateway.gateway.session_table import SessionTable
 from mcp_gateway.gateway.tasks import Tasks
-from mcp_gateway.protocol import json_text, jsonrpc
+from mcp_gateway.protocol import json_text
 from mcp_gateway.routing.build import build, build_steps
 from mcp_gateway.routing.table import RouteTable
 from mcp_gateway.sessions.memory import MemoryStore
@@ -134,14 +134,15 @@ def _assemble(
 ) -> tuple[Gateway, SessionCare]:
     limits = spec.value.limits
     hub = Hub(table=table, fleet=fleet)
-    post: Post[jsonrpc.RpcResponse] = Post()
+    addresses = AddressBook()
     tasks = Tasks(signer=signer, fleet=fleet)
-    care = SessionCare(hub=hub, post=post, fleet=fleet, tasks=tasks)
+    care = SessionCare(hub=hub, addresses=addresses, fleet=fleet, tasks=tasks)
     sessions = SessionTable(
         signer=signer,
         spec=spec.value.sessions,
         limits=limits,
         store=MemoryStore(),
+        owner=addresses.owner,
         wall_clock=wall_clock,
         opened=care.opened,
         ended=care.ended,
@@ -150,7 +151,7 @@ def _assemble(
         fleet=fleet,
         in_flight=InFlight(limits.in_flight),
         log=CallLog(metrics=metrics),
-        suspended=SuspendedCalls(signer=signer, wall_clock=wall_clock),
+        suspended=SuspendedCalls(signer=signer, wall_clock=wall_clock, addresses=addresses),
         server_info=SERVER_INFO,
     )
     context = Context(
@@ -161,7 +162,7 @@ def _assemble(
         hub=hub,
         own=OwnAnswers(server_info=SERVER_INFO, signer=signer),
         tasks=tasks,
-        post=post,
+        addresses=addresses,
         draining=lambda: gateway.refusing,
     )
     requests = Requests(context=context)

@@ -11,13 +11,12 @@ import attrs
 
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.gateway.address_book import AddressBook
 from mcp_gateway.gateway.call.call import Calls
 from mcp_gateway.gateway.faces.own_answers import OwnAnswers
 from mcp_gateway.gateway.hub import Hub
-from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.session_table import SessionTable
 from mcp_gateway.gateway.tasks import Tasks
-from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.routing.table import RouteTable, View
 from mcp_gateway.values import GatewayName
 
@@ -53,7 +52,7 @@ class Context:
     hub: Hub
     own: OwnAnswers
     tasks: Tasks
-    post: Post[jsonrpc.RpcResponse]
+    addresses: AddressBook
     draining: Callable[[], bool]
     """True once new requests are refused (drain phase 2 and later)."""
     _places: dict[tuple[str, str, str], Place] = attrs.field(factory=dict, init=False)

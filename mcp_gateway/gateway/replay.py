@@ -107,6 +107,8 @@ class Replay:
     budget: ReplayBudget
     session_bytes: int
     age_s: float
+    owner: str = ""
+    """The process that event ids name; "" for none."""
     _tag: str = attrs.field(factory=lambda: secrets.token_hex(4))
     """New with every object: ids from before a restart never name a stream of today."""
     _streams: OrderedDict[str, StreamLog] = attrs.field(factory=OrderedDict)
@@ -122,7 +124,12 @@ class Replay:
         """Begin the log of a new stream."""
         while len(self._streams) >= KEPT_STREAMS and self._drop_idle():
             pass
-        log = StreamLog(name=f"{self._tag}-{self._next}", owner=self, standalone=standalone, ended=self._closed)
+        log = StreamLog(
+            name=f"{self.owner and self.owner + '~'}{self._tag}-{self._next}",
+            owner=self,
+            standalone=standalone,
+            ended=self._closed,
+        )
         self._next += 1
         if not self._closed:
             self._streams[log.name] = log

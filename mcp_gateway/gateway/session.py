@@ -17,6 +17,7 @@ from mcp_gateway.auth.principal import ANONYMOUS, Principal
 from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.fleet import SessionShown
 from mcp_gateway.backends.transports.base import ClientIdentity
+from mcp_gateway.gateway.address_book import Address, InputResponses, Message
 from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.mailbox import Mailbox
 from mcp_gateway.gateway.replay import Replay
@@ -70,6 +71,8 @@ class Session:
     realm: str
     """What the id is bound to."""
     gateway: GatewayName
+    address: Address
+    """Where what its client sends beside its requests is delivered."""
     principal: Principal
     identity: ClientIdentity
     capabilities: JsonObject
@@ -153,6 +156,23 @@ class Session:
     def busy(self) -> bool:
         """A session with a call or an open stream never leaves memory."""
         return bool(self.calls or self.streams)
+
+    async def receive(self, message: Message) -> bool:
+        """Take an answer, progress on the way to it, or a cancellation; False: of nothing that is here."""
+        if isinstance(message, jsonrpc.RpcResponse):
+            return await self.questions.deliver(message)
+        if isinstance(message, InputResponses):
+            return False
+        if message.method == "notifications/progress":
+            return await self.questions.progress(message)
+        request_id = message.params.get("requestId")
+        if isinstance(request_id, bool) or not isinstance(request_id, str | int):
+            return False
+        # "The initialize request MUST NOT be cancelled by clients" -- it is in no session's calls.
+        request = self.calls.get(request_id)
+        if request is not None:
+            request.cut(Cause.MESSAGE)
+        return request is not None
 
     def touch(self) -> None:
         """It was used just now."""

@@ -1,6 +1,6 @@
 """What a session holds outside its own object, from its first to its last moment.
 
-Owns joining and leaving the hub and the post, and freeing upstream sessions.
+Owns joining and leaving the hub and the address book, and freeing upstream sessions.
 Deliberately holds no sessions (``session_table``). Invariant: after ``ended``
 nothing outside the session refers to it.
 """
@@ -8,11 +8,10 @@ nothing outside the session refers to it.
 import attrs
 
 from mcp_gateway.backends.fleet import Fleet
+from mcp_gateway.gateway.address_book import AddressBook
 from mcp_gateway.gateway.hub import Audience, Hub
-from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.gateway.tasks import Tasks
-from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.values import BackendKey
 
 
@@ -21,7 +20,7 @@ class SessionCare:
     """Opens and closes the doors of sessions."""
 
     hub: Hub
-    post: Post[jsonrpc.RpcResponse]
+    addresses: AddressBook
     fleet: Fleet
     tasks: Tasks
     _audiences: dict[str, Audience] = attrs.field(factory=dict)
@@ -33,7 +32,7 @@ class SessionCare:
         audience = Audience(view=place, mailbox=session.mailbox, sees=session.sees, seen=session.seen)
         self._audiences[session.key], self._sessions[session.key] = audience, session
         self.hub.join(audience)
-        self.post.claim(f"session:{session.key}", session.questions.deliver)
+        self.addresses.claim(session.address.name, session.receive)
 
     async def follow_lists(self) -> None:
         """Let each session see what servers list to it besides, and tell it, until cancelled."""
@@ -49,7 +48,7 @@ class SessionCare:
 
     def ended(self, session: Session) -> None:
         """A session has left memory; whoever ended it waits for no backend."""
-        self.post.release(f"session:{session.key}")
+        self.addresses.release(session.address.name)
         self.hub.leave(self._audiences.pop(session.key))
         del self._sessions[session.key]
         if session.over:

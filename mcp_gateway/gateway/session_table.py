@@ -19,6 +19,7 @@ from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewayLimits, SessionsSpec
 from mcp_gateway.errors import Overload
+from mcp_gateway.gateway.address_book import Address
 from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
 from mcp_gateway.gateway.session import Session
@@ -45,6 +46,8 @@ class SessionTable:
     spec: SessionsSpec
     limits: GatewayLimits
     store: SessionStore
+    owner: str = ""
+    """The process that ids made here name; "" for none."""
     wall_clock: Callable[[], float]
     opened: Callable[[Session], None]
     ended: Callable[[Session], None]
@@ -92,6 +95,7 @@ class SessionTable:
             principal=principal.digest,
             gateway=realm,
             issued_unix_s=int(self.wall_clock()),
+            owner=self.owner,
         )
         session = self._session(session_id, gateway, view, principal, identity, capabilities)
         self._admit(session)
@@ -103,7 +107,7 @@ class SessionTable:
         Nothing is said of why: unknown, foreign, ended and too old ids look the same.
         """
         session_id = self._verify(text, realm)
-        if session_id is None or session_id.principal != principal.digest:
+        if session_id is None or session_id.principal != principal.digest or session_id.owner != self.owner:
             return None
         age_s = self.wall_clock() - session_id.issued_unix_s
         if not -LEEWAY_S <= age_s <= self.spec.lifetime_s + LEEWAY_S or session_id.version not in ERAS:
@@ -177,7 +181,13 @@ class SessionTable:
             principal=principal,
             identity=identity,
             capabilities=capabilities,
-            replay=Replay(budget=self._budget, session_bytes=limits.replay_bytes, age_s=limits.replay_age_s),
+            replay=Replay(
+                budget=self._budget,
+                session_bytes=limits.replay_bytes,
+                age_s=limits.replay_age_s,
+                owner=session_id.owner,
+            ),
+            address=Address(session_id.owner, f"session:{session_id.key}"),
         )
 
     def _admit(self, session: Session) -> None:

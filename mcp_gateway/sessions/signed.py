@@ -105,6 +105,8 @@ def _decoded(token: str) -> bytes | None:
     return data if _encoded(data) == text else None
 
 
+_OWNED: Final = b"\0"
+"""Between the version and the owner, if there is one."""
 _FIXED: Final = struct.Struct(f">{NONCE_BYTES}sI{DIGEST_BYTES}sQ")
 
 
@@ -122,6 +124,8 @@ class SessionId:
     """``DIGEST_BYTES`` of whom the session belongs to."""
     gateway: str
     issued_unix_s: int
+    owner: str = ""
+    """The process that holds what belongs to it, ASCII; "" for none: it can live anywhere."""
 
     @property
     def key(self) -> str:
@@ -142,7 +146,8 @@ class SessionId:
             raise LocalFault(what="a session id with a field of the wrong size")
         bits = sum(1 << bit for bit, name in enumerate(NAMES) if name in self.capabilities)
         fixed = _FIXED.pack(self.nonce, bits, self.principal, self.issued_unix_s)
-        text = signer.seal(Purpose.SESSION, self.gateway, fixed + self.version.encode())
+        owner = _OWNED + self.owner.encode() if self.owner else b""
+        text = signer.seal(Purpose.SESSION, self.gateway, fixed + self.version.encode() + owner)
         if len(text) > MAX_ID_CHARS:
             raise LocalFault(what=f"a session id of more than {MAX_ID_CHARS} characters")
         return text
@@ -160,8 +165,8 @@ class SessionId:
         if payload is None or len(payload) < _FIXED.size:
             return None
         nonce, bits, principal, issued_unix_s = _FIXED.unpack_from(payload)
-        version = payload[_FIXED.size :]
-        if bits >> len(NAMES) or not version.isascii():
+        version, owned, owner = payload[_FIXED.size :].partition(_OWNED)
+        if bits >> len(NAMES) or not version.isascii() or not owner.isascii() or bool(owned) is not bool(owner):
             return None
         return cls(
             nonce=nonce,
@@ -170,4 +175,5 @@ class SessionId:
             principal=principal,
             gateway=gateway,
             issued_unix_s=issued_unix_s,
+            owner=owner.decode("ascii"),
         )

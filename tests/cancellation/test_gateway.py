@@ -84,7 +84,7 @@ def left(where: ScriptedGateway) -> dict[str, object]:
         "streams": gateway.streams,
         "parked": len(gateway.calls.suspended),
         "sessions": len(core.sessions),
-        "owners": len(core.post),
+        "owners": len(core.addresses),
         "audiences": len(core.hub._audiences),
         "subscribers": len(core.hub._held),
         "subscribed": (len(running.subscriptions.uris), len(running.subscriptions._kept)),

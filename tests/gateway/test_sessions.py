@@ -72,7 +72,7 @@ async def test_an_ended_session_is_404_and_its_streams_end(autojump_clock: MockC
         assert (await session.end()).status == 404
         await trio.testing.wait_all_tasks_blocked()
         assert len(where.gateway.context.sessions) == 0
-        assert len(where.gateway.context.post) == 0
+        assert len(where.gateway.context.addresses) == 0
 
 
 async def test_invariant_4_a_session_of_another_principal_is_unknown(autojump_clock: MockClock) -> None:

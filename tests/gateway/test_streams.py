@@ -10,7 +10,6 @@ from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import GatewayLimits, GatewaySpec, HttpSpec
 from mcp_gateway.errors import BackendGone
 from mcp_gateway.gateway.mailbox import MAX_MESSAGES, MAX_UPDATED, Mailbox
-from mcp_gateway.gateway.post import Post
 from mcp_gateway.gateway.replay import KEPT_STREAMS, Replay, ReplayBudget
 from mcp_gateway.gateway.session import LegacyWording
 from mcp_gateway.protocol.eras import V2025_11_25, V2026_07_28, Era
@@ -287,21 +286,6 @@ def test_invariant_7_a_mailbox_is_bounded_and_coalesces() -> None:
     assert mailbox.take() is None
     mailbox.put_back(b"again")
     assert mailbox.take() == b"again"
-
-
-async def test_post_refuses_unknown_owners() -> None:
-    post: Post[str] = Post()
-    got: list[str] = []
-
-    async def receive(message: str) -> bool:
-        got.append(message)
-        return True
-
-    post.claim("a", receive)
-    assert await post.deliver("a", "x")
-    post.release("a")
-    assert not await post.deliver("a", "y")
-    assert got == ["x"]
 
 
 # --- subscriptions, both faces, both backends ---

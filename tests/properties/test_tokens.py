@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from mcp_gateway.cell import Cell
+from mcp_gateway.gateway.address_book import AddressBook
 from mcp_gateway.gateway.call.suspended import SuspendedCalls
 from mcp_gateway.gateway.faces.own_answers import Invalid, OwnAnswers
 from mcp_gateway.gateway.replay import Replay, ReplayBudget
@@ -129,7 +130,7 @@ def test_a_cursor_continues_its_own_list_or_is_invalid(plan: Dice) -> None:
 
 def parking() -> SuspendedCalls:
     """A parking place on which nothing is parked."""
-    return SuspendedCalls(signer=Cell(SIGNER), wall_clock=lambda: 1_800_000_000.0)
+    return SuspendedCalls(signer=Cell(SIGNER), wall_clock=lambda: 1_800_000_000.0, addresses=AddressBook())
 
 
 @given(payload=objects, sealed=st.booleans(), plan=dice)

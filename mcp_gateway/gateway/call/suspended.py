@@ -24,6 +24,7 @@ from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound, Respond
 from mcp_gateway.cell import Cell
 from mcp_gateway.errors import GatewayError, Overload
+from mcp_gateway.gateway.address_book import Address, AddressBook, InputResponses, Message
 from mcp_gateway.gateway.call.call import Call
 from mcp_gateway.gateway.call.deadline import Cause, Deadline
 from mcp_gateway.gateway.call.outcome import Outcome, failed, refused
@@ -198,12 +199,14 @@ class SuspendedCall(Call):
         result = splice.rewrite(b'{"resultType":"input_required"}', {"inputRequests": splice.rewrite(b"{}", requests)})
         return splice.rewrite(result, {"requestState": json_text.dumps(state)})
 
-    async def answer(self, raw_responses: bytes) -> None:
-        """Give the backend what the client answered; unknown keys are ignored.
+    async def answer(self, responses: Message) -> bool:
+        """Give the backend what the client answered; unknown keys are ignored. False: it is no such answer.
 
         What is missing, or no object and so no result of anything, stays open and is asked for again.
         """
-        uris = self.target.uri_map
+        if not isinstance(responses, InputResponses):
+            return False
+        uris, raw_responses = self.target.uri_map, responses.raw
         for member in splice.members(raw_responses):
             raw = raw_responses[member.value_start : member.value_end]
             question = self._questions.pop(member.key, None) if raw.startswith(b"{") else None
@@ -212,6 +215,7 @@ class SuspendedCall(Call):
             self.deadline.resume()
             answer = translate.answer(raw, uri_back=uris.restored if uris is not None else None)
             await say(question.respond, jsonrpc.render_result(question.id_raw, answer))
+        return True
 
     async def _decline(self) -> None:
         """Nobody will answer any more: tell the backend, as far as it still listens."""
@@ -248,6 +252,7 @@ class SuspendedCalls:
 
     signer: Cell[Signer]
     wall_clock: Callable[[], float]
+    addresses: AddressBook
     _calls: dict[str, SuspendedCall] = attrs.field(factory=dict)
     _idle: trio.Event = attrs.field(factory=trio.Event)
 
@@ -288,7 +293,7 @@ class SuspendedCalls:
             else:
                 responses = splice.value_at(request.message.raw, ("params", "inputResponses"))
                 request.suspended = call
-                await call.answer(responses or b"{}")
+                await self.addresses.deliver(self._address(call), InputResponses(responses or b"{}"))
             request.suspended = call
             request.deadline.scope, scope.deadline = None, math.inf  # from here on the call's own deadline counts
             outcome = await call.settled()
@@ -354,10 +359,15 @@ class SuspendedCalls:
         if len(self._calls) >= MAX_SUSPENDED:
             raise Overload(bound="parked calls", limit=MAX_SUSPENDED)
         self._calls[call.state_id] = call
+        self.addresses.claim(self._address(call).name, call.answer)
+
+    def _address(self, call: SuspendedCall) -> Address:
+        return Address(self.addresses.owner, f"call:{call.state_id}")
 
     def forget(self, call: SuspendedCall) -> None:
         """The call's outcome has been given to its client, or never will be."""
         self._calls.pop(call.state_id, None)
+        self.addresses.release(self._address(call).name)
         if not self._calls:
             self._idle.set()
             self._idle = trio.Event()
@@ -388,6 +398,8 @@ class SuspendedCalls:
         call.round += 1
         expires = int(self.wall_clock() + call.deadline.timeouts.input_s)
         payload: JsonObject = {"p": call.state_id, "r": call.round, "e": expires, "b": call.binding.hex()}
+        if self.addresses.owner:
+            payload["o"] = self.addresses.owner
         return self.signer.value.seal(Purpose.REQUEST_STATE, gateway, json_text.dumps(payload))
 
     def knows(self, state: object, gateway: str) -> bool:
@@ -412,4 +424,6 @@ class SuspendedCalls:
         """What a state says; nothing if it is not one of ours."""
         sealed = self.signer.value.open(Purpose.REQUEST_STATE, gateway, state) if isinstance(state, str) else None
         payload = json_text.parse(sealed) if sealed is not None else None
-        return payload if isinstance(payload, dict) else {}
+        if not isinstance(payload, dict) or payload.get("o", "") != self.addresses.owner:
+            return {}
+        return payload

@@ -11,17 +11,17 @@ Spec: MCP 2024-11-05 .. 2025-11-25.
 """
 
 import logging
+from typing import Final
 
 import attrs
 
 from mcp_gateway.errors import Draining, GatewayError
-from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.call.outcome import failed, refused
 from mcp_gateway.gateway.call.response import Accepts
 from mcp_gateway.gateway.context import Context, Place
 from mcp_gateway.gateway.entrance import Job, Reply
 from mcp_gateway.gateway.faces import session_requests
-from mcp_gateway.gateway.faces.http_answers import Whole, WholeAfter
+from mcp_gateway.gateway.faces.http_answers import WholeAfter
 from mcp_gateway.gateway.faces.requests import Asked, Requests
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
@@ -31,6 +31,9 @@ from mcp_gateway.routing.custom import owner_of
 from mcp_gateway.values import Header
 
 logger = logging.getLogger(__name__)
+
+_FOR_THE_SESSION: Final = ("notifications/cancelled", "notifications/progress")
+"""Notifications about what is under way in the session itself."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -53,11 +56,8 @@ class LegacyFace:
         if isinstance(message, jsonrpc.RpcRequest):
             asked = Asked(client=session, message=message, place=place, reply=reply, accepts=accepts, headers=headers)
             return self._request(session, asked)
-        if isinstance(message, jsonrpc.RpcResponse):
-            return WholeAfter(reply, 202, work=lambda: self._response(session, message))
-        if message.method == "notifications/cancelled":
-            self._cancelled(session, message)
-            return Whole(reply, 202)
+        if isinstance(message, jsonrpc.RpcResponse) or message.method in _FOR_THE_SESSION:
+            return WholeAfter(reply, 202, work=lambda: self._deliver(session, message))
         return WholeAfter(reply, 202, work=lambda: self._notification(place, session, message))
 
     def _request(self, session: Session, asked: Asked) -> Job:
@@ -69,21 +69,9 @@ class LegacyFace:
             return self.requests.answered(asked, failed(message.id_raw, Draining(), None))
         return self.requests.prepare(asked)
 
-    def _cancelled(self, session: Session, message: jsonrpc.RpcNotification) -> None:
-        """Cancel one of this session's own calls; an unknown id is ignored (races are normal)."""
-        request_id = message.params.get("requestId")
-        if isinstance(request_id, bool) or not isinstance(request_id, str | int):
-            return
-        # "The initialize request MUST NOT be cancelled by clients" -- it is in no session's calls.
-        request = session.calls.get(request_id)
-        if request is not None:
-            request.cut(Cause.MESSAGE)
-
     async def _notification(self, place: Place, session: Session, message: jsonrpc.RpcNotification) -> None:
         if message.method == "notifications/roots/list_changed":
             await session_requests.tell_all(self.context, session, message.raw)
-        elif message.method == "notifications/progress":
-            await self._progress(session, message)
         elif is_custom_notification(message.method):
             await self._custom(place, session, message)
         else:  # "notifications/initialized" needs no action; those of other revisions are ignored (JSON-RPC)
@@ -97,17 +85,10 @@ class LegacyFace:
                 raw = splice.rewrite(message.raw, {"params": owned[1]}) if owned[1] else message.raw
                 await session_requests.tell(backend, session, raw)
 
-    async def _progress(self, session: Session, message: jsonrpc.RpcNotification) -> None:
-        """How far the client is with what it was asked: for the backend that asked, and for no other."""
+    async def _deliver(self, session: Session, message: jsonrpc.RpcResponse | jsonrpc.RpcNotification) -> None:
+        """To where the session lives; what concerns nothing there is ignored (races are normal)."""
         try:
-            if not await session.questions.progress(message):
-                logger.debug("progress with no open question", extra={"session": session.tag})
+            if not await self.context.addresses.deliver(session.address, message):
+                logger.debug("concerns nothing that is open", extra={"session": session.tag})
         except GatewayError as gone:
-            logger.debug("progress not passed on", extra={"session": session.tag, "why": str(gone)})
-
-    async def _response(self, session: Session, message: jsonrpc.RpcResponse) -> None:
-        try:
-            if not await self.context.post.deliver(f"session:{session.key}", message):
-                logger.debug("answer to no open question", extra={"session": session.tag})
-        except GatewayError as gone:
-            logger.debug("answer not delivered", extra={"session": session.tag, "why": str(gone)})
+            logger.debug("not passed on", extra={"session": session.tag, "why": str(gone)})
