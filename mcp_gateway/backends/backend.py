@@ -7,8 +7,8 @@ cancel, or because its backend was removed; never because discovery failed.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import attrs
@@ -17,25 +17,19 @@ import trio
 from mcp_gateway.backends.bays import Bays
 from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.connector import Connector
-from mcp_gateway.backends.notices import LIST_CHANGED, NOTICES
+from mcp_gateway.backends.notices import LIST_CHANGED
 from mcp_gateway.backends.observer import Observer
-from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.portrait import Portrait
-from mcp_gateway.backends.reach import REMOVED, Reach
+from mcp_gateway.backends.reach import Reach
+from mcp_gateway.backends.running import REMOVED, Running, RunningCall
 from mcp_gateway.backends.session_lists import SessionLists
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Inbound, Link, Outgoing
 from mcp_gateway.backends.transports.places import Places
-from mcp_gateway.backends.upstream import Jitter, Upstream
+from mcp_gateway.backends.upstream import Jitter, Overhearing, Upstream
 from mcp_gateway.config.spec import ServerSpec
-from mcp_gateway.errors import (
-    BackendDown,
-    BackendGone,
-    BackendProtocol,
-    BackendSessionLost,
-    Executed,
-)
+from mcp_gateway.errors import BackendDown, BackendGone, BackendProtocol, BackendSessionLost, Executed
 from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.routing.snapshot import Lists, Snapshot
 from mcp_gateway.values import BackendKey
@@ -67,19 +61,16 @@ class Backend:
     session_lists: SessionLists = attrs.field(init=False, repr=False)
     gone: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Everything of it has ended."""
-    in_flight: int = attrs.field(init=False, default=0)
-    """Exchanges running or queued."""
     _nursery: trio.Nursery | None = attrs.field(init=False, default=None, repr=False)
-    _slots: Places = attrs.field(init=False, repr=False)
-    _calls: dict[object, Callable[[], None]] = attrs.field(init=False, factory=dict, repr=False)
-    _quiet: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
+    _places: Places = attrs.field(init=False, repr=False)
+    _running: Running = attrs.field(init=False, factory=Running, repr=False)
     _retiring: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _patience: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope, repr=False)
     _life: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope, repr=False)
 
     def __attrs_post_init__(self) -> None:
         limits = self.spec.limits
-        self._slots = Places(limit=limits.concurrency)
+        self._places = Places(limit=limits.concurrency)
         self.supervisor = Supervisor(
             spec=self.spec,
             connector=self._connector,
@@ -149,9 +140,14 @@ class Backend:
         return self.reach.sessions.running if self.reach.sessions is not None else 0
 
     @property
+    def in_flight(self) -> int:
+        """Exchanges running or queued."""
+        return self._running.exchanges
+
+    @property
     def queued(self) -> int:
         """Exchanges that wait for a slot."""
-        return self._slots.waiting
+        return self._places.waiting
 
     @property
     def retiring(self) -> bool:
@@ -193,26 +189,15 @@ class Backend:
         """End now: every link says goodbye in its own ``GOODBYE_S``; ``gone`` is set when all have."""
         self._retiring.set()
         self.supervisor.retire()
-        for cancel in tuple(self._calls.values()):
-            cancel()
+        self._running.tell_removed()
         self._life.cancel(reason)
 
     async def _run_down(self) -> None:
         with self._patience:
-            await self._idle()
-        for cancel in tuple(self._calls.values()):
-            cancel()
+            await self._running.idle()
+        self._running.tell_removed()
         with trio.move_on_after(GOODBYE_S):  # leaving a call tells the backend
-            await self._idle()
-
-    async def _idle(self) -> None:
-        while self._calls or self.in_flight:
-            await self._quiet.wait()
-
-    def _maybe_quiet(self) -> None:
-        if not self._calls and not self.in_flight:
-            quiet, self._quiet = self._quiet, trio.Event()
-            quiet.set()
+            await self._running.idle()
 
     # --- calls ---
 
@@ -224,25 +209,26 @@ class Backend:
         """
         if self._retiring.is_set() or self.reach.sessions is None:
             raise BackendDown(backend=self.key, why=REMOVED)
-        self.supervisor.check_circuit()
+        if self.supervisor.vitals.machine.open:
+            self.supervisor.check_circuit()
 
-    @contextmanager
-    def call_scope(self) -> Iterator[trio.CancelScope]:
-        """A scope for one call, entered here, which the backend cancels with ``REMOVED`` and nobody else."""
-        scope = trio.CancelScope()
-        with self.running(lambda: scope.cancel(REMOVED)), scope:
-            yield scope
+    def enter(self, call: RunningCall) -> None:
+        """A call begins: removal waits for it, and tells it when its time is over. Pair with ``leave``."""
+        self._running.calls.add(call)
 
-    @contextmanager
-    def running(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """Register a call that has its own scope: removal waits for it, and calls ``cancel`` when its time is over."""
-        token = object()
-        self._calls[token] = cancel
-        try:
-            yield
-        finally:
-            del self._calls[token]
-            self._maybe_quiet()
+    def leave(self, call: RunningCall) -> None:
+        """The call has ended."""
+        self._running.calls.discard(call)
+        if self._running.awaited is not None:
+            self._running.ended()
+
+    def call_scope(self) -> AbstractContextManager[trio.CancelScope]:
+        """See ``Running.scope``."""
+        return self._running.scope()
+
+    def running(self, removed: Callable[[], None]) -> AbstractContextManager[None]:
+        """See ``Running.told``."""
+        return self._running.told(removed)
 
     def era_for(self, caller: Caller) -> Era:
         """The revision in which this caller's requests go up now; see ``era_choice``.
@@ -268,13 +254,31 @@ class Backend:
         """Whether the end of its stream is how it hears that a call of this caller is cancelled (2026 over HTTP)."""
         return self.family_for(caller) is Family.MODERN and not self.pipe
 
-    async def link_for(self, caller: Caller) -> Link:
-        """The link that this caller's exchanges use, opened if need be. The caller holds the deadline.
+    def link_now(self, caller: Caller) -> Upstream | None:
+        """The link that this caller's exchanges use, where it stands and nothing speaks against using it at once."""
+        upstream = self.reach.settled.get(caller.session or caller)
+        if (
+            upstream is None
+            or upstream.ending.is_set()
+            or upstream.link.lost
+            or (upstream.doubts is not None and upstream.doubts.open)
+            or not upstream.stream_settled.is_set()
+            or self.supervisor.vitals.machine.open
+        ):
+            return None
+        return upstream
+
+    async def open_link(self, caller: Caller) -> Upstream:
+        """The same, opened if need be. The caller holds the deadline.
 
         Raises:
             BackendDown, BackendGone, BackendTimeout, Overload and what opening a link raises.
         """
-        return (await self.reach.upstream_for(caller)).link
+        return self.link_now(caller) or await self.reach.upstream_for(caller)
+
+    async def link_for(self, caller: Caller) -> Link:
+        """The conversation on it. Errors as ``open_link``."""
+        return (await self.open_link(caller)).link
 
     async def exchange(
         self,
@@ -288,22 +292,24 @@ class Backend:
     ) -> Answer:
         """One request and its answer: a link, a slot of ``limits.concurrency`` (first come, first served), the bytes.
 
-        A lost upstream session is opened anew once, and so is a link that was found
-        dead before a byte was sent; then the request is repeated, with a new upstream id.
+        A lost upstream session is opened anew once, and so is a link that was found dead before a byte was sent; then
+        the request is repeated, with a new upstream id.
 
         Args:
-            caller: whose link.
             outgoing: rendered once per attempt, when a slot is in hand.
             hear: gets what belongs to this exchange, but pings and changed lists, which are ours.
             queued: called when there is no free slot, before waiting for one.
             renewed: tells a new link what the lost one knew, before the request is repeated on it.
-            on: the caller's link, where it was reached already (``Reach.upstream_for``).
+            on: the caller's link, where it was found already (``link_now``, ``open_link``).
         Raises:
             BackendDown: not tried; the circuit is open. As ``link_for`` and ``Link.exchange``.
         """
-        self.in_flight += 1
+        self._running.exchanges += 1
         try:
-            upstream = await self.reach.upstream_for(caller) if on is None or not on.usable else on
+            if on is not None and not on.ending.is_set() and not on.link.lost:
+                upstream = on
+            else:
+                upstream = self.link_now(caller) or await self.reach.upstream_for(caller)
             try:
                 return await self._attempt(upstream, outgoing, hear, queued)
             except BackendSessionLost as lost:
@@ -317,8 +323,9 @@ class Backend:
                 await renewed(upstream.link)
             return await self._attempt(upstream, outgoing, hear, queued)
         finally:
-            self.in_flight -= 1
-            self._maybe_quiet()
+            self._running.exchanges -= 1
+            if self._running.awaited is not None:
+                self._running.ended()
 
     async def reread(self) -> None:
         """Have the lists read again; bounded by ``timeouts.list``, and by how often a backend is asked at all."""
@@ -338,10 +345,8 @@ class Backend:
     def start_in_session(self, caller: Caller, name: str, task: Callable[[], Awaitable[None]]) -> trio.CancelScope:
         """Run a parked call where it survives its client's request; cancel the scope to end it.
 
-        It ends with its upstream session, because the exchange it waits in does, and at
-        the latest with the backend, whose removal cancels it like any call. (It runs in
-        the backend's nursery, not in the session's: when the backend has lost the session,
-        its exchange goes on in the next one.)
+        It ends with the backend at the latest, whose removal cancels it like any call. (It runs in the backend's
+        nursery, not in the session's: when the backend has lost the session, its exchange goes on in the next one.)
 
         Raises:
             BackendDown: the backend has ended.
@@ -352,7 +357,7 @@ class Backend:
         scope = trio.CancelScope()
 
         async def run() -> None:
-            with self.running(lambda: scope.cancel(REMOVED)), scope:
+            with self._running.told(lambda: scope.cancel(REMOVED)), scope:
                 await task()
 
         nursery.start_soon(run, name=name)
@@ -361,24 +366,27 @@ class Backend:
     async def _attempt(
         self, upstream: Upstream, outgoing: Outgoing, hear: Hear, queued: Callable[[], None] | None
     ) -> Answer:
-        slot = not outgoing.control and outgoing.task is None
-        if slot and not self._slots.enter_now():
-            if queued is not None:
-                queued()
-            await self._slots.enter()
-        upstream.enter()
+        places = self._places if not outgoing.control and outgoing.task is None else None
+        if places is not None:
+            if places.taken < places.limit:
+                places.taken += 1
+            else:
+                if queued is not None:
+                    queued()
+                await places.enter()
+        upstream.users += 1
         if upstream.key.askable:
             upstream.ears.append(hear)
         if outgoing.task is not None:
             upstream.task_ears[outgoing.task] = hear
         began_at = trio.current_time()
         try:
-            if not upstream.usable:  # it was lost while we queued
+            if upstream.ending.is_set() or upstream.link.lost:  # while we queued
                 raise BackendSessionLost(backend=self.key)
             if outgoing.family not in (None, upstream.link.era.family):
                 why = f"it went over to {upstream.link.era.version} while the request waited"
                 raise BackendProtocol(backend=self.key, executed=Executed.NO, why=why)
-            answer = await upstream.link.exchange(outgoing, self._overhear(upstream, hear))
+            answer = await upstream.link.exchange(outgoing, Overhearing(upstream, self._heard, hear))
         except BackendGone as gone:
             self.supervisor.call_failed(gone, began_at)
             raise
@@ -387,33 +395,29 @@ class Backend:
                 self.reach.sessions.forget_link(upstream, patience_s=self.spec.timeouts.max_s)
             raise
         finally:
-            upstream.leave()
+            upstream.users -= 1
+            upstream.used_at = trio.current_time()
+            if upstream.awaited is not None:
+                upstream.maybe_unused()
             if upstream.key.askable:
                 upstream.ears.remove(hear)
             if outgoing.task is not None and upstream.task_ears.get(outgoing.task) is hear:
                 del upstream.task_ears[outgoing.task]
-            if slot:
-                self._slots.leave()
-        self.supervisor.vitals.answered()
-        if answer.status >= 400 and upstream.link.era.modern:
-            self._look_again(answer)
-        return answer
-
-    def _look_again(self, answer: Answer) -> None:
+            if places is not None:
+                if places.queue:
+                    places.leave()
+                else:
+                    places.taken -= 1
+        if self.supervisor.vitals.machine.failures:
+            self.supervisor.vitals.answered()
         # 404 is how a modern backend says "unknown method"; any other 4xx may be an older one in its place.
-        if answer.status == 400 or b"-32022" in answer.raw[:512]:
+        if (
+            answer.status >= 400
+            and upstream.link.era.modern
+            and (answer.status == 400 or b"-32022" in answer.raw[:512])
+        ):
             self.supervisor.surprised()
-
-    def _overhear(self, upstream: Upstream, hear: Hear) -> Hear:
-        async def overhearing(inbound: Inbound) -> None:
-            if inbound.method in NOTICES:
-                self._heard(upstream, inbound)
-            elif not await pong(upstream.link, inbound):
-                await hear(upstream.attributed(inbound))
-
-        return overhearing
-
-    # --- the client session ---
+        return answer
 
     def end_session(self, session: str, *, for_good: bool = True) -> None:
         """The client session ended: close its link, in the background; see ``UpstreamSessions.end_session``."""
@@ -429,10 +433,9 @@ class Backend:
             self.reach.sessions.held.hold(key, task_id, until_at)
 
     def set_stream(self, session: str, hear: Hear | None) -> None:
-        """The client opened (or, with None, closed) its GET stream.
+        """The client opened (or, with None, closed) its GET stream, and the upstream one of its legacy session follows.
 
-        The upstream stream of its legacy session follows, now or when that session
-        is opened; ``hear`` gets what comes, but pings and changed lists.
+        ``hear`` gets what comes, but pings and changed lists.
         """
         if self.reach.sessions is not None:
             self.reach.sessions.set_stream(session, hear)
@@ -447,7 +450,6 @@ class Backend:
         if self.reach.sessions is not None:
             await self.reach.sessions.hear_unattributed(upstream, inbound)
 
-    # --- told by the supervisor ---
-
     def _published(self, snapshot: Snapshot) -> None:
+        self.reach.changed()
         self._publish(self, snapshot)

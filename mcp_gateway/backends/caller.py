@@ -50,7 +50,7 @@ SESSIONLESS: Final = SessionKey(sessionless=True)
 """In 2025, where that is not the newest."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Caller:
     """Whose upstream session a call uses."""
 

@@ -36,8 +36,6 @@ LIST_CHANGED: Final = frozenset(
     }
 )
 UPDATED: Final = "notifications/resources/updated"
-NOTICES: Final = LIST_CHANGED | {UPDATED}
-"""What concerns the gateway, beside whoever's answer it comes."""
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 _FILTERS: Final = {
     "tools": "toolsListChanged",

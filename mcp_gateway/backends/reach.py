@@ -17,6 +17,7 @@ import trio
 from mcp_gateway.backends.caller import EVERYBODY, SESSIONLESS, Caller, SessionKey
 from mcp_gateway.backends.connector import Connection, Connector
 from mcp_gateway.backends.era_choice import Circumstances, family_for
+from mcp_gateway.backends.running import REMOVED
 from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Hello, Inbound
@@ -35,8 +36,6 @@ from mcp_gateway.errors import (
 )
 from mcp_gateway.protocol.eras import NEWEST_LEGACY, Family
 
-REMOVED: Final = "backend removed"
-"""The reason with which the calls of a removed backend are cancelled, and new ones refused."""
 REMEMBERED: Final = 10_000
 """Client sessions whose era is remembered; beyond them that of the oldest is decided anew."""
 
@@ -59,6 +58,8 @@ class Reach:
     _process_bound: Bound = attrs.field(init=False)
     _eras: dict[str, Family] = attrs.field(factory=dict)
     """Where a client session's requests go, for as long as it lives."""
+    settled: dict[str | Caller, Upstream] = attrs.field(factory=dict)
+    """The links found for callers since anything that decides it has changed, by their sessions where they have one."""
 
     def __attrs_post_init__(self) -> None:
         limits = self.spec.limits
@@ -106,6 +107,10 @@ class Reach:
         elif isinstance(error, (BackendProtocol, BackendRefused)):
             self.supervisor.legacy_surprised()
 
+    def changed(self) -> None:
+        """What is known of the backend has changed: whose link is whose is decided anew."""
+        self.settled.clear()
+
     def _session_replaced(self) -> None:
         """A session was lost without a word: others may be, and the gateway's own."""
         self.doubt_all()
@@ -118,12 +123,14 @@ class Reach:
 
     def era_changed(self, kept: frozenset[Family]) -> None:
         """The backend speaks other eras now: links are of no use any more but those in ``kept``."""
+        self.changed()
         if self.sessions is not None:
             self.sessions.forget_all(patience_s=self.spec.timeouts.max_s, but_legacy=Family.LEGACY in kept)
 
     def session_ended(self, session: str) -> None:
         """The client session is over."""
         self._eras.pop(session, None)
+        self.settled.pop(session, None)
 
     # --- without waiting ---
 
@@ -207,6 +214,10 @@ class Reach:
         upstream = await sessions.get(key, identity, self._sessions_bound)
         if supervisor.modern and upstream.link.shared is not key.everybodys:
             supervisor.legacy_surprised()
+        elif upstream.usable:
+            if len(self.settled) >= REMEMBERED:
+                self.changed()
+            self.settled[caller.session or caller] = upstream
         await sessions.stream_settled(upstream)
         return upstream
 

@@ -15,6 +15,7 @@ import trio
 from mcp_gateway.backends.caller import EVERYBODY, SessionKey
 from mcp_gateway.backends.connector import Connection
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
+from mcp_gateway.backends.own_requests import pong
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear, Inbound, Link
 from mcp_gateway.backends.transports.doubts import Doubts
 from mcp_gateway.errors import BackendAuth, BackendBusy, BackendGone, BackendProtocol, BackendTooLarge
@@ -49,17 +50,15 @@ class Upstream:
     is for the only one under way."""
     task_ears: dict[str, Hear] = attrs.field(factory=dict)
     """Of the exchanges that wait for the result of a task, by the task's id: what belongs to it may come anywhere."""
-    _unused: trio.Event = attrs.field(factory=trio.Event)
+    link: Link = attrs.field(init=False)
+    """The conversation itself."""
+    doubts: Doubts | None = attrs.field(init=False)
+    """See ``Connection``."""
+    awaited: trio.Event | None = attrs.field(init=False, default=None)
+    """Somebody waits until nobody uses it."""
 
-    @property
-    def link(self) -> Link:
-        """The conversation itself."""
-        return self.connection.link
-
-    @property
-    def doubts(self) -> Doubts | None:
-        """See ``Connection``."""
-        return self.connection.doubts
+    def __attrs_post_init__(self) -> None:
+        self.link, self.doubts = self.connection.link, self.connection.doubts
 
     @property
     def usable(self) -> bool:
@@ -93,14 +92,20 @@ class Upstream:
         """One user less."""
         self.users -= 1
         self.used_at = trio.current_time()
-        if self.users == 0:
-            self._unused.set()
-            self._unused = trio.Event()
+        self.maybe_unused()
+
+    def maybe_unused(self) -> None:
+        """Tell who waits for it if nobody uses it."""
+        if self.awaited is not None and not self.users:
+            self.awaited.set()
+            self.awaited = None
 
     async def unused(self) -> None:
         """Wait until nobody uses it."""
         while self.users:
-            await self._unused.wait()
+            if self.awaited is None:
+                self.awaited = trio.Event()
+            await self.awaited.wait()
 
     def end(self, patience_s: float) -> None:
         """Ask its owner to close it: tasks are cancelled after ``patience_s``; asking again never lengthens that."""
@@ -128,6 +133,20 @@ class Upstream:
         self.holders += uses
         self.nursery.start_soon(run_as_holder if uses else run, name=name)
         return scope
+
+
+@attrs.define(eq=False)
+class Overhearing:
+    """Hears what comes with one exchange (a ``Hear``): pings and what is the gateway's own affair; else its caller."""
+
+    upstream: Upstream
+    heard: Callable[[Upstream, Inbound], bool]
+    """Takes what concerns the gateway: changed lists, updated resources."""
+    hear: Hear
+
+    async def __call__(self, inbound: Inbound) -> None:
+        if not self.heard(self.upstream, inbound) and not await pong(self.upstream.link, inbound):
+            await self.hear(self.upstream.attributed(inbound))
 
 
 async def keep_listening(

@@ -309,6 +309,15 @@ def render_notification(method: str, params: bytes | None) -> bytes:
     return b'{"jsonrpc":"2.0","method":%b%b}' % (json_text.dumps(method), tail)
 
 
+def usual_answer(raw: bytes, request_id: int) -> AnswerParts | None:
+    """The result of a request of ours in the bytes that most servers write. None: ``answer_parts`` has to look."""
+    head = b'{"jsonrpc":"2.0","id":%d,"result":' % request_id
+    if not raw.startswith(head) or not raw.endswith(b"}"):
+        return None
+    value = raw[len(head) : -1]
+    return AnswerParts(request_id, False, value) if _is_one_value(value) else None
+
+
 def answer_parts(raw: bytes) -> AnswerParts:
     """The parts of a backend's response; whether the id is the right one is the caller's business.
 

@@ -88,7 +88,7 @@ def left(where: ScriptedGateway) -> dict[str, object]:
         "audiences": len(core.hub._audiences),
         "subscribers": len(core.hub._held),
         "subscribed": (len(running.subscriptions.uris), len(running.subscriptions._kept)),
-        "in flight": (running.in_flight, running.queued, len(running._calls)),
+        "in flight": (running.in_flight, running.queued, len(running._running.calls)),
         "users": [upstream.users for upstream in upstreams],
         "upstream": (running.sessions, running.links),
         "exchanges": sum(link.in_flight for link in _connector(where).open_links) - _listening(where),

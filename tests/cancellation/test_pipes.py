@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from mcp_gateway.backends.transports.base import GOODBYE_S, Hello, Inbound, Outgoing
 from mcp_gateway.backends.transports.http_client import HttpPool
 from mcp_gateway.backends.transports.legacy_sse import open_legacy_sse
-from mcp_gateway.backends.transports.pipe import PipeLink, nobody_cares, open_pipe
+from mcp_gateway.backends.transports.pipe import CONTROL_EXCHANGES, PipeLink, nobody_cares, open_pipe
 from mcp_gateway.backends.transports.stdio import open_stdio
 from mcp_gateway.config.spec import BackendLimits, HttpTarget
 from mcp_gateway.errors import BackendGone
@@ -31,11 +31,11 @@ MANY = 200
 """More awaits than any of these has; a test that gets there has not ended."""
 
 
-def call(name: str) -> Outgoing:
+def call(name: str, *, control: bool = False) -> Outgoing:
     def render(upstream_id: int) -> bytes:
         return jsonrpc.render_request(b"%d" % upstream_id, "tools/call", b'{"name":"%b"}' % name.encode())
 
-    return Outgoing(method="tools/call", render=render)
+    return Outgoing(method="tools/call", render=render, control=control)
 
 
 async def ignore(message: Inbound) -> None:
@@ -109,18 +109,18 @@ async def test_a_cancelled_exchange_is_over_within_the_goodbye(
 
     async def occupy(link: PipeLink) -> None:
         with contextlib.suppress(BackendGone):  # the link is closed at the end
-            await link.exchange(call("other"), hear)
+            await link.exchange(call("other", control=True), hear)
 
     async with open_pipe(pipe, key=KEY, limits=LIMITS, shared=True, unattributed=ignore, on_lost=nobody_cares) as link:
         link.greeted(Hello(era=NEWEST_LEGACY, capabilities={}))
         if held == "waiting for a place":
-            for _ in range(LIMITS.concurrency):
+            for _ in range(CONTROL_EXCHANGES):
                 nursery.start_soon(occupy, link)
             await trio.testing.wait_all_tasks_blocked()
         began_at = trio.current_time()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as calling:
-                calling.start_soon(link.exchange, call("mine"), hear)
+                calling.start_soon(link.exchange, call("mine", control=held == "waiting for a place"), hear)
                 await trio.testing.wait_all_tasks_blocked()
                 if held == "hearing":
                     pipe.say(method="notifications/progress", params={"progressToken": 1, "progress": 1})
@@ -129,7 +129,7 @@ async def test_a_cancelled_exchange_is_over_within_the_goodbye(
                 scope.cancel("test")
         told_s = 0.0 if held in ("writing", "waiting for a place") else GOODBYE_S
         assert trio.current_time() - began_at == pytest.approx(told_s)
-        assert link.in_flight == (LIMITS.concurrency if held == "waiting for a place" else 0)
+        assert link.in_flight == (CONTROL_EXCHANGES if held == "waiting for a place" else 0)
 
 
 @pytest.mark.wire

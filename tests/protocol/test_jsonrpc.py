@@ -21,6 +21,7 @@ from mcp_gateway.protocol.jsonrpc import (
     readable_id,
     split_batch,
     unpadded,
+    usual_answer,
 )
 
 BIG = 1 << 70
@@ -294,6 +295,13 @@ HUGE = b'{"t":"' + b"x" * json_text.MAX_PARSED_BYTES + b'"}'
 )
 def test_an_answer_is_taken_apart(raw: bytes, parts: AnswerParts) -> None:
     assert answer_parts(raw) == parts
+    assert usual_answer(raw, 7) in (None, parts)
+
+
+def test_the_usual_answer_is_known_by_its_first_bytes() -> None:
+    raw = b'{"jsonrpc":"2.0","id":7,"result":{"a":1}}'
+    assert usual_answer(raw, 7) == AnswerParts(7, False, b'{"a":1}')
+    assert usual_answer(raw, 8) is None
 
 
 @pytest.mark.parametrize(
@@ -326,6 +334,7 @@ def test_an_answer_is_taken_apart(raw: bytes, parts: AnswerParts) -> None:
 def test_what_is_no_single_response_is_a_fault_of_the_peer(raw: bytes) -> None:
     with pytest.raises(RemoteFault):
         answer_parts(raw)
+    assert usual_answer(raw, 7) is None
 
 
 @pytest.mark.parametrize(

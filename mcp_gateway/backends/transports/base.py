@@ -10,7 +10,6 @@ HTTP+SSE connection. Many exchanges run on one link at once.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import cached_property
 from typing import Final, Protocol, TypeAlias
 
 import attrs
@@ -48,7 +47,7 @@ class Inbound:
     respond: Respond = attrs.field(default=_nowhere, eq=False, repr=False)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Answer:
     """The final response to one exchange.
 
@@ -58,15 +57,19 @@ class Answer:
 
     raw: bytes = attrs.field(repr=False)
     status: int = 200
+    known: jsonrpc.AnswerParts | None = attrs.field(default=None, eq=False, repr=False)
+    """What stands in it, where somebody has looked."""
 
-    @cached_property
+    @property
     def parts(self) -> jsonrpc.AnswerParts:
         """What stands in it; looked up once, for it may be large.
 
         Raises:
             RemoteFault: not exactly one response object (links have asked before they give it away).
         """
-        return jsonrpc.answer_parts(self.raw)
+        if self.known is None:
+            self.known = jsonrpc.answer_parts(self.raw)
+        return self.known
 
 
 Hear: TypeAlias = Callable[[Inbound], Awaitable[None]]

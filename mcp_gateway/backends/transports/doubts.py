@@ -27,6 +27,8 @@ class Doubts:
     """When it last answered, or was initialized."""
     failed: int = 0
     """Requests, in a row."""
+    open: bool = False
+    """Whether the session should not be used before ``settled``."""
     _next_use: bool = False
     _quiet_until: float = -math.inf
     _raised: trio.Event = attrs.field(factory=trio.Event)
@@ -42,18 +44,13 @@ class Doubts:
         if sign is Sign.SUSPICIOUS or self.failed >= ROW:
             self._raise()
 
-    @property
-    def open(self) -> bool:
-        """Whether the session should not be used before ``settled``."""
-        return self._next_use or self._outcome is not None
-
     def suspect(self, since: float, *, at_once: bool) -> None:
         """Another session of the server was lost: ask this one, too, unless it has answered ``since``.
 
         ``at_once``: else before its next use.
         """
         if self.proven_at < since:
-            self._next_use = True
+            self._next_use = self.open = True
             if at_once:
                 self._raise()
 
@@ -74,7 +71,7 @@ class Doubts:
         self.failed, self._next_use = 0, False
         self._quiet_until = trio.current_time() + pause_s
         self._raised = trio.Event()
-        outcome, self._outcome = self._outcome, None
+        self.open, outcome, self._outcome = False, self._outcome, None
         if outcome is not None:
             outcome.set()
 
@@ -83,3 +80,4 @@ class Doubts:
         self._raised.set()
         if self._outcome is None and trio.current_time() >= self._quiet_until:
             self._outcome = trio.Event()
+        self.open = self._outcome is not None

@@ -139,17 +139,11 @@ class AnswerReader:
         if response.content_type != JSON or response.status >= 300 or b"content-encoding" in response.headers:
             return None
         raw = response.whole(self.limits.response_bytes)
-        if raw is None or raw[:1] != b"{" or raw[-1:] != b"}":
-            return None
-        answer = Answer(raw=raw, status=response.status)
-        try:
-            answered = answer.parts.id
-        except RemoteFault:
-            return None
-        if type(answered) is not int or answered != exchange.upstream_id:
+        parts = None if raw is None else jsonrpc.usual_answer(raw, exchange.upstream_id)
+        if raw is None or parts is None:
             return None
         exchange.over = True
-        return answer
+        return Answer(raw=raw, status=response.status, known=parts)
 
     async def read(self, response: HttpConnection, exchange: HttpExchange, hear: Hear) -> Answer | None:
         """The answer in a 2xx response; None when its event stream ended without one.

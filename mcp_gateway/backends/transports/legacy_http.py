@@ -289,7 +289,8 @@ class LegacyHttpLink:
         doubts = self.doubts
         if doubts is None or answer.status >= 400:
             return
-        if answer.parts.is_error:
+        parts = answer.known or answer.parts
+        if parts.is_error:
             doubts.note(judge(answer.status, JSON, answer.raw, exchange.upstream_id))
         elif doubts.failed or not doubts.answered:
             doubts.note(Sign.ANSWERED)

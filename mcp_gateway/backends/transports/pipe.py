@@ -107,7 +107,6 @@ class PipeLink:
     _hello: Hello | None = attrs.field(default=None, init=False)
     _why_lost: str | None = attrs.field(default=None, init=False)
     _pending: Correlator[Inbox] = attrs.field(init=False, repr=False)
-    _calls: Places = attrs.field(init=False, repr=False)
     _control: Places = attrs.field(factory=lambda: Places(limit=CONTROL_EXCHANGES), init=False, repr=False)
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     _unattributed: Inbox = attrs.field(init=False, repr=False)
@@ -116,7 +115,6 @@ class PipeLink:
 
     def __attrs_post_init__(self) -> None:
         self._pending = Correlator(bound=self._limits.concurrency + CONTROL_EXCHANGES)
-        self._calls = Places(limit=self._limits.concurrency)
         self._unattributed = Inbox(messages=UNATTRIBUTED)
         self._answers_in, self._answers_out = trio.open_memory_channel(OWN_ANSWERS)
 
@@ -164,15 +162,16 @@ class PipeLink:
     async def exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         """See ``base.Link``. Between reader and ``hear`` lies an ``Inbox``: bounded, progress coalesced at the bound.
 
-        Waits for one of ``limits.concurrency`` places, or of ``CONTROL_EXCHANGES`` if ``outgoing.control`` or while it
-        waits for the result of a task.
+        What is no call, because of ``outgoing.control`` or because it waits for the result of a task, waits for one of
+        ``CONTROL_EXCHANGES`` places; those of calls are their backend's.
         """
-        places = self._control if outgoing.control or outgoing.task is not None else self._calls
-        await places.enter()
+        if not outgoing.control and outgoing.task is None:
+            return await self._exchange(outgoing, hear)
+        await self._control.enter()
         try:
             return await self._exchange(outgoing, hear)
         finally:
-            places.leave()
+            self._control.leave()
 
     async def _exchange(self, outgoing: Outgoing, hear: Hear) -> Answer:
         self._refuse_if_lost()

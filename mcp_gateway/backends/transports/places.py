@@ -1,11 +1,13 @@
 """Places: how many may be inside at once, first come first served.
 
 Owns a counter and a queue. Deliberately no deadline: the caller's scope is the
-limit of the wait. Invariant: ``taken`` never exceeds ``limit`` (until it is closed), and who leaves the
+limit of the wait. Invariant: ``taken`` never exceeds ``limit``, nobody waits while it is below, and who leaves the
 queue early leaves no trace.
 
 A counter with a FIFO costs 0.05 us when there is room, ``trio.CapacityLimiter`` 4-7 us.
 """
+
+import sys
 
 import attrs
 import trio
@@ -25,25 +27,25 @@ class Places:
 
     limit: int
     taken: int = 0
-    _queue: dict[Waiter, None] = attrs.field(init=False, factory=dict)  # a dict: leaving from the middle is O(1)
-    _closed: bool = attrs.field(init=False, default=False)
+    """Below ``limit`` anybody may count himself in, and out again while nobody is in ``queue``."""
+    queue: dict[Waiter, None] = attrs.field(init=False, factory=dict)  # a dict: leaving from the middle is O(1)
 
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return len(self._queue)
+        return len(self.queue)
 
     def enter_now(self) -> bool:
-        """Take a place if one is free and nobody waits."""
-        if (self.taken >= self.limit or self._queue) and not self._closed:
+        """Take a place if one is free."""
+        if self.taken >= self.limit:
             return False
         self.taken += 1
         return True
 
     def close(self) -> None:
         """Let all in at once from now on, whatever the limit: they find what they wait for closed."""
-        self._closed = True
-        while self._queue:
+        self.limit = sys.maxsize
+        while self.queue:
             self.taken += 1
             self.leave()
 
@@ -55,7 +57,7 @@ class Places:
         if self.enter_now():
             return True
         waiter = Waiter() if waiter is None else waiter
-        self._queue[waiter] = None
+        self.queue[waiter] = None
         entered = False
         try:
             await waiter.woken.wait()
@@ -70,23 +72,23 @@ class Places:
 
     def withdraw(self, waiter: Waiter) -> bool:
         """Take somebody out of the queue, who goes on waiting to be woken; False: was not in it."""
-        if waiter not in self._queue:
+        if waiter not in self.queue:
             return False
-        del self._queue[waiter]
+        del self.queue[waiter]
         return True
 
     def rejoin(self, waiter: Waiter) -> None:
         """Let somebody who was withdrawn queue again, at the end."""
-        self._queue[waiter] = None
-        if self._closed or self.taken < self.limit:
+        self.queue[waiter] = None
+        if self.taken < self.limit:
             self.taken += 1
             self.leave()
 
     def leave(self) -> None:
         """Give the place to the first in the queue, or back."""
-        if self._queue:
-            waiter = next(iter(self._queue))
-            del self._queue[waiter]
+        if self.queue:
+            waiter = next(iter(self.queue))
+            del self.queue[waiter]
             waiter.admitted = True
             waiter.woken.set()
         else:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound
+from mcp_gateway.backends.transports.pipe import CONTROL_EXCHANGES
 from mcp_gateway.errors import (
     BackendBusy,
     BackendGone,
@@ -219,19 +220,19 @@ async def test_a_call_that_was_not_handed_over_leaves_silently(autojump_clock: M
         assert link.in_flight == 0
 
 
-async def test_calls_wait_for_a_place_and_control_messages_do_not(
+async def test_control_messages_wait_for_a_place_and_calls_do_not(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     pipe = ScriptedPipe()
     async with linked(pipe) as link:
-        asked = [Asked(nursery, link) for _ in range(LIMITS.concurrency)]
+        asked = [Asked(nursery, link, control=True) for _ in range(CONTROL_EXCHANGES)]
         await settled()
-        Asked(nursery, link)
-        await settled()
-        assert len(pipe.sent) == LIMITS.concurrency
         Asked(nursery, link, control=True)
         await settled()
-        assert len(pipe.sent) == LIMITS.concurrency + 1
+        assert len(pipe.sent) == CONTROL_EXCHANGES
+        Asked(nursery, link)
+        await settled()
+        assert len(pipe.sent) == CONTROL_EXCHANGES + 1
         asked[0].scope.cancel("test")
         await settled()
         assert [json.loads(frame)["method"] for frame in pipe.sent[-2:]] == ["notifications/cancelled", "tools/call"]
