@@ -9,12 +9,13 @@ from typing import Final
 
 import trio
 
-from bench import calls, cancel, exchange, isolation, kube_converge
+from bench import calls, cancel, codec, exchange, isolation, kube_converge
 
 BENCHES: Final[dict[str, Callable[[], Awaitable[int]]]] = {
     "cancel": cancel.main,
     "isolation": isolation.main,
     "calls": calls.main,
+    "codec": codec.main,
     "exchange": exchange.main,
     "kube-converge": kube_converge.main,
 }

@@ -25,7 +25,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEven
 
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol.eras import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, NEWEST_MODERN
-from mcp_gateway.protocol.headers import check_standard
+from mcp_gateway.protocol.headers import by_name, check_standard
 from mcp_gateway.protocol.sse import encode_event
 from mcp_gateway.protocol.wire_errors import (
     HEADER_MISMATCH,
@@ -377,7 +377,7 @@ def _check_modern(exchange: Exchange, method: str, params: JsonObject) -> None:
     version = meta[needed[0]]
     name = str(params.get("name")) if method == "tools/call" else None
     try:
-        check_standard(method, name, list(exchange.scope["headers"]))
+        check_standard(method, name, by_name(list(exchange.scope["headers"])))
     except RemoteFault as fault:
         raise Fault(code=HEADER_MISMATCH, message=str(fault)) from fault
     if exchange.header(b"mcp-protocol-version") != version:

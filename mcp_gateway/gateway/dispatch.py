@@ -42,7 +42,7 @@ from mcp_gateway.gateway.faces.modern import ModernFace
 from mcp_gateway.gateway.faces.own_answers import Invalid
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.envelope import Rejection, is_modern, only_value
+from mcp_gateway.protocol.envelope import Rejection, is_modern, meta_of, only_value
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.sessions.signed import SessionId
@@ -166,8 +166,7 @@ class Dispatch:
     def _in_session(
         self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcMessage, accepts: Accepts
     ) -> Job:
-        if not isinstance(message, jsonrpc.RpcResponse):
-            note_trace(message.params)
+        note_trace(meta_of(message))
         job = self._with_session(
             request,
             reply,

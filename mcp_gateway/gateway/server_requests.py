@@ -21,7 +21,7 @@ from mcp_gateway.protocol import jsonrpc, splice, translate
 from mcp_gateway.protocol.content import MapUri
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.splice import Edits
-from mcp_gateway.values import JsonObject
+from mcp_gateway.values import JsonObject, Params
 
 MAX_OPEN: Final = 64
 """Unanswered questions per session; above that the backend is told that its client is busy."""
@@ -139,7 +139,7 @@ def progress_to(raw: bytes, say: Callable[[bytes], Awaitable[None]]) -> OnProgre
     return on_progress
 
 
-def allowed(method: str, params: JsonObject, capabilities: JsonObject) -> bool:
+def allowed(method: str, params: Params, capabilities: JsonObject) -> bool:
     """Whether a client with these capabilities may be asked this.
 
     "Servers MUST NOT send elicitation requests with modes that are not supported
@@ -153,13 +153,13 @@ def allowed(method: str, params: JsonObject, capabilities: JsonObject) -> bool:
     return part is None or part in declared or (part == "form" and "url" not in declared)
 
 
-def needed_for(method: str, params: JsonObject) -> JsonObject:
+def needed_for(method: str, params: Params) -> JsonObject:
     """The capabilities that a client must declare to be asked this."""
     part = _part_of(method, params)
     return {CAPABILITY[method]: {} if part is None else {part: {}}}
 
 
-def _part_of(method: str, params: JsonObject) -> str | None:
+def _part_of(method: str, params: Params) -> str | None:
     """Which part of the capability a question needs; None: any declaration will do."""
     if method == "elicitation/create":
         return str(params.get("mode", "form"))

@@ -24,7 +24,7 @@ from mcp_gateway.protocol.tasks import Told
 from mcp_gateway.sessions import task_ids
 from mcp_gateway.sessions.signed import Signer
 from mcp_gateway.sessions.task_ids import MAX_UPSTREAM_CHARS, TaskOwner, TaskRef
-from mcp_gateway.values import BackendKey, JsonObject
+from mcp_gateway.values import BackendKey, Params
 
 MAX_OF_ONE: Final = 64
 """Tasks of one client in the book; above that the oldest leaves it: it is listed no more, and keeps no session."""
@@ -68,7 +68,7 @@ class Tasks:
     def __len__(self) -> int:
         return self._count
 
-    def read(self, params: JsonObject, owner: TaskOwner) -> TaskRef | None:
+    def read(self, params: Params, owner: TaskOwner) -> TaskRef | None:
         """What ``params.taskId`` means to this client; None: there is none, or it is none of its own."""
         token = params.get("taskId")
         return task_ids.read(self.signer.value, owner, token) if isinstance(token, str) else None

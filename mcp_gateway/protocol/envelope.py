@@ -11,15 +11,16 @@ Spec: MCP 2026-07-28 basic/index and basic/transports/streamable-http; reference
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 import attrs
 import orjson
 
 from mcp_gateway.protocol import headers as mcp_headers
-from mcp_gateway.protocol import jsonrpc, splice
+from mcp_gateway.protocol import json_text, jsonrpc
 from mcp_gateway.protocol.eras import ERAS, MODERN_VERSIONS, Era
 from mcp_gateway.protocol.extensions import is_custom
+from mcp_gateway.protocol.members import NO_MEMBERS, Members
 from mcp_gateway.protocol.methods import LOG_LEVELS, known, named_by
 from mcp_gateway.protocol.wire_errors import (
     HEADER_MISMATCH,
@@ -42,6 +43,10 @@ ANONYMOUS_INFO: Final = b'{"name":"unnamed-client","version":"0"}'
 MAX_CAPABILITIES_BYTES: Final = 16 * 2**10
 MAX_INFO_BYTES: Final = 16 * 2**10
 """Both are kept as long as a session lives, here and upstream."""
+_KEPT: Final = 256
+"""Clients whose words need not be read again."""
+_KEPT_BYTES: Final = 2 * 2**10
+"""More of parsed JSON is kept of nobody: it is many times as large as its text."""
 TOO_MUCH_CAPABILITY: Final = f"is over {MAX_CAPABILITIES_BYTES} bytes"
 _INFO_TYPES: Final[Mapping[str, type]] = MappingProxyType(
     {"name": str, "version": str, "title": str, "description": str, "websiteUrl": str, "icons": list}
@@ -75,12 +80,10 @@ class ModernCall:
     log_level: str | None
 
 
-def meta_of(message: jsonrpc.RpcMessage) -> JsonObject:
-    """``params._meta`` as parsed, or an empty object."""
-    if isinstance(message, jsonrpc.RpcResponse):
-        return {}
-    meta = message.params.get("_meta")
-    return meta if isinstance(meta, dict) else {}
+def meta_of(message: jsonrpc.RpcMessage) -> Members:
+    """``params._meta``, or an empty object."""
+    meta = None if isinstance(message, jsonrpc.RpcResponse) else message.params.within("_meta")
+    return NO_MEMBERS if meta is None else meta
 
 
 def is_modern(version_header: str | None, message: jsonrpc.RpcMessage) -> bool:
@@ -93,19 +96,21 @@ def says_too_much(capabilities: bytes) -> bool:
     return len(capabilities) > MAX_CAPABILITIES_BYTES
 
 
-@lru_cache(maxsize=256)
 def client_info(raw: bytes | None) -> bytes:
     """What backends are told of who a client is: its own words, if they are an Implementation, else nobody's.
 
     Modern callers share sessions of 2025 backends: what no backend takes would fail the others who wait for one.
     """
-    if raw is None or len(raw) > MAX_INFO_BYTES:
-        return ANONYMOUS_INFO
+    return ANONYMOUS_INFO if raw is None or len(raw) > MAX_INFO_BYTES else _own_words(raw)
+
+
+@lru_cache(maxsize=_KEPT)
+def _own_words(info: bytes) -> bytes:
     try:
-        value: JsonValue = orjson.loads(raw)  # strict: a lone surrogate would not be read by every backend
+        value: JsonValue = orjson.loads(info)  # strict: a lone surrogate would not be read by every backend
     except ValueError:
         return ANONYMOUS_INFO
-    return raw if isinstance(value, dict) and _is_implementation(value) else ANONYMOUS_INFO
+    return info if isinstance(value, dict) and _is_implementation(value) else ANONYMOUS_INFO
 
 
 def _is_implementation(value: JsonObject) -> bool:
@@ -121,10 +126,14 @@ def _is_implementation(value: JsonObject) -> bool:
 def only_value(headers: Sequence[Header], name: bytes) -> str | None:
     """The one value of a header (its name in lower case); several are none."""
     values = [value for key, value in headers if key == name]
-    return values[0].strip(b" \t").decode("latin-1") if len(values) == 1 else None
+    return _plain(values[0]) if len(values) == 1 else None
 
 
-def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall | Rejection:
+def _plain(value: bytes | None) -> str | None:
+    return None if value is None else value.strip(b" \t").decode("latin-1")
+
+
+def validate(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall | Rejection:
     """Check one modern request rung by rung; the first fault decides the answer.
 
     Args:
@@ -136,23 +145,23 @@ def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall 
         return Rejection(status=status, code=code, message=text, data=data, id_raw=message.id_raw)
 
     meta = meta_of(message)
-    version, capabilities = meta.get(META_VERSION), meta.get(META_CAPABILITIES)
+    version, raw = meta.get(META_VERSION), meta.raw(META_CAPABILITIES)
     # "A request missing any required field is malformed; the server MUST reject it with
     #  -32602 ... For HTTP, the response status MUST be 400 Bad Request." -- 2026-07-28 basic/index
     if not isinstance(version, str):
         return no(400, INVALID_PARAMS, f"params._meta must hold {META_VERSION!r} as a string")
-    if not isinstance(capabilities, dict):
+    if raw is None or not raw.startswith(b"{"):
         return no(400, INVALID_PARAMS, f"params._meta must hold {META_CAPABILITIES!r} as an object")
-    raw = splice.value_at(message.raw, ("params", "_meta", META_CAPABILITIES)) or b"{}"
     if says_too_much(raw):
         return no(400, INVALID_PARAMS, f"{META_CAPABILITIES!r} {TOO_MUCH_CAPABILITY}")
-    claimed = only_value(headers, b"mcp-protocol-version")
+    given = mcp_headers.by_name(headers)
+    claimed = _plain(given.get(b"mcp-protocol-version"))
     if claimed != version:
         return no(400, HEADER_MISMATCH, f"MCP-Protocol-Version is {claimed!r} but the body says {version!r}")
     try:
-        mcp_headers.check_standard(message.method, _name_of(message), headers)
+        mcp_headers.check_standard(message.method, _name_of(message), given)
         if is_custom(message.method):
-            mcp_headers.check_custom_name(message.params, headers)
+            mcp_headers.check_custom_name(message.params, given)
     except mcp_headers.HeaderFault as fault:
         return no(400, HEADER_MISMATCH, str(fault))
     if version not in MODERN_VERSIONS:
@@ -173,10 +182,16 @@ def climb(message: jsonrpc.RpcRequest, headers: Sequence[Header]) -> ModernCall 
         message=message,
         era=era,
         capabilities=raw,
-        capabilities_value=capabilities,
-        client_info=client_info(splice.value_at(message.raw, ("params", "_meta", META_CLIENT_INFO))),
+        capabilities_value=_object_in(raw) if len(raw) <= _KEPT_BYTES else _object_in.__wrapped__(raw),
+        client_info=client_info(meta.raw(META_CLIENT_INFO)),
         log_level=level if isinstance(level, str) else None,
     )
+
+
+@lru_cache(maxsize=_KEPT)
+def _object_in(raw: bytes) -> JsonObject:
+    """What a client says of itself with every request, in the same bytes."""
+    return cast(JsonObject, json_text.parse(raw))
 
 
 def _name_of(message: jsonrpc.RpcRequest) -> str | None:

@@ -12,7 +12,7 @@ import re
 from base64 import b64encode
 from binascii import Error as BadBase64
 from binascii import a2b_base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from math import isfinite
 from typing import Final, TypeAlias
@@ -21,7 +21,7 @@ import attrs
 
 from mcp_gateway.errors import RemoteFault
 from mcp_gateway.protocol import json_schema
-from mcp_gateway.values import Header, JsonObject, JsonValue
+from mcp_gateway.values import Header, JsonObject, JsonValue, Params
 
 MAX_SAFE_INTEGER: Final = (1 << 53) - 1
 """Integers in mirrored headers stay within what JavaScript can hold."""
@@ -31,6 +31,9 @@ NAMING: Final = ("name", "uri", "taskId")
 
 Annotations: TypeAlias = "tuple[tuple[str, tuple[str, ...]], ...]"
 """(name as annotated, property path) of each mirrored argument, in the schema's order."""
+
+ByName: TypeAlias = "Mapping[bytes, bytes | None]"
+"""Name, in lower case, to the one value; None: it occurs more than once."""
 
 _PREFIX: Final = b"=?base64?"
 _SUFFIX: Final = b"?="
@@ -205,23 +208,37 @@ def _check_one(label: str, raws: list[bytes], value: JsonValue) -> None:
         raise HeaderFault(what=f"{label} does not match the body")
 
 
-def check_standard(method: str, name: str | None, headers: Sequence[Header]) -> None:
+def by_name(headers: Sequence[Header]) -> ByName:
+    """Headers to be looked up by their names, which are lower case."""
+    found: dict[bytes, bytes | None] = dict(headers)
+    if len(found) != len(headers):
+        seen: set[bytes] = set()
+        for name, _ in headers:
+            if name in seen:
+                found[name] = None
+            seen.add(name)
+    return found
+
+
+def check_standard(method: str, name: str | None, headers: ByName) -> None:
     """Compare ``Mcp-Method`` and ``Mcp-Name`` with the body.
 
     Args:
         method: the body's method.
         name: what ``Mcp-Name`` must say (params.name, .uri or .taskId); None where the method has none.
-        headers: all headers of the request, names in any case.
     Raises:
         HeaderFault: missing, repeated, ill-charactered or different.
     """
-    if _single("Mcp-Method", headers) != method:
+    said = _only("Mcp-Method", headers).strip(b" \t")
+    if not _PLAIN.fullmatch(said):
+        raise HeaderFault(what="Mcp-Method has characters outside ASCII")
+    if said.decode("ascii") != method:
         raise HeaderFault(what="Mcp-Method does not match the body")
-    if name is not None and _decoded("Mcp-Name", _single_raw("Mcp-Name", headers)) != name:
+    if name is not None and _decoded("Mcp-Name", _only("Mcp-Name", headers)) != name:
         raise HeaderFault(what="Mcp-Name does not match the body")
 
 
-def check_custom_name(params: JsonObject, headers: Sequence[Header]) -> None:
+def check_custom_name(params: Params, headers: ByName) -> None:
     """Compare ``Mcp-Name``, if it is there, with the body of a request that only an extension has.
 
     Which member it mirrors, the extension says: it must be one of those that routing looks at.
@@ -229,13 +246,13 @@ def check_custom_name(params: JsonObject, headers: Sequence[Header]) -> None:
     Raises:
         HeaderFault: repeated, ill-charactered or different.
     """
-    if any(key.lower() == b"mcp-name" for key, _ in headers):
-        said = _decoded("Mcp-Name", _single_raw("Mcp-Name", headers))
+    if b"mcp-name" in headers:
+        said = _decoded("Mcp-Name", _only("Mcp-Name", headers))
         if said not in (params.get(member) for member in NAMING):
             raise HeaderFault(what="Mcp-Name does not match the body")
 
 
-def custom_name(params: JsonObject, headers: Sequence[Header], *, modern: bool) -> str | None:
+def custom_name(params: Params, headers: Sequence[Header], *, modern: bool) -> str | None:
     """The member of a custom request's params that ``Mcp-Name`` mirrors towards its backend; None: there is none.
 
     Args:
@@ -250,19 +267,12 @@ def custom_name(params: JsonObject, headers: Sequence[Header], *, modern: bool) 
     return next((member for member, value in values if isinstance(value, str) and said in (None, value)), None)
 
 
-def _single(label: str, headers: Sequence[Header]) -> str:
-    raw = _single_raw(label, headers).strip(b" \t")
-    if not _PLAIN.fullmatch(raw):
-        raise HeaderFault(what=f"{label} has characters outside ASCII")
-    return raw.decode("ascii")
-
-
-def _single_raw(label: str, headers: Sequence[Header]) -> bytes:
-    key = label.lower().encode("ascii")
-    values = [raw for name, raw in headers if name.lower() == key]
-    if len(values) != 1:
-        raise HeaderFault(what=f"{label} is missing" if not values else f"{label} occurs more than once")
-    return values[0]
+def _only(label: str, headers: ByName) -> bytes:
+    name = label.lower().encode("ascii")
+    value = headers.get(name)
+    if value is None:
+        raise HeaderFault(what=f"{label} occurs more than once" if name in headers else f"{label} is missing")
+    return value
 
 
 def _decoded(label: str, raw: bytes) -> str:

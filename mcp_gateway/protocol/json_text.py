@@ -42,7 +42,7 @@ def parse(raw: bytes) -> JsonValue:
     Raises:
         MalformedMessage: -32700; also for a BOM, NaN, trailing bytes and more than ``MAX_DEPTH`` levels.
     """
-    if _is_too_deep(raw):
+    if is_too_deep(raw):
         raise MalformedMessage(what=f"JSON of more than {MAX_DEPTH} levels", code=_PARSE_ERROR)
     try:
         value: JsonValue = orjson.loads(raw)
@@ -53,7 +53,8 @@ def parse(raw: bytes) -> JsonValue:
     return value
 
 
-def _is_too_deep(raw: bytes) -> bool:
+def is_too_deep(raw: bytes) -> bool:
+    """Whether valid JSON has more than ``MAX_DEPTH`` levels; of other text either may be said."""
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
         return False
     # Escaped characters first, so that every quote left is the end of a string; then only brackets and quotes; then
@@ -100,7 +101,15 @@ def _finite(value: JsonValue) -> JsonValue:
 
 def may_be_parsed(raw: bytes) -> bool:
     """Whether it is small and flat enough; else only its structure is looked at."""
-    return len(raw) <= MAX_PARSED_BYTES and not _is_too_deep(raw)
+    return len(raw) <= MAX_PARSED_BYTES and not is_too_deep(raw)
+
+
+def is_utf8(raw: bytes) -> bool:
+    """Whether it is; surrogates are not."""
+    try:
+        return raw.isascii() or bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def validate(raw: bytes) -> None:

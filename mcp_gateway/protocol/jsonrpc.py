@@ -7,13 +7,14 @@ Spec: JSON-RPC 2.0; RFC 8259; MCP basic, Messages.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Final, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
 from mcp_gateway.protocol import json_text, splice
+from mcp_gateway.protocol.members import NO_MEMBERS, NOT_READ, Members, least_length
 from mcp_gateway.values import JsonObject, JsonValue, RequestId
 
 MAX_BATCH: Final = 100
@@ -35,6 +36,12 @@ _GUARDED_META: Final = frozenset(
     }
 )
 
+_ABSENT: Final = msgspec.Raw(b"")
+_QUOTE: Final = ord('"')
+_USUAL_ID: Final = re.compile(rb'-?(?:0|[1-9][0-9]{0,15})|"[ -!#-\[\]-~]*+"')
+_FRAME: Final = len(b'{"jsonrpc":"2.0","method":""}')
+_FRAME_OF_ID: Final = len(b',"id":')
+_FRAME_OF_PARAMS: Final = _FRAME + len(b',"params":')
 _WS: Final = b" \t\r\n"
 _W: Final = rb"[ \t\r\n]*+"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -72,7 +79,15 @@ class RpcRequest:
     id: RequestId
     id_raw: bytes
     method: str
-    params: JsonObject = attrs.field(repr=False)
+    params: Members = attrs.field(repr=False)
+    plain: bool = attrs.field(default=False, eq=False, repr=False)
+    """Nothing else stands in it, not even white space."""
+
+    def sent_on(self, id_raw: bytes, params: bytes) -> bytes:
+        """The same request under another id and with other raw params; what it says beyond that keeps its bytes."""
+        if self.plain:
+            return b'{"jsonrpc":"2.0","id":%b,"method":"%b","params":%b}' % (id_raw, self.method.encode(), params)
+        return splice.rewrite(self.raw, {"id": id_raw, "params": params})
 
 
 @attrs.frozen
@@ -81,7 +96,7 @@ class RpcNotification:
 
     raw: bytes = attrs.field(repr=False)
     method: str
-    params: JsonObject = attrs.field(repr=False)
+    params: Members = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -141,99 +156,122 @@ def read(raw: bytes) -> RpcMessage:
             neither string nor integer, params that are no object, or a second member of a
             name the gateway acts on.
     """
-    value = json_text.parse(raw)
-    if not isinstance(value, dict):
-        raise _invalid("a batch is not accepted here" if isinstance(value, list) else "not a JSON-RPC message")
-    _check_duplicates(raw, value)
-    if value.get("jsonrpc") != "2.0":
+    return _usual_call(raw) or _read_closely(raw)
+
+
+class _Call(msgspec.Struct):
+    """A request or a notification as msgspec finds it, in one pass."""
+
+    jsonrpc: Literal["2.0"]
+    method: str
+    id: msgspec.Raw = _ABSENT
+    params: dict[str, msgspec.Raw] | None = None
+
+
+_CALLS: Final = msgspec.json.Decoder(_Call)
+
+
+def _usual_call(raw: bytes) -> RpcRequest | RpcNotification | None:
+    """A call without a byte that it does not need. None: look closer."""
+    if json_text.is_too_deep(raw) or not json_text.is_utf8(raw):
+        return None
+    try:
+        call = _CALLS.decode(raw)
+    except NOT_READ:
+        return None
+    id_raw, method, raws = bytes(call.id), call.method, call.params
+    params = NO_MEMBERS if raws is None else Members(raws)
+    least = len(method) + (_FRAME if raws is None else _FRAME_OF_PARAMS + least_length(raws))
+    if id_raw:
+        least += _FRAME_OF_ID + len(id_raw)
+    # ``null`` for params, for example, has another length than no params.
+    if least != len(raw) or (raws is not None and not _has_usual_meta(params)):
+        return None
+    if not id_raw:
+        return RpcNotification(raw, method, params)
+    if _USUAL_ID.fullmatch(id_raw) is None:
+        return None
+    request_id = id_raw[1:-1].decode() if id_raw[0] == _QUOTE else int(id_raw)
+    return RpcRequest(raw, request_id, id_raw, method, params, True)
+
+
+def _has_usual_meta(params: Members) -> bool:
+    if len(params) > splice.MAX_MEMBERS:
+        return False
+    meta = params.within("_meta")
+    return meta is None or not meta.scanned
+
+
+def _read_closely(raw: bytes) -> RpcMessage:
+    json_text.parse(raw)
+    first = raw.lstrip(_WS)[:1]
+    if first != b"{":
+        raise _invalid("a batch is not accepted here" if first == b"[" else "not a JSON-RPC message")
+    top = Members.of(raw)
+    _check_once(top, _GUARDED)
+    params = top.within("params")
+    if params is not None:
+        _check_once(params, _GUARDED_PARAMS)
+        meta = params.within("_meta")
+        if meta is not None:
+            _check_once(meta, _GUARDED_META)
+    if top.get("jsonrpc") != "2.0":
         raise _invalid('"jsonrpc" must be "2.0"')
-    if "method" in value:
-        return _read_call(raw, value)
-    return _read_response(raw, value)
+    return _read_call(raw, top) if "method" in top else _read_response(raw, top)
 
 
-def _read_call(raw: bytes, value: JsonObject) -> RpcRequest | RpcNotification:
-    if "result" in value or "error" in value:
+def _read_call(raw: bytes, top: Members) -> RpcRequest | RpcNotification:
+    if "result" in top or "error" in top:
         raise _invalid("a message with a method has no result and no error")
-    method = value["method"]
+    method = top["method"]
     if not isinstance(method, str):
         raise _invalid('"method" must be a string')
-    params = value.get("params", {})
-    if not isinstance(params, dict):
+    params = top.within("params") if "params" in top else NO_MEMBERS
+    if params is None:
         raise _invalid('"params" must be an object')
-    if "id" not in value:
+    if "id" not in top:
         return RpcNotification(raw, method, params)
-    request_id = _id_of(value)
+    request_id, id_raw = _id_of(top)
     if request_id is None:
         raise _invalid('"id" must not be null')
-    return RpcRequest(raw, request_id, _id_raw(raw, request_id), method, params)
+    return RpcRequest(raw, request_id, id_raw, method, params)
 
 
-def _read_response(raw: bytes, value: JsonObject) -> RpcResponse:
-    is_error = "error" in value
-    if is_error == ("result" in value):
+def _read_response(raw: bytes, top: Members) -> RpcResponse:
+    is_error = "error" in top
+    if is_error == ("result" in top):
         raise _invalid("neither a request nor a response")
-    response_id = _id_of(value)
+    response_id, id_raw = _id_of(top)
     if response_id is None and not is_error:
         raise _invalid('a result needs its "id"')
-    id_raw = None if response_id is None else _id_raw(raw, response_id)
+    given = None if response_id is None else id_raw
     if not is_error:
-        return RpcResponse(raw, response_id, id_raw, False, None, value["result"])
-    error = value["error"]
+        return RpcResponse(raw, response_id, given, False, None, top["result"])
+    error = top["error"]
     if not isinstance(error, dict):
         raise _invalid('"error" must be an object')
-    return RpcResponse(raw, response_id, id_raw, True, error, None)
+    return RpcResponse(raw, response_id, given, True, error, None)
 
 
-def _id_of(value: JsonObject) -> RequestId | None:
-    found = value.get("id")
+def _id_of(top: Members) -> tuple[RequestId | None, bytes]:
+    """The id of a message and its bytes; none at all is ``null``."""
+    id_raw = top.raw("id") or b"null"
+    return _id_in(id_raw), id_raw
+
+
+def _id_in(id_raw: bytes) -> RequestId | None:
+    found = json_text.parse(id_raw)
     # "Requests MUST include a string or integer ID." -- MCP 2026-07-28, basic, Requests. A bool is no integer here.
     if found is None or isinstance(found, str) or type(found) is int:
         return found
     raise _invalid('"id" must be a string or an integer')
 
 
-def _id_raw(raw: bytes, request_id: RequestId) -> bytes:
-    """The bytes of the id in ``raw``, without a scan where only one spelling is possible."""
-    if isinstance(request_id, int) and request_id != 0:  # zero may be -0
-        return b"%d" % request_id
-    if isinstance(request_id, str) and b"\\" not in raw:
-        return b'"%b"' % request_id.encode()
-    return cast(bytes, splice.value_at(raw, ("id",)))
-
-
-def _key_count(value: JsonValue) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(map(_key_count, value.values()))
-    if isinstance(value, list):
-        return sum(map(_key_count, value))
-    return 0
-
-
-def _check_duplicates(raw: bytes, value: JsonObject) -> None:
+def _check_once(found: Members, guarded: frozenset[str]) -> None:
     """Refuse a second member of a guarded name: parsers disagree on which one counts."""
-    # As many colons as keys that survived parsing: nothing is there twice. Most requests are decided here.
-    if len(raw) <= 2048 and raw.count(b":") == _key_count(value):
-        return
-    top = splice.members(raw)
-    _check_once(top, _GUARDED)
-    params, params_value = top.find("params"), value.get("params")
-    if params is None or not isinstance(params_value, dict):
-        return
-    inside = splice.members(raw, params.value_start)
-    _check_once(inside, _GUARDED_PARAMS)
-    meta = inside.find("_meta")
-    if meta is not None and isinstance(params_value["_meta"], dict):
-        _check_once(splice.members(raw, meta.value_start), _GUARDED_META)
-
-
-def _check_once(members: Iterable[splice.Member], guarded: frozenset[str]) -> None:
-    seen: set[str] = set()
-    for member in members:
-        if member.key in seen:
-            raise _invalid(f"duplicate member {member.key!r}")
-        if member.key in guarded:
-            seen.add(member.key)
+    for name in found.repeated:
+        if name in guarded:
+            raise _invalid(f"duplicate member {name!r}")
 
 
 def read_batch(raw: bytes) -> list[RpcMessage | MalformedMessage]:
@@ -277,9 +315,9 @@ def _read_element(raw: bytes) -> RpcMessage | MalformedMessage:
 def readable_id(raw: bytes) -> bytes | None:
     """The raw id of a message that ``read`` refused, for the error's answer; None when there is none to trust."""
     try:
-        value = json_text.parse(raw)
-        found = _id_of(value) if isinstance(value, dict) else None
-        return None if found is None else splice.value_at(raw, ("id",))
+        json_text.parse(raw)
+        request_id, id_raw = _id_of(Members.of(raw))
+        return None if request_id is None else id_raw
     except MalformedMessage:
         return None
 
@@ -360,7 +398,7 @@ def _usual_answer(raw: bytes) -> AnswerParts | None:
     # If what is between head and end is one value, all of it together is one valid object.
     if not _is_one_value(value) or (kind == b"error" and value[:1] != b"{"):
         return None
-    return AnswerParts(_id_of({"id": json_text.parse(id_raw)}), kind == b"error", value)
+    return AnswerParts(_id_in(id_raw), kind == b"error", value)
 
 
 def _is_one_value(raw: bytes) -> bool:
@@ -378,22 +416,22 @@ def _scanned_answer(raw: bytes) -> AnswerParts:
     found = splice.members(raw)
     if raw[found.end :].strip(_WS):
         raise RemoteFault(what="more than one JSON text in an answer")
-    _check_once(found, _GUARDED)
-    version, result, error, id_at = (found.find(key) for key in ("jsonrpc", "result", "error", "id"))
-    if version is None or _short_value(raw, version) != "2.0":
+    at = {key: found.find(key) for key in _GUARDED}
+    version, result, error, id_at = at["jsonrpc"], at["result"], at["error"], at["id"]
+    if version is None or json_text.parse(_short(raw, version)) != "2.0":
         raise RemoteFault(what='an answer without "jsonrpc": "2.0"')
     body = error or result
-    if body is None or (error is not None and result is not None) or found.find("method") is not None:
+    if body is None or (error is not None and result is not None) or at["method"] is not None:
         raise RemoteFault(what="a message that is not a response")
     value = raw[body.value_start : body.value_end]
     if error is not None and value[:1] != b"{":
         raise RemoteFault(what="an answer whose error is not an object")
-    answer_id = None if id_at is None else _id_of({"id": _short_value(raw, id_at)})
+    answer_id = None if id_at is None else _id_in(_short(raw, id_at))
     return AnswerParts(answer_id, error is not None, value)
 
 
-def _short_value(raw: bytes, member: splice.Member) -> JsonValue:
+def _short(raw: bytes, member: splice.Member) -> bytes:
     """A value that is parsed even in an answer too large for that, so it must be short."""
     if member.value_end - member.value_start > _MAX_SHORT_BYTES:
         raise RemoteFault(what=f"an answer whose {member.key!r} has more than {_MAX_SHORT_BYTES} bytes")
-    return json_text.parse(raw[member.value_start : member.value_end])
+    return raw[member.value_start : member.value_end]

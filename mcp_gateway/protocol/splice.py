@@ -108,13 +108,19 @@ class Members:
         for member in self.items:
             if member.key == key:
                 if found is not None:
-                    raise _duplicate(key)
+                    raise duplicate(key)
                 found = member
         return found
 
 
-def _duplicate(key: str) -> MalformedMessage:
+def duplicate(key: str) -> MalformedMessage:
+    """The fault of a member that is there twice."""
     return MalformedMessage(what=f"duplicate member {key!r}", code=_INVALID)
+
+
+def not_an(kind: str) -> MalformedMessage:
+    """The fault of an edit at another kind of container."""
+    return MalformedMessage(what=f"not an {kind}", code=_INVALID)
 
 
 def _broken(pos: int) -> MalformedMessage:
@@ -159,7 +165,7 @@ def members(raw: bytes, start: int = 0) -> Members:
     """
     opening = _OPEN_OBJECT.match(raw, start)
     if opening is None:
-        raise MalformedMessage(what="not an object", code=_INVALID)
+        raise not_an("object")
     pos = opening.end()
     if raw[pos : pos + 1] == b"}":
         return Members((), opening.end(1), pos + 1)
@@ -211,7 +217,7 @@ def each_element(raw: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """
     opening = _OPEN_ARRAY.match(raw, start)
     if opening is None:
-        raise MalformedMessage(what="not an array", code=_INVALID)
+        raise not_an("array")
     pos = opening.end()
     if raw[pos : pos + 1] == b"]":
         return
@@ -281,7 +287,7 @@ def _edit(raw: bytes, start: int, edits: Edits, pieces: list[bytes]) -> int:
     children: Sequence[Member]
     if raw[start : start + 1] == b"[":
         if not all(isinstance(key, int) for key in edits):
-            raise MalformedMessage(what="not an object", code=_INVALID)
+            raise not_an("object")
         spans, opened_at, end = _array(raw, start)
         children = [Member("", first, first, last) for first, last in spans]
         places, appended = _place_elements(len(children), edits)
@@ -329,10 +335,10 @@ def _place_members(found: Members, edits: Edits) -> tuple[_Places, list[bytes]]:
     names = [member.key for member in found.items]
     for key, edit in edits.items():
         if not isinstance(key, str):
-            raise MalformedMessage(what="not an array", code=_INVALID)
+            raise not_an("array")
         if key in names:
             if names.count(key) > 1:
-                raise _duplicate(key)
+                raise duplicate(key)
             places[names.index(key)] = edit
         elif isinstance(edit, bytes):
             appended.append(quoted(key) + b":" + edit)

@@ -10,6 +10,7 @@ Spec: reference section 2; MCP 2026-07-28 basic/index (``_meta``), basic/pattern
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import attrs
@@ -26,6 +27,7 @@ from mcp_gateway.protocol.envelope import (
     META_VERSION,
 )
 from mcp_gateway.protocol.eras import NEWEST_MODERN, Era
+from mcp_gateway.protocol.members import NO_MEMBERS, Members
 from mcp_gateway.protocol.outline import outline
 from mcp_gateway.protocol.splice import REMOVE, Edits
 from mcp_gateway.protocol.wire_errors import (
@@ -69,7 +71,9 @@ _OWN_TYPES: Final = frozenset({_INPUT_REQUIRED, tasks.CREATED})
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 # These exist only between modern peers, and the gateway gives its own.
 _MODERN_PARAMS: Final = ("inputResponses", "requestState")
-_LOOKED_FOR: Final = tuple(key.encode() for key in ("_meta", "task", *_MODERN_PARAMS))
+_NO_MODERN_META: Final[Mapping[str, bytes | None]] = MappingProxyType(
+    dict.fromkeys((META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL))
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +87,7 @@ class MetaEdits:
 
 
 def request_params(
-    params_raw: bytes | None,
+    params: Members,
     *,
     client: Era,
     backend: Era,
@@ -96,7 +100,7 @@ def request_params(
     """The ``params`` for the backend.
 
     Args:
-        params_raw: the caller's, None when it sent none.
+        params: the caller's.
         edits: of routing and of the gateway (name, uri, ref, requestState, inputResponses); never of ``_meta``.
         uri_back: from URIs that clients use to the backend's own, for the answers to its questions.
         custom: of a method that is not core: no member but ``_meta`` is known to mean anything.
@@ -107,48 +111,51 @@ def request_params(
     Raises:
         MalformedMessage: a member to be changed occurs twice.
     """
-    raw = b"{}" if params_raw is None else params_raw
     changes: Changes = {}
-    meta_raw = None
-    if content.mentions(raw, *_LOOKED_FOR):  # most calls have none of them, and need no scan
-        found = splice.members(raw)
-        meta_raw = _text(raw, found.find("_meta"))
-        if custom:
-            pass
-        elif not (client.modern and backend.modern):
-            foreign = _MODERN_PARAMS if may_be_task else ("task", *_MODERN_PARAMS)
-            changes.update({key: REMOVE for key in foreign if found.find(key) is not None})
-        else:
-            answered = _answers(_text(raw, found.find("inputResponses")), uri_back)
-            changes.update({"inputResponses": answered} if answered else {})
+    if custom:
+        pass
+    elif not (client.modern and backend.modern):
+        foreign = _MODERN_PARAMS if may_be_task else ("task", *_MODERN_PARAMS)
+        changes.update({key: REMOVE for key in foreign if key in params})
+    elif uri_back is not None:
+        answered = _answers(params.raw("inputResponses"), uri_back)
+        changes.update({"inputResponses": answered} if answered else {})
     changes.update(edits)
-    meta_edit = _meta_edit(meta_raw, _hop_meta(backend, meta))
+    meta_edit = _meta_edit(params, _hop_meta(backend, meta))
     if meta_edit is not None:
         changes["_meta"] = meta_edit
-    return splice.rewrite(raw, changes) if changes else raw
+    return params.edited(changes) if changes else params.text
 
 
 def _hop_meta(backend: Era, meta: MetaEdits) -> dict[str, bytes | None]:
     """The keys that belong to one hop, with their value towards this backend; None: it gets none."""
-    hop: dict[str, bytes | None] = {"progressToken": meta.progress_token}
-    modern = backend.modern
-    hop[META_VERSION] = splice.quoted(backend.version) if modern else None
-    hop[META_CAPABILITIES] = meta.capabilities if modern else None
-    hop[META_CLIENT_INFO] = meta.client_info if modern else None
-    hop[META_LOG_LEVEL] = splice.quoted(meta.log_level) if modern and meta.log_level is not None else None
-    return hop
+    if not backend.modern:
+        return {**_NO_MODERN_META, "progressToken": meta.progress_token}
+    return {
+        "progressToken": meta.progress_token,
+        META_VERSION: b'"%b"' % backend.version.encode(),
+        META_CAPABILITIES: meta.capabilities,
+        META_CLIENT_INFO: meta.client_info,
+        META_LOG_LEVEL: None if meta.log_level is None else b'"%b"' % meta.log_level.encode(),
+    }
 
 
-def _meta_edit(meta_raw: bytes | None, wanted: Mapping[str, bytes | None]) -> "bytes | splice.Remove | Edits | None":
+def _meta_edit(holder: Members, wanted: Mapping[str, bytes | None]) -> "bytes | splice.Remove | Edits | None":
     """The edit that gives ``_meta`` the wanted keys; None when it has no others to lose and none to get."""
-    made: Changes = {key: value for key, value in wanted.items() if value is not None}
-    if meta_raw is None or not meta_raw.startswith(b"{"):
-        whole = splice.rewrite(b"{}", made)
+    held = holder.within("_meta")
+    if held is None:
+        made: Changes = {key: value for key, value in wanted.items() if value is not None}
         if made:
-            return whole
-        return None if meta_raw is None else REMOVE
-    present = {member.key for member in splice.members(meta_raw)}
-    return {**made, **{key: REMOVE for key in wanted if key in present and key not in made}} or None
+            return NO_MEMBERS.edited(made)
+        return REMOVE if "_meta" in holder else None
+    changes: Changes = {}
+    for key, value in wanted.items():
+        if value is None:
+            if key in held:
+                changes[key] = REMOVE
+        elif held.raw(key) != value:
+            changes[key] = value
+    return changes or None
 
 
 def result(
@@ -177,34 +184,34 @@ def result(
         RemoteFault: the result is no object, of a type that it must not have, or with a member to be changed twice.
     """
     changes = shape.result_changes(method, result, client=client, backend=backend, map_uri=uri_map)
+    if not (client.modern or backend.modern):
+        return splice.rewrite(result, changes) if changes else result
+    found = Members.of(result)
     if client.modern:
         beyond = Beyond(extended=extended, may_be_task=may_be_task)
-        _to_modern(changes, method, result, backend, server_info, hints, beyond)
-    elif backend.modern:
-        _to_legacy(changes, method, result)
-    return splice.rewrite(result, changes) if changes else result
+        _to_modern(changes, method, found, backend, server_info, hints, beyond)
+    else:
+        _to_legacy(changes, method, found)
+    return found.edited(changes) if changes else result
 
 
 def _to_modern(
     changes: Changes,
     method: str,
-    raw: bytes,
+    found: Members,
     backend: Era,
     server_info: bytes,
     hints: Hints | None,
     beyond: "Beyond",
 ) -> None:
-    found = splice.members(raw)
-    kind = found.find("resultType")
+    kind = found.raw("resultType")
     # "Clients MUST treat an absent resultType as "complete"": said for them, and of legacy backends it is always so.
-    complete = not backend.modern or _check_type(method, _text(raw, kind), beyond)
+    complete = not backend.modern or _check_type(method, kind, beyond)
     if complete:
         changes["resultType"] = _COMPLETE
-    if method in CACHED and (complete or _text(raw, kind) == _COMPLETE):
-        changes.update(_caching(raw, found, backend, hints))
-    held = _text(raw, found.find("_meta"))
-    wanted = {META_SERVER_INFO: server_info or None}
-    meta_edit = _meta_edit(held, wanted)
+    if method in CACHED and (complete or kind == _COMPLETE):
+        changes.update(_caching(found, backend, hints))
+    meta_edit = _meta_edit(found, {META_SERVER_INFO: server_info or None})
     if meta_edit is not None:
         _merge_meta(changes, meta_edit)
 
@@ -239,34 +246,28 @@ def _check_type(method: str, said: bytes | None, beyond: Beyond = _CORE) -> bool
     return False
 
 
-def _text(raw: bytes, member: splice.Member | None) -> bytes | None:
-    return None if member is None else raw[member.value_start : member.value_end]
-
-
-def _caching(raw: bytes, found: splice.Members, backend: Era, hints: Hints | None) -> Changes:
+def _caching(found: Members, backend: Era, hints: Hints | None) -> Changes:
     """ttlMs and cacheScope: ours if given, else the backend's if they are any, else "do not keep it"."""
     ttl_ms, private = hints or (0, True)
     ours: Changes = {"ttlMs": b"%d" % ttl_ms, "cacheScope": b'"private"' if private else b'"public"'}
     if hints is None and backend.caching_hints:
         for key, form in _HINTS.items():
-            if form.fullmatch(_text(raw, found.find(key)) or b""):
+            if form.fullmatch(found.raw(key) or b""):
                 del ours[key]
     return ours
 
 
-def _to_legacy(changes: Changes, method: str, raw: bytes) -> None:
-    found = splice.members(raw)
-    _check_type(method, _text(raw, found.find("resultType")))
+def _to_legacy(changes: Changes, method: str, found: Members) -> None:
+    _check_type(method, found.raw("resultType"))
     for member in ("resultType", "ttlMs", "cacheScope"):
-        if found.find(member) is not None:
+        if member in found:
             changes[member] = REMOVE
-    held = _text(raw, found.find("_meta"))
-    if held is None or not held.startswith(b"{"):
+    held = found.within("_meta")
+    if held is None or META_SERVER_INFO not in held:
         return
-    keys = [member.key for member in splice.members(held)]
-    if keys == [META_SERVER_INFO]:
+    if len(held) == 1 and not held.repeated:
         changes["_meta"] = REMOVE
-    elif META_SERVER_INFO in keys:
+    else:
         _merge_meta(changes, {META_SERVER_INFO: REMOVE})
 
 
@@ -366,10 +367,10 @@ def answer(raw: bytes, *, uri_back: MapUri | None) -> bytes:
         return raw
 
 
-def _answers(responses: bytes | None, uri_back: MapUri | None) -> Edits:
+def _answers(responses: bytes | None, uri_back: MapUri) -> Edits:
     """The edits of ``inputResponses``."""
     changes: Changes = {}
-    if responses is None or uri_back is None or not responses.startswith(b"{"):
+    if responses is None or not responses.startswith(b"{"):
         return changes
     for member in splice.members(responses):
         raw = responses[member.value_start : member.value_end]
@@ -386,13 +387,13 @@ def input_request(method: str, params_raw: bytes | None, *, uri_map: MapUri | No
     notifications could not reach the backend.
     """
     raw = b"{}" if params_raw is None else params_raw
-    found = splice.members(raw)
+    found = Members.of(raw)
     changes = _question_changes(method, raw, NEWEST_MODERN, uri_map)
-    changes.update({key: REMOVE for key in ("elicitationId", "task") if found.find(key) is not None})
-    gone = _meta_edit(_text(raw, found.find("_meta")), {"progressToken": None, tasks.RELATED: None})
+    changes.update({key: REMOVE for key in ("elicitationId", "task") if key in found})
+    gone = _meta_edit(found, {"progressToken": None, tasks.RELATED: None})
     if gone is not None:
         _merge_meta(changes, gone)
-    return b'{"method":%b,"params":%b}' % (splice.quoted(method), splice.rewrite(raw, changes))
+    return b'{"method":%b,"params":%b}' % (splice.quoted(method), found.edited(changes))
 
 
 def server_request_params(
@@ -409,20 +410,18 @@ def server_request_params(
         elicitation_id: freshly minted for a url elicitation of a modern backend; None leaves it as it is.
     """
     raw = b"{}" if params_raw is None else params_raw
-    found = splice.members(raw)
+    found = Members.of(raw)
     changes = _question_changes(method, raw, client, uri_map)
     if method == "elicitation/create":
-        if not client.url_elicitation and found.find("mode") is not None:
+        if not client.url_elicitation and "mode" in found:
             changes["mode"] = REMOVE  # 2025-06-18 has forms only, and no word for them
-        elif elicitation_id is not None and _text(raw, found.find("mode")) == b'"url"':
+        elif elicitation_id is not None and found.raw("mode") == b'"url"':
             changes["elicitationId"] = splice.quoted(elicitation_id)
     # Nobody can tell a 2026 backend how far its client is with what it asks.
-    per_hop = (META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, "progressToken")
-    hop: dict[str, bytes | None] = dict.fromkeys(per_hop)
-    gone = _meta_edit(_text(raw, found.find("_meta")), hop)
+    gone = _meta_edit(found, {**_NO_MODERN_META, "progressToken": None})
     if gone is not None:
         _merge_meta(changes, gone)
-    return splice.rewrite(raw, changes) if changes else raw
+    return found.edited(changes) if changes else raw
 
 
 def _question_changes(method: str, raw: bytes, client: Era, uri_map: MapUri | None) -> Changes:

@@ -17,7 +17,7 @@ from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.routing.table import View
 from mcp_gateway.sessions.task_ids import TaskRef
-from mcp_gateway.values import JsonObject
+from mcp_gateway.values import Params
 
 Owned: TypeAlias = tuple[Target, Edits]
 """The owner, and the edits of ``params`` that give it its own names."""
@@ -27,7 +27,7 @@ _FINDERS: Final[Mapping[str, Callable[[View, str], Target | None]]] = MappingPro
 )
 
 
-def task_target(task: TaskRef, params: JsonObject, view: View) -> Target | None:
+def task_target(task: TaskRef, params: Params, view: View) -> Target | None:
     """Where the task that ``params.taskId`` means is; None: at a server of which nothing is shown here."""
     if task.server not in view.servers:
         return None
@@ -37,7 +37,7 @@ def task_target(task: TaskRef, params: JsonObject, view: View) -> Target | None:
     return Target(backend=task.server, upstream=task.upstream, federated=token, uri_map=uri_map)
 
 
-def owner_of(params: JsonObject, view: View, extensions: frozenset[str], task: TaskRef | None = None) -> Owned | None:
+def owner_of(params: Params, view: View, extensions: frozenset[str], task: TaskRef | None = None) -> Owned | None:
     """Who serves a custom request or notification; None: nobody, as far as this caller is concerned.
 
     The first of ``params.name``, ``params.uri`` and ``params.taskId`` that is something shown here decides; the others

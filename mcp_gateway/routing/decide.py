@@ -20,7 +20,7 @@ from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import View
 from mcp_gateway.sessions.task_ids import TaskRef
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.values import JsonObject, JsonValue, Params
 
 _SHOWN: Final = 128
 """Characters of an unknown name that an error repeats."""
@@ -88,7 +88,7 @@ Decision: TypeAlias = Forward | ListOf | Own | Answer | Refuse
 
 def decide(
     method: str,
-    params: JsonObject,
+    params: Params,
     view: View,
     era: Era,
     capabilities: JsonObject = _NOTHING,
@@ -115,7 +115,7 @@ def decide(
     return _about_task(method, params, view, task) if method in methods.TASK_METHODS else Own(method=method)
 
 
-def _about_task(method: str, params: JsonObject, view: View, task: TaskRef | None) -> Decision:
+def _about_task(method: str, params: Params, view: View, task: TaskRef | None) -> Decision:
     """Tasks of 2025-11-25. An id that is forged, another client's or of a server that is not shown here is unknown."""
     target = None if task is None else task_target(task, params, view)
     if target is not None and method != "tasks/list":
@@ -126,7 +126,7 @@ def _about_task(method: str, params: JsonObject, view: View, task: TaskRef | Non
 
 
 def _about_modern_task(
-    method: str, params: JsonObject, view: View, capabilities: JsonObject, task: TaskRef | None
+    method: str, params: Params, view: View, capabilities: JsonObject, task: TaskRef | None
 ) -> Decision:
     """The tasks extension of 2026-07-28; an unknown id is acknowledged where the answer says nothing anyway."""
     target = None if task is None else task_target(task, params, view)
@@ -145,11 +145,11 @@ def _no_tasks(method: str) -> Refuse:
     return Refuse(code=METHOD_NOT_FOUND, message=f"method not found: {method}: no server here has tasks")
 
 
-def _unknown_task(params: JsonObject) -> Refuse:
+def _unknown_task(params: Params) -> Refuse:
     return _bad(NO_TASK if isinstance(params.get("taskId"), str) else "params.taskId must be a string")
 
 
-def _custom(method: str, params: JsonObject, view: View, capabilities: JsonObject, task: TaskRef | None) -> Decision:
+def _custom(method: str, params: Params, view: View, capabilities: JsonObject, task: TaskRef | None) -> Decision:
     """A method that is not core: to its owner, if it has one that this caller can see."""
     tail = ""
     if extensions.is_custom(method):
@@ -164,18 +164,18 @@ def _bad(what: str) -> Refuse:
     return Refuse(code=INVALID_PARAMS, message=what)
 
 
-def _list(kind: Kind, params: JsonObject) -> Decision:
+def _list(kind: Kind, params: Params) -> Decision:
     cursor = params.get("cursor")
     if cursor is not None and not isinstance(cursor, str):
         return _bad("params.cursor must be a string")
     return ListOf(kind=kind, cursor=cursor)
 
 
-def _ping(params: JsonObject, view: View, era: Era) -> Decision:
+def _ping(params: Params, view: View, era: Era) -> Decision:
     return Answer(result=b"{}")
 
 
-def _set_level(params: JsonObject, view: View, era: Era) -> Decision:
+def _set_level(params: Params, view: View, era: Era) -> Decision:
     if params.get("level") not in methods.LOG_LEVELS:
         return _bad(f"params.level must be one of {', '.join(methods.LOG_LEVELS)}")
     return Own(method="logging/setLevel")
@@ -186,7 +186,7 @@ def _named(member: str, target: Target) -> Edits:
     return _NO_EDITS if target.upstream == target.federated else {member: splice.quoted(target.upstream)}
 
 
-def _call_tool(params: JsonObject, view: View, era: Era) -> Decision:
+def _call_tool(params: Params, view: View, era: Era) -> Decision:
     name = params.get("name")
     if not isinstance(name, str):
         return _bad("params.name must be a string")
@@ -199,7 +199,7 @@ def _call_tool(params: JsonObject, view: View, era: Era) -> Decision:
     return _forward("name", target)
 
 
-def _get_prompt(params: JsonObject, view: View, era: Era) -> Decision:
+def _get_prompt(params: Params, view: View, era: Era) -> Decision:
     name = params.get("name")
     if not isinstance(name, str):
         return _bad("params.name must be a string")
@@ -211,7 +211,7 @@ def _forward(member: str, target: Target) -> Forward:
     return Forward(target=target, edits=_named(member, target))
 
 
-def _about_resource(params: JsonObject, view: View, era: Era) -> Decision:
+def _about_resource(params: Params, view: View, era: Era) -> Decision:
     uri = params.get("uri")
     if not isinstance(uri, str):
         return _bad("params.uri must be a string")
@@ -219,7 +219,7 @@ def _about_resource(params: JsonObject, view: View, era: Era) -> Decision:
     return _not_found(uri, era) if target is None else _forward("uri", target)
 
 
-def _subscription(params: JsonObject, view: View, era: Era) -> Decision:
+def _subscription(params: Params, view: View, era: Era) -> Decision:
     decision = _about_resource(params, view, era)
     if isinstance(decision, Forward) and view.lacks(decision.target.backend, "resources.subscribe"):
         return Refuse(code=METHOD_NOT_FOUND, message=NO_SUBSCRIPTIONS)
@@ -232,7 +232,7 @@ def _not_found(uri: str, era: Era) -> Refuse:
     return Refuse(code=code, message="Resource not found", data={"uri": uri})
 
 
-def _complete(params: JsonObject, view: View, era: Era) -> Decision:
+def _complete(params: Params, view: View, era: Era) -> Decision:
     ref = params.get("ref")
     if not isinstance(ref, dict):
         return _bad("params.ref must be an object")
@@ -254,7 +254,7 @@ def _complete(params: JsonObject, view: View, era: Era) -> Decision:
     return Forward(target=target, edits={"ref": edits} if edits else _NO_EDITS)
 
 
-_RULES: Final[Mapping[str, Callable[[JsonObject, View, Era], Decision]]] = MappingProxyType(
+_RULES: Final[Mapping[str, Callable[[Params, View, Era], Decision]]] = MappingProxyType(
     {
         "ping": _ping,
         "tools/call": _call_tool,

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from mcp_gateway.values import Header, JsonObject
+from mcp_gateway.values import Header, Params
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The client's X-Request-Id if it is sane, else one of ours."""
@@ -70,13 +70,12 @@ def note_request(headers: Iterable[Header]) -> None:
     trace_id.set(parsed.trace_id if parsed else "")
 
 
-def note_trace(params: JsonObject) -> None:
-    """Add what a request says of its trace in ``_meta``, where its HTTP headers said nothing.
+def note_trace(meta: Params) -> None:
+    """Add what a request says of its trace in its ``_meta``, where its HTTP headers said nothing.
 
     Spec: MCP 2026-07-28 basic/index, ``_meta``: ``traceparent`` as in W3C Trace Context.
     """
-    meta = params.get("_meta")
-    text = meta.get("traceparent") if isinstance(meta, dict) else None
+    text = meta.get("traceparent")
     parsed = parse_traceparent(text) if isinstance(text, str) and not trace_id.get() else None
     if parsed is not None:
         trace_id.set(parsed.trace_id)

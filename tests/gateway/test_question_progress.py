@@ -85,7 +85,7 @@ async def test_a_2026_backend_is_told_nothing_so_its_client_is_given_no_token(au
     async def handle(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         if "inputResponses" in params:
             return {"resultType": "complete", "content": []}
-        asks: JsonObject = {"k": {"method": "sampling/createMessage", "params": sampling("q", "t").params}}
+        asks: JsonObject = {"k": {"method": "sampling/createMessage", "params": dict(sampling("q", "t").params)}}
         return {"resultType": "input_required", "inputRequests": asks}
 
     backend = ScriptedBackend(era=V2026_07_28, handlers={"tools/call": handle})

@@ -25,6 +25,7 @@ from mcp_gateway.gateway.call import input_required
 from mcp_gateway.gateway.call.translation import error_code, url_elicitations
 from mcp_gateway.protocol import json_text, shape, splice, translate
 from mcp_gateway.protocol.eras import ERAS, V2026_07_28, Era
+from mcp_gateway.protocol.members import NO_MEMBERS, Members
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.routing.listing import MAX_PROBLEMS, Page, page_steps
 from mcp_gateway.routing.snapshot import Kind
@@ -197,7 +198,13 @@ def test_params_for_a_backend_are_one_object_or_refused(plan: Dice) -> None:
     meta = translate.MetaEdits(progress_token=b"7" if plan.below(2) else None, capabilities=capabilities)
     edits: Edits = {"name": b'"n"'} if plan.below(2) else {}
     with contextlib.suppress(RemoteFault):
-        made = translate.request_params(raw, client=era_of(plan), backend=era_of(plan), edits=edits, meta=meta)
+        made = translate.request_params(
+            NO_MEMBERS if raw is None else Members.of(raw),
+            client=era_of(plan),
+            backend=era_of(plan),
+            edits=edits,
+            meta=meta,
+        )
         value = json_text.parse(made)
         assert isinstance(value, dict)
         assert not edits or value["name"] == "n"

@@ -58,7 +58,7 @@ def test_a_request_is_read_as_it_was_written(
     raw = spell(dict(plan.shuffled(message.items())), plan)
     got = read(raw)
     assert isinstance(got, RpcRequest)
-    assert (got.id, got.method, got.params) == (request_id, method, params)
+    assert (got.id, got.method, dict(got.params)) == (request_id, method, params)
     assert json.loads(got.id_raw) == request_id
     assert got.id_raw in raw
     assert readable_id(raw) == got.id_raw

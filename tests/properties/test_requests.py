@@ -21,7 +21,7 @@ from mcp_gateway.gateway.faces.http_answers import accepted, is_json
 from mcp_gateway.gateway.faces.initialize import Initialize, read_initialize
 from mcp_gateway.gateway.server_requests import allowed
 from mcp_gateway.protocol import json_text, jsonrpc, translate
-from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, is_modern
+from mcp_gateway.protocol.envelope import ModernCall, Rejection, is_modern, validate
 from mcp_gateway.protocol.eras import ERAS
 from mcp_gateway.protocol.headers import HeaderFault, check_mirrored
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
@@ -119,7 +119,7 @@ def test_a_modern_request_is_refused_or_says_the_same_in_headers_and_body(plan: 
     right = ((b"mcp-protocol-version", b"2026-07-28"), (b"mcp-method", method.encode()))
     headers = (*(right if sent.below(2) else ()), *headers_of(sent))
     is_modern("2026-07-28", message)
-    climbed = climb(message, headers)
+    climbed = validate(message, headers)
     if isinstance(climbed, Rejection):
         assert climbed.status in (400, 404)
         json_text.parse(climbed.body())

@@ -68,7 +68,7 @@ def test_any_header_value_is_decoded_or_refused(raw: bytes) -> None:
     with contextlib.suppress(HeaderFault):
         decode_value(raw)
     with contextlib.suppress(HeaderFault):
-        check_standard("m", "n", [(b"mcp-method", b"m"), (b"mcp-name", raw)])
+        check_standard("m", "n", {b"mcp-method": b"m", b"mcp-name": raw})
 
 
 ANNOTATIONS = (("A", ("a",)), ("B", ("b", "c")))

@@ -12,10 +12,10 @@ from mcp_gateway.protocol.envelope import (
     META_VERSION,
     ModernCall,
     Rejection,
-    climb,
     is_modern,
     meta_of,
     must_be_request,
+    validate,
 )
 from mcp_gateway.protocol.eras import ERAS, V2025_11_25, V2026_07_28
 from mcp_gateway.protocol.methods import known, level_at_least, named_by
@@ -43,7 +43,7 @@ def headers(**changed: str | None) -> list[Header]:
 
 
 def refused(message: jsonrpc.RpcRequest, given: list[Header]) -> tuple[int, int]:
-    rejection = climb(message, given)
+    rejection = validate(message, given)
     assert isinstance(rejection, Rejection)
     body = orjson.loads(rejection.body())
     assert body["id"] == 1
@@ -58,7 +58,7 @@ def test_a_valid_request_climbs_to_the_top() -> None:
         META_CLIENT_INFO: {"name": "c", "version": "1"},
         META_LOG_LEVEL: "info",
     }
-    call = climb(request(meta=meta), headers())
+    call = validate(request(meta=meta), headers())
     assert isinstance(call, ModernCall)
     assert (call.era, call.capabilities, call.client_info) == (
         V2026_07_28,
@@ -69,7 +69,7 @@ def test_a_valid_request_climbs_to_the_top() -> None:
 
 
 def test_client_info_is_only_a_should() -> None:
-    call = climb(request(), headers())
+    call = validate(request(), headers())
     assert isinstance(call, ModernCall)
     assert call.client_info == ANONYMOUS_INFO
     assert call.log_level is None
@@ -108,7 +108,7 @@ def test_t14_t17_t18_headers_must_say_what_the_body_says(given: list[Header]) ->
 
 def test_t15_an_unsupported_version_is_told_what_is_supported() -> None:
     meta: JsonObject = {META_VERSION: "2099-01-01", META_CAPABILITIES: {}}
-    rejection = climb(request(meta=meta), headers(mcp_protocol_version="2099-01-01"))
+    rejection = validate(request(meta=meta), headers(mcp_protocol_version="2099-01-01"))
     assert isinstance(rejection, Rejection)
     assert (rejection.status, rejection.code) == (400, -32022)
     assert rejection.data == {"supported": [MODERN], "requested": "2099-01-01"}
@@ -122,8 +122,8 @@ def test_a_request_that_mismatches_and_is_unsupported_is_told_of_the_mismatch() 
 def test_a_method_of_no_core_climbs_too() -> None:
     """Whether it has an owner, routing says; its name is checked if it is there."""
     method = "acme/run"
-    assert isinstance(climb(request(method), headers(mcp_method=method, mcp_name=None)), ModernCall)
-    assert isinstance(climb(request(method), headers(mcp_method=method, mcp_name="t")), ModernCall)
+    assert isinstance(validate(request(method), headers(mcp_method=method, mcp_name=None)), ModernCall)
+    assert isinstance(validate(request(method), headers(mcp_method=method, mcp_name="t")), ModernCall)
     assert refused(request(method), headers(mcp_method=method, mcp_name="u")) == (400, -32020)
 
 

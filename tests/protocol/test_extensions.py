@@ -15,7 +15,8 @@ from mcp_gateway.protocol.extensions import (
     is_custom_notification,
     offered,
 )
-from mcp_gateway.protocol.headers import HeaderFault, check_custom_name, custom_name
+from mcp_gateway.protocol.headers import HeaderFault, by_name, check_custom_name, custom_name
+from mcp_gateway.protocol.members import Members
 from mcp_gateway.protocol.methods import CORE_REQUESTS, known
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.translate import MetaEdits, request_params, result
@@ -86,7 +87,7 @@ NAME: Header = (b"mcp-name", b"job")
     ],
 )
 def test_a_name_that_is_there_says_what_the_body_says(params: JsonObject, headers: tuple[Header, ...]) -> None:
-    check_custom_name(params, headers)
+    check_custom_name(params, by_name(headers))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_name_that_is_there_says_what_the_body_says(params: JsonObject, header
 )
 def test_a_name_that_lies_is_refused(params: JsonObject, headers: tuple[Header, ...]) -> None:
     with pytest.raises(HeaderFault):
-        check_custom_name(params, headers)
+        check_custom_name(params, by_name(headers))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_the_name_upstream_mirrors_what_the_clients_did(
 def test_members_of_custom_params_keep_their_own_meaning(client: Era, backend: Era) -> None:
     raw = b'{"task":1,"inputResponses":{"uri":"x"},"requestState":null,"name":"a_b"}'
     edits: Edits = {"name": b'"b"'}
-    sent = request_params(raw, client=client, backend=backend, edits=edits, meta=MetaEdits(), custom=True)
+    sent = request_params(Members.of(raw), client=client, backend=backend, edits=edits, meta=MetaEdits(), custom=True)
     assert sent.startswith(b'{"task":1,"inputResponses":{"uri":"x"},"requestState":null,"name":"b"')
 
 

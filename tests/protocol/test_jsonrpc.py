@@ -23,6 +23,7 @@ from mcp_gateway.protocol.jsonrpc import (
     unpadded,
     usual_answer,
 )
+from mcp_gateway.protocol.members import NO_MEMBERS, Members
 
 BIG = 1 << 70
 
@@ -32,28 +33,30 @@ BIG = 1 << 70
     [
         pytest.param(
             b'{"jsonrpc":"2.0","id":1,"method":"ping"}',
-            RpcRequest(b"", 1, b"1", "ping", {}),
+            RpcRequest(b"", 1, b"1", "ping", NO_MEMBERS),
             id="request without params",
         ),
         pytest.param(
             b'{"jsonrpc":"2.0","id":"a","method":"m","params":{"name":"x"}}',
-            RpcRequest(b"", "a", b'"a"', "m", {"name": "x"}),
+            RpcRequest(b"", "a", b'"a"', "m", Members.of(b'{"name":"x"}')),
             id="request with a string id",
         ),
         pytest.param(
             b'{"jsonrpc":"2.0","id": "\\u0061\\n" ,"method":"m"}',
-            RpcRequest(b"", "a\n", b'"\\u0061\\n"', "m", {}),
+            RpcRequest(b"", "a\n", b'"\\u0061\\n"', "m", NO_MEMBERS),
             id="an id keeps its spelling",
         ),
         pytest.param(
-            b'{"jsonrpc":"2.0","id":-0,"method":"m"}', RpcRequest(b"", 0, b"-0", "m", {}), id="even minus zero"
+            b'{"jsonrpc":"2.0","id":-0,"method":"m"}', RpcRequest(b"", 0, b"-0", "m", NO_MEMBERS), id="even minus zero"
         ),
         pytest.param(
-            b'{"jsonrpc":"2.0","id":%d,"method":"m"}' % BIG, RpcRequest(b"", BIG, b"%d" % BIG, "m", {}), id="a big id"
+            b'{"jsonrpc":"2.0","id":%d,"method":"m"}' % BIG,
+            RpcRequest(b"", BIG, b"%d" % BIG, "m", NO_MEMBERS),
+            id="a big id",
         ),
         pytest.param(
             b'{"jsonrpc":"2.0","method":"notifications/x","params":{}}',
-            RpcNotification(b"", "notifications/x", {}),
+            RpcNotification(b"", "notifications/x", NO_MEMBERS),
             id="notification",
         ),
         pytest.param(
@@ -74,12 +77,12 @@ BIG = 1 << 70
         ),
         pytest.param(
             b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"x":[{"k":"a:b"}],"k":1,"k":1,"uri":"a:b"}}',
-            RpcRequest(b"", 1, b"1", "m", {"x": [{"k": "a:b"}], "k": 1, "uri": "a:b"}),
+            RpcRequest(b"", 1, b"1", "m", Members.of(b'{"x":[{"k":"a:b"}],"k":1,"uri":"a:b"}')),
             id="duplicates that are nobody's business",
         ),
         pytest.param(
             b'{"jsonrpc":"2.0","method":"m","x:y":1}',
-            RpcNotification(b"", "m", {}),
+            RpcNotification(b"", "m", NO_MEMBERS),
             id="a colon without params to look at",
         ),
     ],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mcp_gateway.errors import MalformedMessage, RemoteFault
 from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import ERAS, V2025_11_25, V2026_07_28, Era
+from mcp_gateway.protocol.members import NO_MEMBERS, Members
 from mcp_gateway.protocol.splice import Edits
 from mcp_gateway.protocol.translate import (
     MetaEdits,
@@ -38,7 +39,7 @@ CALLER = MetaEdits(capabilities=b'{"roots":{}}', client_info=b'{"name":"c","vers
 
 def test_the_wish_for_a_task_is_told_to_those_who_have_tasks() -> None:
     raw = b'{"task":{"ttl":1},"name":"t","requestState":"x"}'
-    made = request_params(raw, client=L, backend=L, edits={}, meta=CALLER, may_be_task=True)
+    made = request_params(Members.of(raw), client=L, backend=L, edits={}, meta=CALLER, may_be_task=True)
     assert made == b'{"task":{"ttl":1},"name":"t"}'
 
 
@@ -83,22 +84,24 @@ def test_the_wish_for_a_task_is_told_to_those_who_have_tasks() -> None:
     ],
 )
 def test_params_are_those_of_the_backends_era(client: Era, backend: Era, params: str, sent: str) -> None:
-    made = request_params(params.encode(), client=client, backend=backend, edits={}, meta=CALLER)
+    made = request_params(Members.of(params.encode()), client=client, backend=backend, edits={}, meta=CALLER)
     assert made.decode() == sent
 
 
 def test_absent_params_are_an_empty_object() -> None:
-    assert request_params(None, client=L, backend=L, edits={}, meta=CALLER) == b"{}"
-    made = request_params(None, client=L, backend=M, edits={}, meta=CALLER)
+    assert request_params(NO_MEMBERS, client=L, backend=L, edits={}, meta=CALLER) == b"{}"
+    made = request_params(NO_MEMBERS, client=L, backend=M, edits={}, meta=CALLER)
     assert made.decode() == f'{{"_meta":{{{VERSION},{CAPS},{INFO}}}}}'
 
 
 def test_token_and_log_level_are_the_given_ones() -> None:
     meta = MetaEdits(log_level="info", progress_token=b"41")
-    modern = json.loads(request_params(b'{"_meta":{"progressToken":"x"}}', client=L, backend=M, edits={}, meta=meta))
+    modern = json.loads(
+        request_params(Members.of(b'{"_meta":{"progressToken":"x"}}'), client=L, backend=M, edits={}, meta=meta)
+    )
     assert modern["_meta"]["progressToken"] == 41
     assert modern["_meta"]["io.modelcontextprotocol/logLevel"] == "info"
-    legacy = request_params(b'{"_meta":{"progressToken":"x"}}', client=M, backend=L, edits={}, meta=meta)
+    legacy = request_params(Members.of(b'{"_meta":{"progressToken":"x"}}'), client=M, backend=L, edits={}, meta=meta)
     assert legacy == b'{"_meta":{"progressToken":41}}'
 
 
@@ -111,19 +114,19 @@ def test_token_and_log_level_are_the_given_ones() -> None:
 )
 def test_edits_of_routing_are_made_in_the_same_pass(edits: Edits, sent: str) -> None:
     raw = b'{"name":"p_u", "arguments":{"n":1.50}}'
-    assert request_params(raw, client=L, backend=L, edits=edits, meta=CALLER).decode() == sent
+    assert request_params(Members.of(raw), client=L, backend=L, edits=edits, meta=CALLER).decode() == sent
 
 
 def test_given_state_wins_over_the_callers() -> None:
     raw = b'{"requestState":"theirs"}'
-    made = request_params(raw, client=L, backend=L, edits={"requestState": b'"ours"'}, meta=CALLER)
+    made = request_params(Members.of(raw), client=L, backend=L, edits={"requestState": b'"ours"'}, meta=CALLER)
     assert made == b'{"requestState":"ours"}'
 
 
 @pytest.mark.parametrize("raw", [b'{"name":"a","name":"b"}', b'{"_meta":{},"_meta":{}}', b"[]"])
 def test_ambiguous_params_are_refused(raw: bytes) -> None:
     with pytest.raises(MalformedMessage):
-        request_params(raw, client=L, backend=L, edits={"name": b'"c"'}, meta=CALLER)
+        request_params(Members.of(raw), client=L, backend=L, edits={"name": b'"c"'}, meta=CALLER)
 
 
 JSON = st.recursive(
@@ -145,7 +148,7 @@ def test_every_key_that_is_not_per_hop_survives(
     params: JsonObject, meta: JsonObject, client: Era, backend: Era
 ) -> None:
     raw = json_text.dumps({**params, "_meta": meta})
-    sent = json.loads(request_params(raw, client=client, backend=backend, edits={}, meta=CALLER))
+    sent = json.loads(request_params(Members.of(raw), client=client, backend=backend, edits={}, meta=CALLER))
     assert {key: value for key, value in sent["_meta"].items() if key not in HOP} == {
         key: value for key, value in meta.items() if key not in HOP
     }

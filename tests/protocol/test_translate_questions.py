@@ -5,6 +5,7 @@ import pytest
 from mcp_gateway.errors import MalformedMessage
 from mcp_gateway.protocol import json_text
 from mcp_gateway.protocol.eras import V2024_11_05, V2025_06_18, V2025_11_25, V2026_07_28, Era
+from mcp_gateway.protocol.members import Members
 from mcp_gateway.protocol.translate import (
     MetaEdits,
     answer,
@@ -216,14 +217,18 @@ def test_an_answer_goes_up_with_the_backends_own_uris(given: str, sent: str | No
     assert answer(given.encode(), uri_back=back).decode() == (sent or given)
     assert answer(given.encode(), uri_back=None).decode() == given
     raw = f'{{"name":"t","inputResponses":{{"other":7,"q":{given}}},"n":1.50}}'
-    made = request_params(raw.encode(), client=M, backend=M, edits={}, meta=MetaEdits(), uri_back=back).decode()
+    made = request_params(
+        Members.of(raw.encode()), client=M, backend=M, edits={}, meta=MetaEdits(), uri_back=back
+    ).decode()
     assert made.startswith(raw.replace(given, sent or given)[:-1])
 
 
 def test_responses_that_are_none_go_up_as_they_are() -> None:
     for responses in ("7", "[1]", "null"):
         raw = f'{{"inputResponses":{responses}}}'
-        made = request_params(raw.encode(), client=M, backend=M, edits={}, meta=MetaEdits(), uri_back=back).decode()
+        made = request_params(
+            Members.of(raw.encode()), client=M, backend=M, edits={}, meta=MetaEdits(), uri_back=back
+        ).decode()
         assert made.startswith(raw[:-1])
 
 

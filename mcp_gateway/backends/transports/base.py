@@ -17,7 +17,7 @@ import attrs
 from mcp_gateway.errors import LocalFault
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.eras import Era, Family
-from mcp_gateway.values import Header, JsonObject, JsonValue
+from mcp_gateway.values import Header, JsonObject, JsonValue, Params
 
 GOODBYE_S: Final = 2.0
 """The longest a cancellation notice may keep a cancelled call alive (design section 8)."""
@@ -41,7 +41,7 @@ class Inbound:
     """
 
     method: str
-    params: JsonObject
+    params: Params
     raw: bytes = attrs.field(repr=False)
     id_raw: bytes | None = None
     respond: Respond = attrs.field(default=_nowhere, eq=False, repr=False)

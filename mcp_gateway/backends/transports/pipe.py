@@ -34,7 +34,7 @@ from mcp_gateway.errors import (
 )
 from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks
 from mcp_gateway.protocol.eras import Era
-from mcp_gateway.values import BackendKey, JsonObject, RequestId
+from mcp_gateway.values import BackendKey, Params, RequestId
 
 logger = logging.getLogger(__name__)
 
@@ -396,7 +396,7 @@ async def _attend(box: Inbox, hear: Hear) -> Answer:
             await box.changed()
 
 
-def outlives(params: JsonObject) -> bool:
+def outlives(params: Params) -> bool:
     """Whether progress is of a call that may have become a task, which goes on after its exchange."""
     return tasks.request_of(params.get("progressToken")) is not None
 

@@ -17,7 +17,7 @@ from mcp_gateway.gateway.server_requests import allowed, needed_for
 from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol import json_text, jsonrpc, splice, tasks, translate
 from mcp_gateway.protocol.content import MapUri
-from mcp_gateway.protocol.envelope import META_SERVER_INFO
+from mcp_gateway.protocol.envelope import META_SERVER_INFO, meta_of
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.protocol.extensions import is_custom
 from mcp_gateway.protocol.methods import named_by
@@ -48,9 +48,7 @@ _HOP_STATUSES: Final = frozenset({401, 403, 407})
 
 def progress_token(message: jsonrpc.RpcRequest) -> bytes | None:
     """The client's own progressToken as it stands in its request; None when it is no string and no integer."""
-    if b"progressToken" not in message.raw and b"\\" not in message.raw:
-        return None
-    raw = splice.value_at(message.raw, ("params", "_meta", "progressToken"))
+    raw = meta_of(message).raw("progressToken")
     return raw if raw is not None and _TOKEN.fullmatch(raw) else None
 
 
@@ -64,7 +62,7 @@ def request(call: "Call", era: Era, extra: Edits, upstream_id: int) -> bytes:
         token = tasks.progress_token(token, upstream_id) if becomes_task else id_raw
     identity, uris = call.caller.identity, call.target.uri_map
     params = translate.request_params(
-        splice.value_at(message.raw, ("params",)),
+        message.params,
         client=client.era,
         backend=era,
         edits={**call.edits, **extra},
@@ -82,7 +80,7 @@ def request(call: "Call", era: Era, extra: Edits, upstream_id: int) -> bytes:
     )
     if call.tasks is not None:
         params = call.tasks.params(params)
-    return splice.rewrite(message.raw, {"id": id_raw, "params": params})
+    return message.sent_on(id_raw, params)
 
 
 def headers(call: "Call", backend: Backend, era: Era) -> tuple[Header, ...]:
@@ -96,7 +94,7 @@ def headers(call: "Call", backend: Backend, era: Era) -> tuple[Header, ...]:
     name = name_upstream(call)
     if name is not None:
         own.append((b"Mcp-Name", mcp_headers.encode_value(name)))
-    if call.method == "tools/call":
+    if call.method == "tools/call" and call.target.headers:
         own.extend(mcp_headers.mirror(call.target.headers, call.message.params.get("arguments")))
     return (*own, *forwarded)
 

@@ -24,7 +24,7 @@ from mcp_gateway.gateway.faces.listen import Listening, ListenStream
 from mcp_gateway.gateway.faces.requests import Asked, Requests
 from mcp_gateway.gateway.tasks import modern_owner
 from mcp_gateway.protocol import jsonrpc, tasks, translate
-from mcp_gateway.protocol.envelope import ModernCall, Rejection, climb, must_be_request
+from mcp_gateway.protocol.envelope import ModernCall, Rejection, meta_of, must_be_request, validate
 from mcp_gateway.protocol.extensions import declared
 from mcp_gateway.protocol.wire_errors import MISSING_CAPABILITY
 from mcp_gateway.telemetry.trace import note_trace
@@ -51,8 +51,8 @@ class ModernFace:
             # No client notification is defined over HTTP in this revision: accepted and dropped.
             return Whole(reply, 202)
         began_at, log = trio.current_time(), self.context.calls.log
-        note_trace(message.params)
-        valid = climb(message, request.headers)
+        note_trace(meta_of(message))
+        valid = validate(message, request.headers)
         if isinstance(valid, Rejection):
             log.answered(message.method, "refused", began_at)
             return refuse(reply, valid)

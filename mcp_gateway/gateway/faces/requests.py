@@ -201,7 +201,8 @@ def _unmet(asked: Asked, decision: Forward) -> Outcome | None:
     """Why a 2026 request may not go to its target; None: it may."""
     client, message, target = asked.client, asked.message, decision.target
     try:
-        mcp_headers.check_mirrored(target.headers, message.params.get("arguments"), asked.headers)
+        arguments = message.params.get("arguments") if target.headers else None
+        mcp_headers.check_mirrored(target.headers, arguments, asked.headers)
     except mcp_headers.HeaderFault as fault:
         return refused(message.id_raw, client.era, HEADER_MISMATCH, str(fault))
     if target.needs and not met(target.needs, granted(client.capabilities)):
