@@ -17,20 +17,24 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import attrs
 import trio
-from hypercorn.typing import ASGIFramework
 
 from mcp_gateway import garbage
 from mcp_gateway.backends.fleet import Fleet, open_fleet
 from mcp_gateway.backends.transports import orphans
 from mcp_gateway.config.source import ConfigSource, Configuration
+from mcp_gateway.front import server
+from mcp_gateway.front.admin import AdminListener
 from mcp_gateway.front.admission import Admission, cap_connections, raise_fd_limit
-from mcp_gateway.front.asgi import FrontApp
-from mcp_gateway.front.pages import admin_pages, guarded, public_pages
-from mcp_gateway.front.server import BindError, addresses, bind, is_loopback_bind, serve_asgi
+from mcp_gateway.front.http1.listener import Http1Listener
+from mcp_gateway.front.http1.service import Service
+from mcp_gateway.front.http1.tls import Certificate
+from mcp_gateway.front.pages import admin_pages, guarded
+from mcp_gateway.front.server import BindError, addresses, bind, is_loopback_bind
 from mcp_gateway.gateway.assembly import Gateway, open_gateway
 from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.status import Status
@@ -63,6 +67,9 @@ class Options:
     """Runs for as long as the gateway serves."""
     bind: str = "127.0.0.1:8080"
     admin_bind: str = "127.0.0.1:9090"
+    tls_cert: Path | None = None
+    """PEM files of the public listener's certificate and key; both or neither."""
+    tls_key: Path | None = None
     log_format: str = "text"
     log_level: str = "info"
 
@@ -97,16 +104,20 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
     Raises:
         ConfigError: the configuration cannot be used at all.
         BindError: an address cannot be listened on.
+        CertificateError: the certificate and key cannot be used.
     """
     form: log.Form = "json" if options.log_format == "json" else "text"
     spec = await options.source.first()
+    certificate = None
+    if options.tls_cert is not None and options.tls_key is not None:
+        certificate = Certificate(cert=options.tls_cert, key=options.tls_key)
     public, admin = _bind_both(options)
     garbage.spare_the_loop()
     with log.setup(form, options.log_level) as lines:
         metrics = Metrics()
         metrics.readings.log_lines_dropped = lambda: lines.dropped
         configuration = Configuration.begin(options.source.name, spec)
-        program = Program(options=options, configuration=configuration, metrics=metrics)
+        program = Program(options=options, configuration=configuration, metrics=metrics, certificate=certificate)
         where = Addresses(public=addresses(public)[0], admin=addresses(admin)[0])
         _note_proxies(os.environ)
         try:
@@ -141,6 +152,7 @@ class Program:
     options: Options
     configuration: Configuration
     metrics: Metrics
+    certificate: Certificate | None = None
     drain: Drain = attrs.field(factory=Drain)
     watchdog: threading.Timer = attrs.field(factory=lambda: _watchdog(0.0), init=False)
     """Started with the drain; whoever runs the program cancels it in the end."""
@@ -173,9 +185,9 @@ class Program:
     @asynccontextmanager
     async def _admin_server(self, status: Status, sockets: Sockets) -> AsyncIterator[None]:
         end = trio.Event()
-        app = guarded(admin_pages(status), bind_is_loopback=is_loopback_bind(sockets))
+        listener = AdminListener(guarded(admin_pages(status), bind_is_loopback=is_loopback_bind(sockets)))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve_admin, app, sockets, end, name="admin server")
+            nursery.start_soon(_serve_admin, listener, sockets, end, name="admin server")
             try:
                 yield
             finally:
@@ -223,18 +235,18 @@ class Program:
         open_files = raise_fd_limit()
         admission = Admission(bound=cap_connections(self.configuration.spec.value.limits.connections, open_files))
         status.watch_connections(admission)
-        loopback = is_loopback_bind(sockets)
-        front = FrontApp(
-            prepare=gateway.dispatch.prepare,
-            pages=public_pages(status),
+        service = Service(
+            dispatch=gateway.dispatch,
+            ready=status.ready,
             spec=self.configuration.spec,
             metrics=self.metrics,
-            bind_is_loopback=loopback,
+            loopback=is_loopback_bind(sockets),
             draining=self.drain.begun.is_set,
         )
+        listener = Http1Listener(service=service, certificate=self.certificate)
         served = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve_public, front, sockets, self.drain, admission, served, name="public server")
+            nursery.start_soon(_serve_public, listener, sockets, self.drain, admission, served, name="public server")
             nursery.start_soon(self._bound_connections, admission, open_files, name="bound connections")
             logger.info("serving", extra={"public": where.public, "admin": where.admin})
             task_status.started(where)
@@ -310,10 +322,10 @@ class Program:
 
 
 async def _serve_public(
-    front: FrontApp, sockets: Sockets, drain: Drain, admission: Admission, served: trio.Event
+    listener: Http1Listener, sockets: Sockets, drain: Drain, admission: Admission, served: trio.Event
 ) -> None:
-    await serve_asgi(
-        front,
+    await server.serve(
+        listener,
         sockets=sockets,
         shutdown_trigger=drain.closing.wait,
         graceful_timeout_s=math.inf,  # the drain's scopes decide, never the server's patience
@@ -322,8 +334,8 @@ async def _serve_public(
     served.set()
 
 
-async def _serve_admin(app: ASGIFramework, sockets: Sockets, end: trio.Event) -> None:
-    await serve_asgi(app, sockets=sockets, shutdown_trigger=end.wait, graceful_timeout_s=ADMIN_S)
+async def _serve_admin(listener: AdminListener, sockets: Sockets, end: trio.Event) -> None:
+    await server.serve(listener, sockets=sockets, shutdown_trigger=end.wait, graceful_timeout_s=ADMIN_S)
 
 
 def _watchdog(after_s: float) -> threading.Timer:

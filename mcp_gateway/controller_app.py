@@ -21,8 +21,10 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from mcp_gateway import __version__
 from mcp_gateway.backends.fleet import full_jitter
+from mcp_gateway.front import server
+from mcp_gateway.front.admin import AdminListener
 from mcp_gateway.front.pages import controller_pages, guarded
-from mcp_gateway.front.server import addresses, bind, is_loopback_bind, serve_asgi
+from mcp_gateway.front.server import addresses, bind, is_loopback_bind
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.agenda import Agenda
 from mcp_gateway.kube.api import Api, open_api
@@ -239,12 +241,12 @@ class Running:
 
 async def _run(running: Running, sockets: Sequence[socket.socket], task_status: trio.TaskStatus[str]) -> None:
     end = trio.Event()
-    app = guarded(controller_pages(running), bind_is_loopback=is_loopback_bind(sockets))
+    listener = AdminListener(guarded(controller_pages(running), bind_is_loopback=is_loopback_bind(sockets)))
     where = addresses(sockets)[0]
     controller = running.controller
 
     async def admin() -> None:
-        await serve_asgi(app, sockets=sockets, shutdown_trigger=end.wait, graceful_timeout_s=ADMIN_S)
+        await server.serve(listener, sockets=sockets, shutdown_trigger=end.wait, graceful_timeout_s=ADMIN_S)
 
     async with trio.open_nursery() as root:
         root.start_soon(admin, name="admin server")

@@ -103,7 +103,7 @@ def host_pattern(item: Item) -> str:
 
 
 def allowed_host(item: Item) -> str:
-    """What ``front.origin`` compares with a Host: ``name``, ``name:port``, ``*.name`` or ``*``."""
+    """What ``gateway.origin`` compares with a Host: ``name``, ``name:port``, ``*.name`` or ``*``."""
     value = text(item).lower()
     bare = value.removeprefix("*.")
     if value != "*" and not is_host(bare) and not _has_host_and_port(bare):
@@ -112,7 +112,7 @@ def allowed_host(item: Item) -> str:
 
 
 def allowed_origin(item: Item) -> str:
-    """What ``front.origin`` compares with an Origin: ``scheme://name[:port]``, ``scheme://*.name[:port]`` or ``*``."""
+    """What ``gateway.origin`` compares with an Origin: ``scheme://name[:port]``, ``scheme://*.name[:port]``, ``*``."""
     value = text(item).lower()
     scheme, colon, rest = value.partition("://")
     bare = rest.removeprefix("*.")

@@ -1,6 +1,6 @@
-"""The pages: health on the public listener; metrics, status and tasks on the admin one.
+"""The pages of the admin listeners: health, metrics, status and tasks.
 
-Owns two Quart apps and what they show. Deliberately no MCP, and no knowledge of
+Owns two Quart apps (of a gateway, of a controller) and what they show. Deliberately no MCP, and no knowledge of
 fleets or sessions: ``StatusSource`` gives finished values.
 Invariant: no text of a server or client reaches the browser as markup: the page is
 one constant file, its script writes text nodes only, and its policy allows nothing else.
@@ -18,7 +18,7 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from mcp_gateway.front.origin import check
+from mcp_gateway.gateway.origin import check
 from mcp_gateway.telemetry.loop import task_tree
 from mcp_gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from mcp_gateway.values import JsonObject, JsonValue
@@ -130,13 +130,6 @@ def controller_pages(source: ControllerSource) -> QuartTrio:
     app.add_url_rule("/metrics", view_func=metrics)
     app.add_url_rule("/status", view_func=status)
     app.add_url_rule("/debug/tasks", view_func=tasks)
-    return app
-
-
-def public_pages(source: StatusSource) -> QuartTrio:
-    """``/healthz`` and ``/readyz``; anything else is 404, a wrong verb 405 with Allow."""
-    app = _bare_app("public")
-    _add_health(app, source)
     return app
 
 

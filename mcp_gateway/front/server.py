@@ -1,42 +1,30 @@
-"""The HTTP server: sockets, the accept loop, and how it ends.
+"""A server: sockets, the accept loop, and how it ends.
 
 Owns binding, accepting, the bound on connections and the two steps of the end:
 stop accepting at once, then wait for what runs. Deliberately no paths and no
-protocol: ``Connection`` and the ASGI app have them; and no decision when to
-drain: the caller's ``shutdown_trigger`` has it (design 3.4, phase 2).
-Invariant: one connection's failure is never another's, and ``serve_asgi`` ends
+protocol: a ``Listener`` has them; and no decision when to drain: the caller's
+``shutdown_trigger`` has it (design 3.4, phase 2).
+Invariant: one connection's failure is never another's, and ``serve`` ends
 at most ``graceful_timeout_s`` after the trigger, whatever the clients do.
-
-Hypercorn's own ``worker_serve`` is not used: there one failing connection ends the
-server, connections have no bound, and a client that does not read stops the exit.
 """
 
 import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework
-from hypercorn.utils import wrap_app
 
 from mcp_gateway.front.admission import Admission
-from mcp_gateway.front.connection import DEFAULT_TIMINGS, Connection, Timings
-from mcp_gateway.front.origin import is_loopback
+from mcp_gateway.gateway.origin import is_loopback
 
 logger = logging.getLogger(__name__)
 
-HEAD_BYTES: Final = 32 * 1024
-"""The largest request head; above it 431. Room for a bearer token (8 KiB), cookies and Mcp-Param headers."""
 _BACKLOG: Final = 1024
-_KEEP_ALIVE_REQUESTS: Final = 100_000
-_APP_QUEUE: Final = 10
 _REFUSERS: Final = 64
 _REFUSE_S: Final = 1.0
 _FULL: Final = (
@@ -44,8 +32,39 @@ _FULL: Final = (
     b"Content-Type: text/plain\r\nContent-Length: 38\r\n\r\nthe gateway has too many connections.\n"
 )
 
-ServeStream: TypeAlias = Callable[["Connections", trio.SocketStream], Awaitable[None]]
-"""Serves one accepted stream until it is closed; raises nothing that is expected."""
+SEND_STALL_S: Final = 30.0
+"""The longest that a client may take nothing while there is something to send; it is then treated as gone."""
+
+
+class Connection(Protocol):
+    """One accepted connection."""
+
+    async def run(self) -> None:
+        """Serve it until it is closed; raises nothing that is expected."""
+        ...
+
+    def drain(self) -> None:
+        """End after the answer that is under way; at once if there is none."""
+        ...
+
+    def cut(self) -> None:
+        """Close the socket at once; a send that waits in a shield ends too."""
+        ...
+
+
+ConnectionT = TypeVar("ConnectionT", bound=Connection)
+
+
+class Listener(Protocol[ConnectionT]):
+    """What is spoken on the connections of one server."""
+
+    def accept(self, stream: trio.SocketStream) -> ConnectionT:
+        """Take over an accepted stream."""
+        ...
+
+    async def watch(self, connections: Collection[ConnectionT]) -> None:
+        """Look after the open connections, until cancelled."""
+        ...
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -125,72 +144,34 @@ def is_loopback_bind(sockets: Sequence[socket.socket]) -> bool:
 
 
 @attrs.define(eq=False)
-class Connections:
-    """The open connections of one server; ``context.terminated`` tells them to end after their request."""
+class _Open(Generic[ConnectionT]):
+    """The open connections of one server."""
 
-    config: Config
-    timings: Timings
-    context: WorkerContext = attrs.field(factory=lambda: WorkerContext(None))
-    _open: set[trio.SocketStream] = attrs.field(factory=set)
-    _empty: trio.Event = attrs.field(factory=trio.Event)
+    connections: set[ConnectionT] = attrs.field(factory=set)
     refusing: int = 0
+    draining: bool = False
+    _empty: trio.Event = attrs.field(factory=trio.Event)
 
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def add(self, stream: trio.SocketStream) -> None:
-        """One more."""
-        self._open.add(stream)
-
-    def discard(self, stream: trio.SocketStream) -> None:
+    def discard(self, connection: ConnectionT) -> None:
         """One less; wakes whoever waits for none."""
-        self._open.discard(stream)
-        if not self._open:
+        self.connections.discard(connection)
+        if not self.connections:
             self._empty.set()
             self._empty = trio.Event()
 
     async def wait_empty(self) -> None:
         """Wait until no connection is open."""
-        while self._open:
+        while self.connections:
             await self._empty.wait()
 
-    def cut(self) -> None:
-        """Close every socket at once; a send that waits in a shield ends too."""
-        for stream in self._open:
-            stream.socket.close()
 
-
-def _config() -> Config:
-    config = Config()
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")  # into our queue, not to stderr from the event loop
-    config.include_server_header = False
-    config.h11_max_incomplete_size = HEAD_BYTES
-    config.h2_max_header_list_size = HEAD_BYTES
-    config.keep_alive_max_requests = _KEEP_ALIVE_REQUESTS
-    config.max_app_queue_size = _APP_QUEUE
-    return config
-
-
-def hypercorn_stream(app: ASGIFramework) -> ServeStream:
-    """Serve a stream with Hypercorn's HTTP/1.1 and HTTP/2 and ``app``."""
-    wrapped = wrap_app(app, 0, "asgi")
-
-    async def serve(connections: Connections, stream: trio.SocketStream) -> None:
-        await Connection(wrapped, connections.config, connections.context, stream, connections.timings).run()
-
-    return serve
-
-
-async def serve_asgi(
-    app: ASGIFramework,
+async def serve(
+    listener: Listener[ConnectionT],
     *,
     sockets: Sequence[socket.socket],
     shutdown_trigger: Callable[[], Awaitable[object]],
     graceful_timeout_s: float,
     admission: Admission | None = None,
-    timings: Timings = DEFAULT_TIMINGS,
-    serve_stream: ServeStream | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``shutdown_trigger`` returns and the last connection is closed.
@@ -200,68 +181,71 @@ async def serve_asgi(
     function cuts everything at once.
 
     Args:
-        app: the ASGI app for everything that ``serve_stream`` does not serve itself; gets no lifespan events.
+        listener: what is spoken.
         sockets: from ``bind``; closed by this function.
         admission: bounds the open connections; a connection too many gets a 503 with Retry-After.
-        serve_stream: how to serve one stream; by default Hypercorn with ``app``.
         task_status: gives the addresses once connections are accepted.
     """
-    connections = Connections(config=_config(), timings=timings)
-    serve = partial(
-        _serve_one,
-        connections,
-        admission or Admission(bound=2**31),
-        serve_stream or hypercorn_stream(app),
-    )
-    listeners = [trio.SocketListener(_bounded(sock, timings)) for sock in sockets]
+    there: _Open[ConnectionT] = _Open()
+    handle = partial(_serve_one, there, admission or Admission(bound=2**31), listener)
+    listeners = [trio.SocketListener(_bounded(sock)) for sock in sockets]
     where = addresses(sockets)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.watch, there.connections, name=f"watch:{where}")
         try:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(
-                    partial(trio.serve_listeners, serve, listeners, handler_nursery=nursery), name=f"accept:{where}"
+                    partial(trio.serve_listeners, handle, listeners, handler_nursery=nursery), name=f"accept:{where}"
                 )
                 task_status.started(where)
                 await shutdown_trigger()
                 accepting.cancel_scope.cancel("the listeners close")
-            await connections.context.terminated.set()
+            there.draining = True
+            for connection in list(there.connections):
+                connection.drain()
             with trio.move_on_after(graceful_timeout_s):
-                await connections.wait_empty()
+                await there.wait_empty()
         finally:
-            connections.cut()
+            for connection in list(there.connections):
+                connection.cut()
             nursery.cancel_scope.cancel("the server has ended")
 
 
-def _bounded(sock: socket.socket, timings: Timings) -> trio.socket.SocketType:
+def _bounded(sock: socket.socket) -> trio.socket.SocketType:
     """A Trio socket whose connections the kernel drops when the peer acknowledges nothing (inherited on Linux)."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timings.send_stall_s * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_STALL_S * 1000))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return trio.socket.from_stdlib_socket(sock)
 
 
 async def _serve_one(
-    connections: Connections, admission: Admission, serve: ServeStream, stream: trio.SocketStream
+    there: _Open[ConnectionT], admission: Admission, listener: Listener[ConnectionT], stream: trio.SocketStream
 ) -> None:
     if not admission.enter():
-        await _refuse(connections, stream)
+        await _refuse(there, stream)
         return
-    connections.add(stream)
     try:
-        await serve(connections, stream)
+        connection = listener.accept(stream)
+        there.connections.add(connection)
+        try:
+            if there.draining:  # accepted in the same moment
+                connection.drain()
+            await connection.run()
+        finally:
+            there.discard(connection)
     except* Exception:
-        # The supervised border of one connection: a peer that trips the HTTP library must not end the server.
+        # The supervised border of one connection: a peer that trips a library must not end the server.
         logger.exception("connection failed")
     finally:
-        connections.discard(stream)
         admission.leave()
 
 
-async def _refuse(connections: Connections, stream: trio.SocketStream) -> None:
+async def _refuse(there: _Open[ConnectionT], stream: trio.SocketStream) -> None:
     """Say 503 and let the client read it, if not too many are being told already."""
-    if connections.refusing >= _REFUSERS:
+    if there.refusing >= _REFUSERS:
         return
-    connections.refusing += 1
+    there.refusing += 1
     try:
         with trio.move_on_after(_REFUSE_S):
             await stream.send_all(_FULL)
@@ -272,4 +256,4 @@ async def _refuse(connections: Connections, stream: trio.SocketStream) -> None:
     except trio.BrokenResourceError:
         pass
     finally:
-        connections.refusing -= 1
+        there.refusing -= 1

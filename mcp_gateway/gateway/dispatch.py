@@ -40,6 +40,7 @@ from mcp_gateway.gateway.faces.initialize import read_initialize
 from mcp_gateway.gateway.faces.legacy import LegacyFace
 from mcp_gateway.gateway.faces.modern import ModernFace
 from mcp_gateway.gateway.faces.own_answers import Invalid
+from mcp_gateway.gateway.origin import Refusal, check
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.envelope import Rejection, is_modern, meta_of, only_value
@@ -71,6 +72,20 @@ class Dispatch:
     streams: GetStreams
     modern: ModernFace
     sse: HttpSse
+
+    def admit(self, request: Request) -> Refusal | None:
+        """Why a request is not served, as far as its head shows; its body has not been read.
+
+        Authentication has its place here, and will add the one thing that may be waited for before a body.
+        """
+        http = self.context.spec.value.http
+        return check(
+            request.method,
+            request.headers,
+            bind_is_loopback=request.loopback,
+            allowed_hosts=http.allowed_hosts,
+            allowed_origins=http.allowed_origins,
+        )
 
     def prepare(self, request: Request, reply: Reply) -> Job:
         """The job of one request; plain, and it raises nothing but for bugs."""

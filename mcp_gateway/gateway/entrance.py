@@ -17,7 +17,7 @@ An entrance does, per request, in this order (``dispatch`` is the gateway's)::
 and calls ``job.left()`` when the client leaves meanwhile.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -40,14 +40,25 @@ class Request:
     """Read whole (at most ``limits.bodyBytes``) after the head was admitted."""
     peer: str = ""
     scheme: str = "http"
+    loopback: bool = False
+    """Only this machine can reach the listener that it came on."""
     principal: Principal = ANONYMOUS
+
+    _first: Mapping[bytes, bytes] = attrs.field(alias="first", repr=False)
+    """The first value of each header; an entrance that has them gives them."""
+
+    @_first.default
+    def _first_of_headers(self) -> Mapping[bytes, bytes]:
+        return dict(reversed(self.headers))
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""
-        return next((value for key, value in self.headers if key == name), None)
+        return self._first.get(name)
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header, in order."""
+        if len(self._first) == len(self.headers):
+            return [self._first[name]] if name in self._first else []
         return [value for key, value in self.headers if key == name]
 
 

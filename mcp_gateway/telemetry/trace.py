@@ -6,6 +6,7 @@ Invariant: what a client sends is either well-formed or ignored, never an error.
 Spec: W3C Trace Context (2021-11-23), 3.2; MCP 2026-07-28 carries the same text in ``_meta``.
 """
 
+import itertools
 import re
 import secrets
 from collections.abc import Iterable
@@ -21,6 +22,9 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 """The trace the request belongs to (32 hexadecimal digits), or nothing."""
 
+_OURS: Final = secrets.token_hex(4)
+_NUMBERS: Final = itertools.count()
+"""An id need not be secret, only of one request of one process: no random bytes for each."""
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED: Final = 0x01
@@ -65,7 +69,7 @@ def note_request(headers: Iterable[Header]) -> None:
             asked = value
         elif name == b"traceparent":
             trace = value
-    request_id.set(asked.decode("ascii") if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8))
+    request_id.set(asked.decode("ascii") if _REQUEST_ID.fullmatch(asked) else f"{_OURS}{next(_NUMBERS):08x}")
     parsed = parse_traceparent(trace.decode("latin-1")) if trace else None
     trace_id.set(parsed.trace_id if parsed else "")
 

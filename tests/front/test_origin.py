@@ -4,17 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.front.origin import (
+from mcp_gateway.front.cors import cors_headers, preflight
+from mcp_gateway.gateway.origin import (
     BAD_HOST,
     BAD_ORIGIN,
     TWO_HOSTS,
     check,
-    cors_headers,
     host_allowed,
     is_loopback,
     origin_allowed,
     parse_authority,
-    preflight,
 )
 from mcp_gateway.values import Header
 

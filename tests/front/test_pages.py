@@ -1,4 +1,4 @@
-"""The pages of both listeners."""
+"""The pages of the admin listener."""
 
 import re
 
@@ -6,7 +6,7 @@ import orjson
 import pytest
 from quart_trio import QuartTrio
 
-from mcp_gateway.front.pages import PAGE, PAGE_POLICY, admin_pages, guarded, public_pages
+from mcp_gateway.front.pages import PAGE, PAGE_POLICY, admin_pages, guarded
 from mcp_gateway.values import JsonObject
 from tests.support.front import FixedStatus
 
@@ -21,22 +21,16 @@ async def get(app: QuartTrio, path: str) -> tuple[int, str, str]:
 
 async def test_health_is_green_while_the_loop_turns_and_ready_says_why_not() -> None:
     source = FixedStatus()
-    for app in (public_pages(source), admin_pages(source)):
-        source.is_ready = True
-        assert (await get(app, "/healthz"))[0::2] == (200, "ok\n")
-        assert (await get(app, "/readyz"))[0::2] == (200, "ok\n")
-        source.is_ready, source.why = False, "draining"
-        assert (await get(app, "/healthz"))[0] == 200
-        assert (await get(app, "/readyz"))[0::2] == (503, "not ready: draining\n")
-
-
-@pytest.mark.parametrize("path", ["/metrics", "/status", "/", "/debug/tasks", "/static/status.html", "/.env"])
-async def test_nothing_of_the_admin_listener_is_on_the_public_one(path: str) -> None:
-    assert (await get(public_pages(FixedStatus()), path))[0] == 404
+    app = admin_pages(source)
+    assert (await get(app, "/healthz"))[0::2] == (200, "ok\n")
+    assert (await get(app, "/readyz"))[0::2] == (200, "ok\n")
+    source.is_ready, source.why = False, "draining"
+    assert (await get(app, "/healthz"))[0] == 200
+    assert (await get(app, "/readyz"))[0::2] == (503, "not ready: draining\n")
 
 
 async def test_a_wrong_verb_says_which_are_right() -> None:
-    answer = await public_pages(FixedStatus()).test_client().post("/healthz")
+    answer = await admin_pages(FixedStatus()).test_client().post("/healthz")
     assert answer.status_code == 405
     assert "GET" in answer.headers["Allow"]
 

@@ -12,7 +12,7 @@ import pytest
 from mcp_gateway.backends.transports.http_connection import HEAD_BYTES, ResponseParser
 from mcp_gateway.backends.transports.lines import LineCutter, LongLine
 from mcp_gateway.errors import RemoteFault
-from mcp_gateway.front.origin import host_allowed, origin_allowed
+from mcp_gateway.gateway.origin import host_allowed, origin_allowed
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.sse import SseDecoder
 from mcp_gateway.sessions.signed import Purpose, SessionId, Signer

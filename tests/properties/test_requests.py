@@ -3,22 +3,22 @@
 import re
 
 from hypothesis import example, given
+from mcp_gateway.gateway.http_answers import accepted, is_json
 
 from mcp_gateway.errors import MalformedMessage
-from mcp_gateway.front.origin import (
+from mcp_gateway.front.cors import cors_headers, preflight
+from mcp_gateway.gateway.entrance import Request
+from mcp_gateway.gateway.faces.http_answers import accepted, is_json
+from mcp_gateway.gateway.faces.initialize import Initialize, read_initialize
+from mcp_gateway.gateway.origin import (
     Authority,
     Refusal,
     check,
-    cors_headers,
     host_allowed,
     is_loopback,
     origin_allowed,
     parse_authority,
-    preflight,
 )
-from mcp_gateway.gateway.entrance import Request
-from mcp_gateway.gateway.faces.http_answers import accepted, is_json
-from mcp_gateway.gateway.faces.initialize import Initialize, read_initialize
 from mcp_gateway.gateway.server_requests import allowed
 from mcp_gateway.protocol import json_text, jsonrpc, translate
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, is_modern, validate

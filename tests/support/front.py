@@ -4,25 +4,26 @@ Owns what the wire tests of the front share. Deliberately no HTTP library on the
 client's side: the tests decide what is sent when, and what stays unread.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import attrs
 import trio
-from hypercorn.typing import ASGIFramework
 
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.spec import GatewayLimits, GatewaySpec
 from mcp_gateway.front.admission import Admission
-from mcp_gateway.front.asgi import FrontApp
-from mcp_gateway.front.connection import Timings
-from mcp_gateway.front.pages import public_pages
-from mcp_gateway.front.reply import AsgiReply
-from mcp_gateway.front.server import bind, serve_asgi
-from mcp_gateway.gateway.entrance import Request, Watched
+from mcp_gateway.front.http1.hang_ups import HangUps
+from mcp_gateway.front.http1.hang_ups import hang_ups as any_hang_ups
+from mcp_gateway.front.http1.listener import Http1Listener
+from mcp_gateway.front.http1.service import Service, Timings
+from mcp_gateway.front.http1.tls import Certificate
+from mcp_gateway.front.server import bind, serve
+from mcp_gateway.gateway.entrance import Job, Reply, Request, Watched
+from mcp_gateway.gateway.origin import Refusal, check
 from mcp_gateway.telemetry.metrics import Metrics
-from mcp_gateway.values import JsonObject
+from mcp_gateway.values import Header, JsonObject
 
 Dispatch: TypeAlias = Callable[[Request, Watched], Awaitable[None]]
 """What a test has its front do with a request."""
@@ -53,6 +54,7 @@ class Front:
     port: int
     admission: Admission
     spec: Cell[GatewaySpec]
+    source: FixedStatus
     trigger: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
     draining: bool = False
@@ -71,33 +73,82 @@ class Front:
 
 @attrs.define(eq=False)
 class Scripted:
-    """The job of one request: a function of the test."""
+    """The job of one request, a function of the test; also that function's reply, which tells when a client left."""
 
     dispatch: Dispatch
     request: Request
-    reply: Watched
+    reply: Reply
+    _gone: bool = False
+    _callbacks: list[Callable[[], None]] = attrs.field(factory=list)
 
     async def run(self, scope: trio.CancelScope) -> None:
-        await self.dispatch(self.request, self.reply)
+        await self.dispatch(self.request, self)
 
     async def finish(self) -> None:
         """The function has written everything."""
 
     def left(self) -> None:
-        """Functions ask their reply."""
+        self._gone = True
+        for callback in self._callbacks:
+            callback()
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        if self._gone:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        return await self.reply.whole(status, headers, body)
+
+    async def open(self, status: int, headers: Sequence[Header]) -> bool:
+        return await self.reply.open(status, headers)
+
+    async def event(
+        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+    ) -> bool:
+        return await self.reply.event(data, event_id=event_id, retry_ms=retry_ms, name=name)
+
+    async def comment(self) -> bool:
+        return await self.reply.comment()
+
+    async def close(self) -> None:
+        await self.reply.close()
+
+
+@attrs.define(eq=False)
+class ScriptedDispatch:
+    """The gateway behind a front: the usual look at the head, then a function of the test (or a job of its own)."""
+
+    dispatch: Dispatch
+    prepared: Callable[[Request, Reply], Job] | None = None
+
+    def admit(self, request: Request) -> Refusal | None:
+        return check(
+            request.method,
+            request.headers,
+            bind_is_loopback=request.loopback,
+            allowed_hosts=(),
+            allowed_origins=(),
+        )
+
+    def prepare(self, request: Request, reply: Reply) -> Job:
+        if self.prepared is not None:
+            return self.prepared(request, reply)
+        return Scripted(self.dispatch, request, reply)
 
 
 @asynccontextmanager
 async def open_front(
     dispatch: Dispatch,
     *,
+    prepare: Callable[[Request, Reply], Job] | None = None,
     body_bytes: int = 64 * 1024,
     connections: int = 100,
     timings: Timings = Timings(),  # noqa: B008  # frozen
     graceful_timeout_s: float = 5.0,
-    body_s: float = 5.0,
-    send_stall_s: float = 30.0,
-    wrap: Callable[[ASGIFramework], ASGIFramework] = lambda app: app,
+    certificate: Certificate | None = None,
+    hang_ups: HangUps | None = None,
 ) -> AsyncIterator[Front]:
     """Serve ``dispatch`` on a free port of the loopback interface for the length of the block."""
     sockets = bind("127.0.0.1:0")
@@ -106,31 +157,31 @@ async def open_front(
         port=sockets[0].getsockname()[1],
         admission=Admission(bound=connections),
         spec=Cell(GatewaySpec(limits=GatewayLimits(body_bytes=body_bytes))),
+        source=source,
     )
-    app = FrontApp(
-        prepare=lambda request, reply: Scripted(dispatch, request, cast(AsgiReply, reply)),
-        pages=public_pages(source),
+    service = Service(
+        dispatch=ScriptedDispatch(dispatch, prepare),
+        ready=source.ready,
         spec=front.spec,
         metrics=source.metrics,
         draining=lambda: front.draining,
-        body_s=body_s,
-        send_stall_s=send_stall_s,
+        timings=timings,
     )
+    listener = Http1Listener(service=service, certificate=certificate, hang_ups=hang_ups or any_hang_ups())
 
-    async def serve(task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        await serve_asgi(
-            wrap(app),
+    async def run(task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        await serve(
+            listener,
             sockets=sockets,
             shutdown_trigger=front.trigger.wait,
             graceful_timeout_s=graceful_timeout_s,
             admission=front.admission,
-            timings=timings,
             task_status=task_status,
         )
         front.ended.set()
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve)
+        await nursery.start(run)
         try:
             yield front
         finally:

@@ -19,17 +19,18 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 import trio
-from hypercorn.typing import ASGIFramework
 
 from mcp_gateway.backends.fleet import Fleet, open_fleet
 from mcp_gateway.cell import Cell
 from mcp_gateway.config.file import read_spec
 from mcp_gateway.config.source import Configuration
 from mcp_gateway.config.spec import GatewaySpec
+from mcp_gateway.front.admin import AdminListener
 from mcp_gateway.front.admission import Admission
-from mcp_gateway.front.asgi import FrontApp
-from mcp_gateway.front.pages import admin_pages, guarded, public_pages
-from mcp_gateway.front.server import addresses, bind, serve_asgi
+from mcp_gateway.front.http1.listener import Http1Listener
+from mcp_gateway.front.http1.service import Service
+from mcp_gateway.front.pages import admin_pages, guarded
+from mcp_gateway.front.server import ConnectionT, Listener, addresses, bind, serve
 from mcp_gateway.gateway.assembly import Gateway, open_gateway
 from mcp_gateway.status import Status
 from mcp_gateway.telemetry.metrics import Metrics
@@ -139,9 +140,10 @@ async def running_gateway(servers: Sequence[Config], *, wait: bool = True, **res
         status.attach(fleet, gateway, lambda: False)
         metrics.configure([server.key for server in spec.value.servers])
         await fleet.apply(spec.value)
-        app = FrontApp(prepare=gateway.dispatch.prepare, pages=public_pages(status), spec=spec, metrics=metrics)
-        admin = guarded(admin_pages(status), bind_is_loopback=True)
-        async with _served(app, spec.value.limits.connections) as public, _served(admin, 100) as private:
+        service = Service(dispatch=gateway.dispatch, ready=status.ready, spec=spec, metrics=metrics)
+        listener = Http1Listener(service=service)
+        admin = AdminListener(guarded(admin_pages(status), bind_is_loopback=True))
+        async with _served(listener, spec.value.limits.connections) as public, _served(admin, 100) as private:
             if wait:
                 with trio.fail_after(READY_S):
                     await fleet.first_discovery()
@@ -160,13 +162,13 @@ async def running_gateway(servers: Sequence[Config], *, wait: bool = True, **res
 
 
 @asynccontextmanager
-async def _served(app: ASGIFramework, connections: int) -> AsyncIterator[str]:
-    """Serve an app on a free port; gives HOST:PORT."""
+async def _served(listener: Listener[ConnectionT], connections: int) -> AsyncIterator[str]:
+    """Serve on a free port; gives HOST:PORT."""
     sockets, end = bind("127.0.0.1:0"), trio.Event()
 
-    async def serve(task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        await serve_asgi(
-            app,
+    async def run(task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        await serve(
+            listener,
             sockets=sockets,
             shutdown_trigger=end.wait,
             graceful_timeout_s=0.5,
@@ -175,7 +177,7 @@ async def _served(app: ASGIFramework, connections: int) -> AsyncIterator[str]:
         )
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve)
+        await nursery.start(run)
         try:
             yield addresses(sockets)[0]
         finally:

@@ -4,7 +4,7 @@ import orjson
 import pytest
 import trio
 
-from mcp_gateway.front.connection import Timings
+from mcp_gateway.front.http1.service import Timings
 from mcp_gateway.gateway.entrance import Request, Watched
 from tests.support.front import JSON, Front, echo, open_front
 
@@ -45,7 +45,7 @@ async def test_dispatch_gets_the_request_as_it_came() -> None:
 
 
 async def test_a_slow_client_is_waited_for_but_not_for_ever() -> None:
-    async with open_front(echo, body_s=0.3) as front:
+    async with open_front(echo, timings=Timings(body_s=0.3)) as front:
         wire = await front.dial()
         head = b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
         for piece in (head[:10], head[10:-2], head[-2:], b"{", b"}"):
@@ -293,7 +293,7 @@ async def test_everything_else_goes_to_the_pages() -> None:
         upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         await wire.send(f"GET /mcp HTTP/1.1\r\nHost: x\r\n{upgrade}{key}\r\n".encode())
-        assert (await wire.head())[0] == 403
+        assert (await wire.head())[0] == 403  # Host: x, from what could be a browser
 
 
 async def test_a_connection_too_many_gets_503_and_the_others_go_on() -> None:

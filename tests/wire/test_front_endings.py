@@ -1,15 +1,12 @@
 """The front on real sockets: draining, stalled readers, clients that leave, the end of the server."""
 
 import socket
-from functools import partial
 
 import pytest
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from mcp_gateway.front.connection import Timings
-from mcp_gateway.front.server import bind, serve_asgi
-from mcp_gateway.gateway.entrance import Request, Watched
+from mcp_gateway.front.http1.service import Timings
+from mcp_gateway.gateway.entrance import Job, Reply, Request, Watched
 from tests.support.front import JSON, Wire, echo, open_front
 
 pytestmark = pytest.mark.wire
@@ -89,7 +86,7 @@ async def test_a_reader_that_stalls_is_treated_as_gone() -> None:
             pass
         over.set()
 
-    async with open_front(flood, timings=Timings(send_stall_s=0.2), send_stall_s=0.5) as front:
+    async with open_front(flood, timings=Timings(send_stall_s=0.3)) as front:
         wire = await front.dial()
         await fill(wire)
         with trio.fail_after(5):
@@ -102,7 +99,7 @@ async def test_a_slow_reader_that_makes_progress_is_served() -> None:
     async def large(request: Request, reply: Watched) -> None:
         await reply.whole(200, JSON, b"x" * 12_000_000)
 
-    async with open_front(large, timings=Timings(send_stall_s=0.3), send_stall_s=0.3) as front:
+    async with open_front(large, timings=Timings(send_stall_s=0.3)) as front:
         wire = await front.dial()
         await fill(wire, 100_000)
         began_at = trio.current_time()
@@ -117,40 +114,40 @@ async def test_a_slow_reader_that_makes_progress_is_served() -> None:
 
 
 async def test_cancelling_the_server_cuts_everything_at_once() -> None:
-    started = trio.Event()
+    stalled = trio.Event()
 
-    async def flood(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        started.set()
-        while True:
-            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+    async def flood(request: Request, reply: Watched) -> None:
+        await reply.open(200, [])
+        stalled.set()
+        while await reply.event(b"x" * 100_000):
+            pass
 
-    sockets = bind("127.0.0.1:0")
     with trio.fail_after(3):
         async with trio.open_nursery() as nursery:
-            serve = partial(
-                serve_asgi, flood, sockets=sockets, shutdown_trigger=trio.sleep_forever, graceful_timeout_s=60
-            )
-            (address,) = await nursery.start(serve)
-            async with await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2])) as stream:
-                await fill(Wire(stream))
-                await started.wait()
-                await trio.sleep(0.1)
-                nursery.cancel_scope.cancel("now")
+
+            async def use() -> None:
+                async with open_front(flood, graceful_timeout_s=60) as front:
+                    await fill(await front.dial())
+                    await trio.sleep_forever()
+
+            nursery.start_soon(use)
+            await stalled.wait()
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel("now")
 
 
 async def test_a_writer_that_never_looks_at_the_result_still_ends_with_its_client() -> None:
     """Sends on a closed socket fail without waiting; a loop of them must not stop the event loop."""
     over = trio.Event()
 
-    async def deaf(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+    async def deaf(request: Request, reply: Watched) -> None:
+        await reply.open(200, [])
         with trio.move_on_after(0.5):
             while True:
-                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await reply.event(b"x")
         over.set()
 
-    async with open_front(echo, wrap=lambda app: deaf) as front:
+    async with open_front(deaf) as front:
         wire = await front.dial()
         await wire.post()
         await wire.head()
@@ -159,27 +156,25 @@ async def test_a_writer_that_never_looks_at_the_result_still_ends_with_its_clien
             await over.wait()
 
 
-async def test_a_peer_that_trips_the_http_library_does_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    async with open_front(echo) as front:
+async def test_a_job_that_fails_in_a_strange_way_does_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(request: Request, reply: Reply) -> Job:
+        raise KeyError("x")
+
+    async with open_front(echo, prepare=broken) as front:
         wire = await front.dial()
-        # HTTP/2 by prior knowledge, and a path that is not ASCII: Hypercorn 0.18 raises UnicodeDecodeError.
-        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
-        fields = b"\x83\x86\x04\x02/\xff\x01\x01x"
-        await wire.send(preface + len(fields).to_bytes(3, "big") + b"\x01\x05\0\0\0\x01" + fields)
-        with trio.move_on_after(2):
-            while await wire.stream.receive_some():
-                pass
+        await wire.post()
+        assert (await wire.answer())[0] == 500
+        await wire.close()
         other = await front.dial()
-        await other.post()
+        await other.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await other.answer())[0] == 200
         await other.close()
-    assert [record.message for record in caplog.records] == ["connection failed"]
+    assert [record.message for record in caplog.records] == ["request failed"]
 
 
 async def test_what_follows_a_refused_request_is_not_served_and_no_fault_of_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Hypercorn may close the connection for it while the refusal is being sent."""
     async with open_front(echo) as front:
         for _ in range(20):
             wire = await front.dial()
@@ -189,7 +184,7 @@ async def test_what_follows_a_refused_request_is_not_served_and_no_fault_of_ours
             assert said.count(b"HTTP/1.1 ") <= 1
             assert b"HTTP/1.1 200" not in said
             await wire.close()
-    assert [record.message for record in caplog.records if record.name != "mcp_gateway.front.asgi"] == []
+    assert [record.message for record in caplog.records if record.levelname != "INFO"] == []
 
 
 async def test_a_client_that_leaves_while_sending_its_body_reaches_nobody() -> None:

@@ -10,7 +10,7 @@ per exchange (reference measurements: 11 us against 19.5 us for send and receive
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 import trio
@@ -88,6 +88,11 @@ class Wire(trio.abc.Stream):
             yield
         finally:
             self._patient = True
+
+    def end(self) -> None:
+        """Send the end of our side; the peer may go on. Never fails."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close at once, waking whoever waits on the socket; idempotent."""

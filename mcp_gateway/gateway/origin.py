@@ -1,11 +1,10 @@
-"""Who may speak to a listener: the Origin and Host of a request, and CORS.
+"""Who may speak to a listener: the Origin and Host of a request.
 
-Owns the defence against DNS rebinding and the answers to preflights, as pure
-functions of the raw header list. Deliberately no authentication and no
-configuration: the allow-lists come in as arguments.
-Invariant: what cannot be parsed with certainty is refused.
+Owns the defence against DNS rebinding, as pure functions of the raw header list.
+Deliberately no authentication and no configuration: the allow-lists come in as
+arguments. Invariant: what cannot be parsed with certainty is refused.
 Spec: MCP 2025-11-25 basic/transports, Security Warning ("MUST validate the Origin
-header"); RFC 6454 section 7; RFC 9110 section 7.2; Fetch, section 3.2 (CORS).
+header"); RFC 6454 section 7; RFC 9110 section 7.2.
 """
 
 import ipaddress
@@ -19,14 +18,9 @@ import attrs
 from mcp_gateway.values import Header
 
 _LABELS: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
-_TOKENS: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _NAME_CHARS: Final = 300
 """A DNS name has at most 253; what is longer is neither parsed nor remembered."""
 _DEFAULT_PORT: Final = {"http": 80, "https": 443}
-_ASKED_HEADERS_BYTES: Final = 4096
-_PREFLIGHT_AGE_S: Final = 600
-METHODS: Final = b"GET, POST, DELETE, OPTIONS"
-EXPOSED: Final = b"Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate"
 
 
 @attrs.frozen(kw_only=True)
@@ -187,40 +181,3 @@ def _origin_matches(scheme: str, authority: Authority, entry: str) -> bool:
 
 def _name_matches(host: str, wanted: str, *, wild: bool) -> bool:
     return host.endswith("." + wanted) if wild else host == wanted
-
-
-def cors_headers(headers: Sequence[Header], *, allowed_origins: Sequence[str]) -> tuple[Header, ...]:
-    """What every answer to an allowed Origin carries; nothing for anybody else."""
-    origins = [value for name, value in headers if name == b"origin"]
-    if len(origins) != 1 or not origin_allowed(origins[0], allowed_origins):
-        return ()
-    return (
-        (b"access-control-allow-origin", origins[0]),
-        (b"access-control-expose-headers", EXPOSED),
-        (b"vary", b"Origin"),
-    )
-
-
-def preflight(headers: Sequence[Header], *, allowed_origins: Sequence[str]) -> tuple[Header, ...]:
-    """The headers of the 204 that answers OPTIONS on an MCP path.
-
-    The headers that the page asked for are allowed as asked: Mcp-Param-* has no end, and they protect nothing here
-    (the Origin does).
-    """
-    answer: tuple[Header, ...] = ((b"allow", METHODS),)
-    cors = cors_headers(headers, allowed_origins=allowed_origins)
-    asked = {name: value for name, value in headers if name.startswith(b"access-control-request-")}
-    if not cors or b"access-control-request-method" not in asked:
-        return answer + cors
-    answer += (
-        (b"access-control-allow-origin", cors[0][1]),
-        (b"access-control-allow-methods", METHODS),
-        (b"access-control-max-age", b"%d" % _PREFLIGHT_AGE_S),
-        (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
-    )
-    names = asked.get(b"access-control-request-headers", b"")
-    if len(names) <= _ASKED_HEADERS_BYTES and _TOKENS.fullmatch(names):
-        answer += ((b"access-control-allow-headers", names),)
-    if asked.get(b"access-control-request-private-network") == b"true":
-        answer += ((b"access-control-allow-private-network", b"true"),)
-    return answer
