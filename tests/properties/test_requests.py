@@ -3,7 +3,6 @@
 import re
 
 from hypothesis import example, given
-from mcp_gateway.gateway.http_answers import accepted, is_json
 
 from mcp_gateway.errors import MalformedMessage
 from mcp_gateway.front.cors import cors_headers, preflight

@@ -25,7 +25,14 @@ from mcp_gateway.values import Header
 HEAD_BYTES: Final = 32 * 1024
 """Room for a bearer token (8 KiB), cookies and Mcp-Param headers; above it 431."""
 HEAD_FIELDS: Final = 256
+_SIZE_BYTES: Final = len(b"ffffffffffffffff\r\n")
+"""The line before the largest chunk; what it has beyond the digits of its size is counted."""
 _END: Final = b"\r\n\r\n"
+_ASKS_UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_NO_UPGRADE: Final = b"\r\n-upgrade:"
+"""llhttp takes a body behind it for another protocol. Java's client sends it with its first POST; "A server MAY ignore
+a received Upgrade header field" (RFC 9110 7.8), so the parser gets it under a name that nobody reads."""
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]*)?")
 """RFC 3986 3.2.2, without user information; not empty: every target here has an authority."""
 _ONCE: Final = frozenset((b"host", b"transfer-encoding", b"content-length", b"expect"))
@@ -48,6 +55,7 @@ def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
+TOO_LARGE_EXTRAS: Final = "the chunk extensions and trailers are too large"
 TOO_LARGE_HEAD: Final = f"the head is larger than {HEAD_BYTES} bytes or has more than {HEAD_FIELDS} fields"
 
 
@@ -74,18 +82,20 @@ class RequestReader:
     """The state of one connection's input. After ``Malformed`` it is of no further use."""
 
     __slots__ = (
-        "_body",
-        "_buffer",
-        "_extra_bytes",
-        "_head",
-        "_headers",
-        "_parser",
-        "_rest",
-        "_target",
-        "_trailing",
-        "complete",
-        "keep_alive"
-    )  # fmt: skip
+        *(
+            "_body",
+            "_buffer",
+            "_extra_bytes",
+            "_head",
+            "_headers",
+            "_looked",
+            "_parser",
+            "_rest",
+            "_target",
+            "_trailing",
+        ),
+        *("complete", "keep_alive"),
+    )
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
@@ -94,6 +104,8 @@ class RequestReader:
         self._target = b""
         self._head: Head | None = None
         self._body: bytes | bytearray = b""
+        self._looked = 0
+        """So much of what has come holds no whole head."""
         self._rest = 0
         """Bytes still to come of a body, or of a chunk and its line end."""
         self._extra_bytes = 0
@@ -136,19 +148,21 @@ class RequestReader:
         while buffer[:2] == b"\r\n":  # "a server SHOULD ignore at least one empty line" -- RFC 9112 2.2
             self._extra_bytes += 2
             buffer = self._buffer = buffer[2:]
-        end = buffer.find(_END) + len(_END)
+        end = buffer.find(_END, max(0, self._looked - len(_END))) + len(_END)
         if end < len(_END):
             if self._extra_bytes + len(buffer) > HEAD_BYTES:
                 raise _malformed(TOO_LARGE_HEAD, 431)
-            if buffer.count(b"\n") != buffer.count(b"\r\n"):
+            if _BARE_LF.search(buffer, self._looked):
                 raise _malformed("a line does not end with CRLF")
+            self._looked = len(buffer)
             return None
+        self._looked = 0
         self._extra_bytes += end
         if self._extra_bytes > HEAD_BYTES:
             raise _malformed(TOO_LARGE_HEAD, 431)
         raw = bytes(buffer[:end]) if end < len(buffer) else bytes(buffer)
         self._buffer = buffer[end:]
-        self._feed(raw)
+        self._feed(_ASKS_UPGRADE.sub(_NO_UPGRADE, raw) if b"\r\nupgrade:" in raw.lower() else raw)
         return self._take_head(raw)
 
     def _take_head(self, raw: bytes) -> Head:
@@ -232,10 +246,11 @@ class RequestReader:
         if self._rest:
             self._take(self._rest)
             return True
-        end = self._buffer.find(b"\r\n") + 2
+        found = self._buffer.find(b"\r\n")
+        end = found + 2 if found >= 0 else 0
         line = bytes(self._buffer[:end])
-        if self._extra_bytes + (len(line) or len(self._buffer)) > HEAD_BYTES:
-            raise _malformed("the chunk extensions and trailers are too large", 431)
+        if self._extra_bytes + (len(line) or len(self._buffer)) > HEAD_BYTES + _SIZE_BYTES:
+            raise _malformed(TOO_LARGE_EXTRAS, 431)
         if not line:
             return False
         self._buffer = self._buffer[end:]
@@ -247,6 +262,8 @@ class RequestReader:
             self._extra_bytes += end - len(b"%x\r\n" % size)
             self._trailing = not size
             self._rest = size + 2 if size else 0
+        if self._extra_bytes > HEAD_BYTES:
+            raise _malformed(TOO_LARGE_EXTRAS, 431)
         return True
 
     # --- what the parser tells ------------------------------------------------------------------------------------
@@ -254,9 +271,7 @@ class RequestReader:
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # answered as any other request, and the connection goes on in HTTP/1.1: RFC 9110 7.8
-        except httptools.HttpParserError as exc:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             if "overflow" in str(exc):  # of a length, or of a chunk's
                 raise _malformed("the body is larger than anything", 413) from exc
             raise _malformed("the request is malformed") from exc

@@ -124,7 +124,8 @@ async def test_nothing_is_sent_to_a_client_that_has_left() -> None:
         there.reply.left()
         assert not await there.reply.whole(200, (), b"{}")
         assert there.reply.done
-        assert there.client.receive_now() is None
+        with pytest.raises(BlockingIOError):
+            there.client.sock.recv(1)
 
 
 async def test_a_send_that_fails_tells_so_once_and_lets_others_run() -> None:
