@@ -82,7 +82,8 @@ def bind(address: str, *, reuse_port: bool = False) -> list[socket.socket]:
     """Listening sockets for ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (every address).
 
     A name is bound on each of its addresses. Port 0 takes a free one, the same for all. ``[::]`` takes IPv4 too.
-    Blocks for a name's look-up; for use before the event loop has work.
+    ``:PORT`` leaves out a family that this machine does not have. Blocks for a name's look-up; for use before the event
+    loop has work.
 
     Args:
         reuse_port: let other processes listen on the same port (``--workers``).
@@ -96,9 +97,17 @@ def bind(address: str, *, reuse_port: bool = False) -> list[socket.socket]:
         raise BindError(address=address, why=exc.strerror or str(exc)) from exc
     sockets: list[socket.socket] = []
     try:
+        missing: OSError | None = None
         for family, kind, proto, _, where in dict.fromkeys(found):
             target = (where[0], sockets[0].getsockname()[1] if sockets else port, *where[2:])
-            sockets.append(_listen(socket.socket(family, kind, proto), target, host, reuse_port=reuse_port))
+            try:
+                sockets.append(_listen(socket.socket(family, kind, proto), target, host, reuse_port=reuse_port))
+            except OSError as exc:
+                if host or exc.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6 still gives its addresses
+                    raise
+                missing = exc
+        if missing is not None and not sockets:
+            raise missing
     except OSError as exc:
         for each in sockets:
             each.close()

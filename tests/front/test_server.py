@@ -1,10 +1,13 @@
 """Binding: which sockets an address gives, and what is said when it gives none."""
 
+import platform
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import trio
 
 from mcp_gateway.front.server import BindError, addresses, bind, is_loopback_bind
 
@@ -50,6 +53,67 @@ def test_ipv6_in_brackets() -> None:
     with bound("[::]:0") as sockets:
         assert sockets[0].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
         assert not is_loopback_bind(sockets)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize("address", [":0", "[::]:0"])
+@pytest.mark.parametrize("loopback", ["127.0.0.1", "::1"])
+def test_every_address_is_one_of_both_families(address: str, loopback: str) -> None:
+    with bound(address) as sockets:
+        port = sockets[0].getsockname()[1]
+        with socket.create_connection((loopback, port), timeout=5):
+            pass
+
+
+KERNEL_WITHOUT = """
+import ctypes, errno, platform, struct, sys
+from mcp_gateway.front.server import addresses, bind
+
+libc = ctypes.CDLL(None, use_errno=True)
+call = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+instructions = [
+    (0x20, 0, 0, 0),  # the number of the call
+    (0x15, 0, 3, call),  # socket?
+    (0x20, 0, 0, 16),  # its first argument
+    (0x15, 0, 1, int(sys.argv[1])),  # this family?
+    (0x06, 0, 0, 0x00050000 | errno.EAFNOSUPPORT),
+    (0x06, 0, 0, 0x7FFF0000),  # allow
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in instructions))
+program = ctypes.create_string_buffer(struct.pack("HP", len(instructions), ctypes.addressof(code)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+print(*addresses(bind(sys.argv[2])))
+"""
+"""A program for which a family of addresses does not exist (seccomp), as with the kernel's ``ipv6.disable=1``."""
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64") or not has_ipv6(), reason="for Linux on x86_64 and aarch64"
+)
+@pytest.mark.parametrize(
+    "missing, address, bound_at",
+    [
+        pytest.param(socket.AF_INET6, ":0", "0.0.0.0:", id="no IPv6"),
+        pytest.param(socket.AF_INET, ":0", "[::]:", id="IPv6 only"),
+        pytest.param(socket.AF_INET, "[::]:0", "[::]:", id="IPv6 only, and said so"),
+    ],
+)
+async def test_every_address_is_what_this_machine_has(missing: int, address: str, bound_at: str) -> None:
+    command = [sys.executable, "-c", KERNEL_WITHOUT, str(int(missing)), address]
+    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    (where,) = done.stdout.decode().split()
+    assert where.startswith(bound_at)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64") or not has_ipv6(), reason="for Linux on x86_64 and aarch64"
+)
+async def test_an_address_of_a_family_that_is_missing_is_said_in_one_line() -> None:
+    command = [sys.executable, "-c", KERNEL_WITHOUT, str(int(socket.AF_INET6)), "[::1]:0"]
+    done = await trio.run_process(command, capture_stderr=True, check=False)
+    assert "cannot listen on [::1]:0: Address family not supported" in done.stderr.decode()
 
 
 def test_every_address_is_not_loopback() -> None:
