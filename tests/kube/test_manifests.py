@@ -1,9 +1,7 @@
 """Our manifests on a real API server: admitted as they are, with no more rights than they need, once or twice."""
 
-import gzip
 import json
 import time
-from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +16,7 @@ pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(180)]
 
 STRICT: Final = ("apply", "--server-side", "--validate=strict", "--force-conflicts")
 DEDICATED: Final = "mcp-dedicated"
+NAMESPACES: Final = {".": SYSTEM, "overlays/dedicated": DEDICATED}
 READER: Final = "mcp-gateway-secret-reader"
 PATIENCE_S: Final = 60.0
 
@@ -45,8 +44,25 @@ def test_everything_is_admitted_by_the_api_server(cluster: Installation, folder:
     cluster.kubectl(*STRICT, "-k", str(MANIFESTS / folder))
 
 
-def test_all_components_together_are_admitted(cluster: Installation, tmp_path: Path) -> None:
-    cluster.kubectl(*STRICT, "--dry-run=server", "-k", str(combined(tmp_path, ".", *folders("components"))))
+@pytest.mark.parametrize(
+    "installation, without",
+    [
+        pytest.param(".", (), id="the first instance"),
+        pytest.param("overlays/dedicated", ("components/nodeport",), id="another, whose node port would be taken"),
+    ],
+)
+def test_all_components_are_admitted_on_top_of_an_installation(
+    cluster: Installation, installation: str, without: tuple[str, ...], tmp_path: Path
+) -> None:
+    components = [one for one in folders("components") if one not in without]
+    cluster.kubectl(*STRICT, "-k", str(combined(tmp_path, installation, *components)))
+    policies = cluster.kubectl("get", "networkpolicy", "-n", NAMESPACES[installation], "-o", "name").split()
+    assert len(policies) == 2
+
+
+@pytest.mark.parametrize("component", folders("components"))
+def test_each_component_is_admitted_by_itself(cluster: Installation, component: str, tmp_path: Path) -> None:
+    cluster.kubectl(*STRICT, "--dry-run=server", "-k", str(combined(tmp_path, ".", component)))
 
 
 @pytest.mark.parametrize("folder", [".", "overlays/dedicated", "samples/seed"])
@@ -223,69 +239,6 @@ def test_edit_registers_servers_and_leaves_extensions_alone_and_view_only_looks(
     _until(lambda: _allowed(cluster, "viewer", [register, extend, look]) == [look])
 
 
-# --- two instances ---------------------------------------------------------------------------------------------------
-
-
-def test_two_instances_serve_their_own_extensions_and_one_goes_without_a_trace_in_the_other(
-    cluster: Installation,
-) -> None:
-    cluster.kubectl(*STRICT, "-k", str(MANIFESTS / "overlays/dedicated"))
-    cluster.kubectl("create", "namespace", "team-c")
-    controllers = [
-        cluster.controller(),
-        cluster.controller("--instance", "dedicated", pod="dedicated-0", namespace=DEDICATED),
-    ]
-    for document in (_gateway("team-a", 8001), _gateway("team-c", 8002)):
-        cluster.kubectl(*STRICT, "-f", "-", stdin=json.dumps(document))
-    cluster.kubectl(*STRICT, "-f", "-", stdin=json.dumps(_extension("team-a", "")))
-    cluster.kubectl(*STRICT, "-f", "-", stdin=json.dumps(_extension("team-c", "dedicated")))
-    _until(
-        lambda: _gateways_of(cluster, SYSTEM) == ["team-a/mcp"] and _gateways_of(cluster, DEDICATED) == ["team-c/mcp"]
-    )
-    grant = "referencegrant.gateway.networking.k8s.io/mcp-gateway-route-"
-    _until(lambda: cluster.kubectl("get", "referencegrant", "-n", SYSTEM, "-o", "name").split() == [f"{grant}team-a"])
-    _until(
-        lambda: cluster.kubectl("get", "referencegrant", "-n", DEDICATED, "-o", "name").split() == [f"{grant}team-c"]
-    )
-    controllers[1].end()
-    before = _everything_but(cluster, DEDICATED, "dedicated")
-    controllers[0].end()
-    cluster.kubectl("delete", "-k", str(MANIFESTS / "overlays/dedicated"), "--timeout=60s")
-    assert _everything_but(cluster, DEDICATED, "dedicated") == before
-    assert cluster.kubectl("get", "namespace", DEDICATED, "--ignore-not-found") == ""
-    left = cluster.kubectl("get", "clusterrole,clusterrolebinding", "-o", "name")
-    assert "dedicated" not in left
-    assert "mcp-gateway-admin" in left
-
-
-def test_uninstalling_while_objects_are_left_leaves_nothing_that_ends_for_ever(cluster: Installation) -> None:
-    assert cluster.kubectl("get", "mcpge,mcpsr", "-A", "-o", "name").split()
-    cluster.kubectl("delete", "-k", str(MANIFESTS), "--timeout=60s")
-    left = cluster.kubectl("get", "namespaces,crd,clusterroles,clusterrolebindings", "-o", "name")
-    assert not [
-        one for one in left.split() if "mcp-system" in one or "mcp.kagenti.com" in one or "/mcp-gateway-" in one
-    ]
-
-
-def _gateways_of(cluster: Installation, namespace: str) -> list[str]:
-    """What the compiled configuration of an instance serves."""
-    data = cluster.get("secret", "mcp-gateway-config", "-n", namespace).get("data")
-    if not isinstance(data, dict) or "config.json.gz" not in data:
-        return []
-    return [one["name"] for one in json.loads(gzip.decompress(b64decode(data["config.json.gz"])))["gateways"]]
-
-
-def _everything_but(cluster: Installation, namespace: str, part: str) -> list[str]:
-    """What is in the cluster, with its identity and version, without one instance's."""
-    kinds = (
-        "crd,clusterrole,clusterrolebinding,role,rolebinding,serviceaccount,deployment,service,secret,"
-        "poddisruptionbudget,referencegrant,httproute,gateway,mcpge,mcpsr"
-    )
-    row = "{.kind} {.metadata.namespace} {.metadata.name} {.metadata.uid} {.metadata.resourceVersion}"
-    said = cluster.kubectl("get", kinds, "-A", "-o", f"jsonpath={{range .items[*]}}{row}{{'\\n'}}{{end}}")
-    return sorted(line for line in said.splitlines() if line.split()[1] != namespace and f"-{part} " not in line)
-
-
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
@@ -336,20 +289,6 @@ def _without_context(pod: dict[str, Any], where: str) -> dict[str, Any]:
 def _registration(namespace: str) -> dict[str, Any]:
     route = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "weather"}
     return _object("mcp.kagenti.com/v1alpha1", "MCPServerRegistration", "weather", namespace, {"targetRef": route})
-
-
-def _extension(namespace: str, instance: str) -> dict[str, Any]:
-    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}
-    made = _object("mcp.kagenti.com/v1alpha1", "MCPGatewayExtension", "mcp", namespace, {"targetRef": target})
-    if instance:
-        made["metadata"]["labels"] = {"mcp.kagenti.com/instance": instance}
-    return made
-
-
-def _gateway(namespace: str, port: int) -> dict[str, Any]:
-    listener = {"name": "mcp", "hostname": f"{namespace}.example", "port": port, "protocol": "HTTP"}
-    spec = {"gatewayClassName": "any", "listeners": [listener]}
-    return _object("gateway.networking.k8s.io/v1", "Gateway", "gateway", namespace, spec)
 
 
 def _object(version: str, kind: str, called: str, namespace: str, spec: object) -> dict[str, Any]:

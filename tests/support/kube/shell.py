@@ -1,11 +1,12 @@
 """A shell that runs the commands of a document as a reader would.
 
-Owns what such a command finds: the kubectl of the tests, the cluster, and curl's way to the gateway. Deliberately
+Owns what such a command finds: the programs of the tests, the cluster, and curl's way to the gateway. Deliberately
 changes no command. Invariant: the first command that fails fails the test.
 """
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,10 @@ class Shell:
     def __init__(self, cluster: Installation, gateway: str, folder: Path | None = None) -> None:
         programs = cluster.home / "bin"
         programs.mkdir(exist_ok=True)
-        (programs / "kubectl").unlink(missing_ok=True)
-        (programs / "kubectl").symlink_to(assets.program("kubectl"))
+        ours = Path(sys.executable).parent / "mcp-gateway"
+        for program in (assets.program("kubectl"), assets.program("helm"), ours):
+            (programs / program.name).unlink(missing_ok=True)
+            (programs / program.name).symlink_to(program)
         (cluster.home / ".curlrc").write_text(f'connect-to = "{HOST}:8001:{gateway}"\n')
         self.folder = folder
         self.environ = {
