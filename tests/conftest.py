@@ -14,13 +14,18 @@ import inspect
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import load, peers
+from tests.support import guardian, load, peers
 from tests.support.fuse import pytest_timeout_set_timer  # noqa: F401  # a hook, found here by its name
 
 # The fuse of pytest-timeout guards the time; a deadline per example fails on a busy machine for no reason.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nightly", parent=settings.get_profile("default"), max_examples=20_000)
 settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    """Whatever is started from now on ends with this process, even if somebody kills it."""
+    guardian.begin()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,9 +1,9 @@
 """The configuration that a controller has compiled for the data plane, entry by entry.
 
 Owns how it is read: by the readers of the file, leniently. Deliberately fetches nothing.
-Invariants: a bad entry falls alone, under its name and with the reason; an entry that requires
-what this version does not know is not served at all; nothing in it starts a process or reads a
-file or a variable of this machine.
+Invariants: a bad entry falls alone, under its name and with the reason; what requires something
+that this version does not know is not served at all, be it an entry or the whole; nothing in it
+starts a process or reads a file or a variable of this machine.
 
 The document is that of ``kube.reconcile.compile``: the one of a file, with ``schema``, ``requires``
 and a ``revision`` for each entry.
@@ -32,7 +32,7 @@ from mcp_gateway.config.spec import (
     VirtualServerSpec,
 )
 from mcp_gateway.errors import ConfigError, ConfigMistake
-from mcp_gateway.values import JsonObject, JsonValue
+from mcp_gateway.values import GatewayName, JsonObject, JsonValue
 
 T = TypeVar("T", ServerSpec, VirtualServerSpec, GatewayEntry)
 Place: TypeAlias = tuple[str, str]
@@ -96,7 +96,7 @@ def read_compiled(content: bytes, *, allow_loopback: bool = False) -> Compiled:
     Args:
         allow_loopback: servers on this machine may be connected to (for tests).
     Raises:
-        ConfigError: it is none, is of a schema that is too new, or requires as a whole what is not known here.
+        ConfigError: it is none, or is of a schema that is too new.
     """
     return _Reading(whole=_object(content), allow_loopback=allow_loopback).run()
 
@@ -139,9 +139,6 @@ def _object(content: bytes) -> JsonObject:
     schema = value.get("schema")
     if not isinstance(schema, int) or not 1 <= schema <= NEWEST_SCHEMA:
         raise _error(f"has schema {schema!r:.32}; this version reads 1 to {NEWEST_SCHEMA}")
-    unknown = _unknown("", value)
-    if unknown:
-        raise _error(f"requires {unknown}, which this version does not know: upgrade the data plane")
     return value
 
 
@@ -169,23 +166,45 @@ class _Reading:
     notes: list[str] = attrs.field(factory=list)
 
     def run(self) -> Compiled:
+        unknown = _unknown("", self.whole)
+        if unknown:
+            return self._nothing(f"the whole configuration requires {unknown}, which this version does not know")
         servers = list(self._servers())
         virtual = [spec for spec, _ in self._read(VIRTUAL_SERVERS, lambda item: virtual_server(item)[1])]
         gateways = [spec for spec, _ in self._read(GATEWAYS, lambda item: gateway(item)[1])]
         spec = GatewaySpec(
             servers=tuple(servers),
             virtual_servers=tuple(virtual),
-            gateways=tuple(_narrowed(one, servers, virtual) for one in gateways),
+            gateways=tuple(_narrowed(one, servers, virtual) for one in (*gateways, *self._withheld())),
             sessions=self._sessions(),
             drain=DrainSpec(settle_s=SETTLE_S),
         )
+        return self._compiled(self._obeying(spec))
+
+    def _nothing(self, why: str) -> Compiled:
+        """Every entry is refused: it was written for a reader that would have narrowed it."""
+        for entries in (SERVERS, VIRTUAL_SERVERS, GATEWAYS):
+            for name, value in self._entries(entries):
+                self.revisions[entries, name] = str(value.get("revision") or "")
+                self.refused[entries, name] = Refused(unsupported=True, why=why)
+        return self._compiled(GatewaySpec(gateways=(), sessions=self._sessions(), drain=DrainSpec(settle_s=SETTLE_S)))
+
+    def _compiled(self, spec: GatewaySpec) -> Compiled:
         return Compiled(
-            spec=self._obeying(spec),
+            spec=spec,
             revision=str(self.whole.get("revision") or ""),
             revisions=self.revisions,
             refused=self.refused,
             notes=tuple(self.notes),
         )
+
+    def _withheld(self) -> Iterator[GatewayEntry]:
+        """Gateways that were refused keep their hosts, with nothing behind them: else another would answer there."""
+        for name, value in self._entries(GATEWAYS):
+            hosts = value.get("hosts")
+            claimed = tuple(one for one in hosts if isinstance(one, str)) if isinstance(hosts, list) else ()
+            if (GATEWAYS, name) in self.refused and claimed:
+                yield GatewayEntry(name=GatewayName(name), hosts=claimed, servers=(), virtual_servers=())
 
     def _servers(self) -> Iterator[ServerSpec]:
         authorities = self.whole.get("authorities")

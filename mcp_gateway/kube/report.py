@@ -114,7 +114,9 @@ def _state(snapshot: Snapshot) -> str:
 
 def _gateways(compiled: Compiled) -> Iterable[JsonObject]:
     for gateway in compiled.spec.gateways:
-        yield {"name": gateway.name, "revision": compiled.revisions.get((GATEWAYS, gateway.name), ""), "state": LOADED}
+        place = (GATEWAYS, gateway.name)
+        if place not in compiled.refused:  # those only keep their hosts
+            yield {"name": gateway.name, "revision": compiled.revisions.get(place, ""), "state": LOADED}
 
 
 def _virtual(observed: Observed) -> Iterable[JsonObject]:

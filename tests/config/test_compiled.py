@@ -72,8 +72,6 @@ def test_without_gateways_nothing_is_served() -> None:
         pytest.param(b"{}", "has schema None", id="no schema"),
         pytest.param(b'{"schema": 3}', "has schema 3; this version reads 1 to 2", id="too new"),
         pytest.param(b'{"schema": "1"}', "has schema '1'", id="a schema of another type"),
-        pytest.param(b'{"schema": 1, "requires": ["quotas"]}', "requires quotas", id="requires more than is known"),
-        pytest.param(b'{"schema": 1, "requires": "x"}', "requires something", id="requires what is no list"),
     ],
 )
 def test_a_document_that_cannot_be_used_at_all_is_refused(content: bytes, why: str) -> None:
@@ -114,6 +112,33 @@ def test_a_gateway_or_virtual_server_may_require_too() -> None:
     assert [gateway.name for gateway in compiled.spec.gateways] == ["g"]
     assert compiled.spec.gateways[0].virtual_servers == ()
     assert set(compiled.refused) == {("virtualServers", "v"), ("gateways", "h")}
+
+
+@pytest.mark.parametrize(
+    "requires, named",
+    [
+        pytest.param(["gateways", "quotas"], "requires quotas", id="more than is known"),
+        pytest.param("x", "requires something that is no list", id="what is no list"),
+    ],
+)
+def test_a_whole_that_requires_what_is_not_known_is_obeyed_as_nothing(requires: JsonValue, named: str) -> None:
+    virtual: list[JsonValue] = [{"name": "v", "tools": ["a_x"], "revision": "r2"}]
+    compiled = read(entry("a"), virtualServers=virtual, requires=requires)
+    assert (compiled.spec.servers, compiled.spec.virtual_servers, compiled.spec.gateways) == ((), (), ())
+    assert set(compiled.refused) == {("servers", "a"), ("virtualServers", "v"), ("gateways", "g")}
+    assert all(one.unsupported and named in one.why for one in compiled.refused.values())
+    assert compiled.revisions["virtualServers", "v"] == "r2"
+
+
+def test_the_hosts_of_a_gateway_that_is_refused_lead_to_nothing_instead_of_another_gateway() -> None:
+    gateways: list[JsonValue] = [
+        {"name": "g", "hosts": ["*"], "servers": ["a"]},
+        {"name": "h", "hosts": ["h.test", 1], "servers": ["a"], "requires": ["passwords"]},
+    ]
+    compiled = read(entry("a"), gateways=gateways)
+    (open_, withheld) = compiled.spec.gateways
+    assert (open_.name, open_.servers) == ("g", ("a",))
+    assert (withheld.name, withheld.hosts, withheld.servers, withheld.virtual_servers) == ("h", ("h.test",), (), ())
 
 
 def test_keys_that_nobody_knows_are_ignored_and_said_so() -> None:

@@ -1,6 +1,7 @@
 """What goes wrong in a cluster, and that everything converges: programs that die or freeze, objects that vanish."""
 
 import base64
+import gzip
 import json
 import signal
 import threading
@@ -8,11 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
+from urllib.error import HTTPError
 
 import pytest
 
 from mcp_gateway.kube import schema
-from tests.support.kube.installation import SYSTEM, Program
+from tests.support.kube.installation import ROOT, SYSTEM, Program
 from tests.support.kube.small_cluster import (
     EXTENSION,
     GRANT,
@@ -197,3 +199,47 @@ def test_an_idle_cluster_is_not_written_to(cluster: SmallCluster, controller: Pr
     before = versions()
     time.sleep(6)  # noqa: TID251  # three renewals of the Lease
     assert versions() == before
+
+
+def write_config(cluster: SmallCluster, whole: Mapping[str, object]) -> None:
+    """As a controller of another version would."""
+    packed = base64.b64encode(gzip.compress(json.dumps(whole).encode())).decode()
+    cluster.admin.merge(schema.SECRET, SYSTEM, schema.CONFIG_SECRET, {"data": {schema.CONFIG_KEY: packed}})
+
+
+def reported(cluster: SmallCluster, entries: str) -> dict[str, str]:
+    """The state of each entry of a list of the data plane's report."""
+    (report,) = cluster.admin.list(schema.REPORT)
+    spec = report["spec"]
+    assert isinstance(spec, dict)
+    found = spec[entries]
+    assert isinstance(found, list)
+    return {str(one["name"]): str(one["state"]) for one in found if isinstance(one, dict)}
+
+
+def test_what_a_newer_controller_wrote_is_served_as_far_as_it_is_understood(cluster: SmallCluster) -> None:
+    where = cluster.kubectl(
+        "get", "service", "mcp-api-key-server", "-n", "mcp-test", "-o", "jsonpath={.spec.clusterIP}"
+    )
+    text = (ROOT / "tests" / "kube" / "compiled" / "schema-2.json").read_text()
+    whole = json.loads(text.replace("SERVER", f"{where}:9090"))
+    write_config(cluster, whole)
+    until(lambda: cluster.serves("plain"))
+    assert {tool.partition("_")[0] for tool in cluster.tools()} == {"plain"}
+    assert cluster.call("plain_add", a=1, b=2) == "3"
+    assert "Error" in cluster.call("guarded_add", a=1, b=2)
+    assert cluster.tools(host="locked.test") == set()
+    assert cluster.tools(virtual="mcp-test/some") == {"plain_add"}
+    with pytest.raises(HTTPError):
+        cluster.tools(virtual="mcp-test/hours")
+    until(
+        lambda: (
+            reported(cluster, "servers") == {"mcp-test/plain": "Connected", "mcp-test/guarded": "UnsupportedFeature"}
+        )
+    )
+    assert reported(cluster, "gateways") == {"mcp-test/extension": "Loaded", "other/extension": "UnsupportedFeature"}
+    assert reported(cluster, "virtualServers") == {"mcp-test/some": "Loaded", "mcp-test/hours": "UnsupportedFeature"}
+    write_config(cluster, {**whole, "requires": ["gateways", "oauth"]})
+    until(lambda: not cluster.tools())
+    assert "Error" in cluster.call("plain_add", a=1, b=2)
+    until(lambda: set(reported(cluster, "servers").values()) == {"UnsupportedFeature"})

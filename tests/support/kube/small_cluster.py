@@ -142,8 +142,17 @@ class SmallCluster(Installation):
         assert isinstance(metadata, dict)
         self.admin.delete(KINDS[str(document["kind"])], metadata["namespace"], metadata["name"])
 
-    def request(self, method: str, *, host: str = HOST, name: str = "", **params: object) -> Mapping[str, object]:
-        """What a client of 2026-07-28 is answered; ``name`` is what the method names, if it names something."""
+    def request(
+        self, method: str, *, host: str = HOST, name: str = "", virtual: str = "", **params: object
+    ) -> Mapping[str, object]:
+        """What a client of 2026-07-28 is answered.
+
+        Args:
+            name: what the method names, if it names something.
+            virtual: namespace and name of the virtual server that it chooses by header.
+        Raises:
+            HTTPError: it is refused.
+        """
         meta = {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {},
@@ -155,12 +164,17 @@ class SmallCluster(Installation):
             "method": method,
             "params": {"_meta": meta, **named, **params},
         }
-        headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
-        return self.ask(self.where, host, said, **headers, **({"Mcp-Name": name} if name else {}))
+        headers = {
+            "MCP-Protocol-Version": "2026-07-28",
+            "Mcp-Method": method,
+            "Mcp-Name": name,
+            "x-mcp-virtualserver": virtual,
+        }
+        return self.ask(self.where, host, said, **{header: value for header, value in headers.items() if value})
 
-    def tools(self, host: str = HOST) -> set[str]:
+    def tools(self, host: str = HOST, virtual: str = "") -> set[str]:
         """What a client sees."""
-        result = self.request("tools/list", host=host)["result"]
+        result = self.request("tools/list", host=host, virtual=virtual)["result"]
         assert isinstance(result, dict)
         return {str(tool["name"]) for tool in result["tools"]}
 
