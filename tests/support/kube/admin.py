@@ -7,8 +7,11 @@ test expects or fails with. Invariant: one thread uses one ``Admin``.
 import contextlib
 import http.client
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Final, Self
+
+import attrs
 
 from mcp_gateway.kube.api import path_of, refused
 from mcp_gateway.kube.schema import Kind
@@ -61,6 +64,11 @@ class Admin:
             self._link.close()  # http.client connects anew
             raise
 
+    def text(self, path: str) -> str:
+        """What is no object."""
+        _, said = self._send("GET", path, None, "")
+        return said.decode()
+
     def get(self, kind: Kind, namespace: str, name: str) -> JsonObject:
         return self.ask("GET", path_of(kind, namespace, name))
 
@@ -96,15 +104,29 @@ class Admin:
         return found
 
     @contextlib.contextmanager
-    def watching(self, kind: Kind) -> Iterator[http.client.HTTPResponse]:
-        """The lines of a watch from now on, on a connection of its own."""
+    def watching(self, kind: Kind) -> Iterator["Watch"]:
+        """A watch from now on, on a connection of its own."""
         listed = self.ask("GET", path_of(kind) + "?limit=1")
         metadata = listed["metadata"]
         assert isinstance(metadata, dict)
         link = self._connect()
         with contextlib.closing(link):
             link.request("GET", f"{path_of(kind)}?watch=1&resourceVersion={metadata['resourceVersion']}")
-            yield link.getresponse()
+            sock = link.sock
+            assert sock is not None
+            yield Watch(link.getresponse(), sock)
+
+
+@attrs.frozen
+class Watch:
+    """An open watch."""
+
+    lines: http.client.HTTPResponse
+    _sock: socket.socket
+
+    def end(self) -> None:
+        """Whoever reads its lines comes to their end."""
+        self._sock.shutdown(socket.SHUT_RDWR)
 
 
 def _namespace(value: Mapping[str, object]) -> str | None:
