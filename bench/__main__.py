@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from bench import calls, cancel, codec, exchange, isolation, kube_converge
+from bench import calls, cancel, codec, exchange, isolation, kube_converge, kube_scale
 
 BENCHES: Final[dict[str, Callable[[], Awaitable[int]]]] = {
     "cancel": cancel.main,
@@ -18,6 +18,7 @@ BENCHES: Final[dict[str, Callable[[], Awaitable[int]]]] = {
     "codec": codec.main,
     "exchange": exchange.main,
     "kube-converge": kube_converge.main,
+    "kube-scale": kube_scale.main,
 }
 
 

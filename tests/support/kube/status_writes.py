@@ -56,6 +56,11 @@ class StatusWrites:
         return sum(one[-1] == "True" for one in self.conditions.values())
 
     @property
+    def refused(self) -> int:
+        """How many are not accepted."""
+        return sum(one[0] == "False" for one in self.conditions.values())
+
+    @property
     def most(self) -> int:
         """Of any one object."""
         return max(self.counts.values(), default=0)
