@@ -68,7 +68,7 @@ def _rolled_out(crowd: Crowd) -> tuple[float, int, int]:
     crowd.settled()
     crowd.writes.forget()
     began = time.monotonic()
-    crowd.replaced("data-plane-2")
+    crowd.replaced("data-plane-2", PATIENCE_S)
     took_s = time.monotonic() - began
     crowd.settled()
     return took_s, len(crowd.writes.changed), crowd.writes.most

@@ -24,7 +24,7 @@ from mcp_gateway import __version__
 from mcp_gateway.config.file import Loaded, load_with_sources
 from mcp_gateway.config.watch import FileSource
 from mcp_gateway.errors import ConfigError
-from mcp_gateway.options import arguments, bind_option, json_arguments, log_options, remote, typed
+from mcp_gateway.options import arguments, bind_option, json_arguments, log_options, namespaces, remote, typed
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
 T = TypeVar("T")
@@ -160,6 +160,12 @@ def serve(  # click passes every option by its name
     help="Whether routes may lead to hosts outside the cluster.",
 )
 @click.option("--cleanup", is_flag=True, help="Take back what this instance has left on routes and Gateways, and end.")
+@click.option(
+    "--watch-namespaces",
+    metavar="NAME,…",
+    callback=namespaces,
+    help="Look for objects in these namespaces only: Roles there are enough then. Else everywhere.",
+)
 @bind_option("--admin-bind", "127.0.0.1:9090", "Health, status and metrics.")
 @log_options
 def controller(
@@ -168,6 +174,7 @@ def controller(
     cluster_domain: str,
     external_backends: bool,  # click passes every option by its name
     cleanup: bool,
+    watch_namespaces: tuple[str, ...],
     admin_bind: str,
     log_format: str,
     log_level: str,
@@ -179,6 +186,7 @@ def controller(
         instance=instance,
         cluster_domain=cluster_domain,
         external_backends=external_backends,
+        watch_namespaces=watch_namespaces,
         admin_bind=admin_bind,
         log_format=log_format,
         log_level=log_level,

@@ -59,6 +59,8 @@ class Options:
     instance: str = schema.DEFAULT_INSTANCE
     cluster_domain: str = schema.CLUSTER_DOMAIN
     external_backends: bool = True
+    watch_namespaces: tuple[str, ...] = ()
+    """Where users' objects are looked for; empty: everywhere."""
     admin_bind: str = "127.0.0.1:9090"
     log_format: str = "text"
     log_level: str = "info"
@@ -146,6 +148,7 @@ def _settings(options: Options) -> Settings:
         namespace=own_namespace(options.namespace, os.environ, schema.SYSTEM_NAMESPACE),
         cluster_domain=options.cluster_domain,
         external_backends=options.external_backends,
+        watch_namespaces=options.watch_namespaces,
     )
 
 
@@ -210,9 +213,9 @@ class Running:
         missing = self.controller.informers.missing
         if missing:
             return False, f"not listed yet: {', '.join(missing)}"
-        failures = self.controller.store.failures
-        if failures:
-            return True, f"cannot read {', '.join(kind.resource for kind in failures)}"
+        unreadable = self.controller.store.unreadable
+        if unreadable:
+            return True, f"cannot read {', '.join(unreadable)}"
         return True, ""
 
     def status(self) -> JsonObject:
@@ -227,7 +230,7 @@ class Running:
             "why": why,
             "leading": self.lease.leads,
             "holder": self.lease.election.holder,
-            "unreadable": {kind.resource: told for kind, told in store.failures.items()},
+            "unreadable": {**store.unreadable},
             "malformed": {f"{kind.kind} {key}": told for (kind, key), told in store.malformed.items()},
             "objects": {kind.resource: len(store.keys(kind)) for kind in schema.WATCHED},
             "waiting": controller.agenda.waiting,

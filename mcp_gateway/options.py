@@ -5,12 +5,17 @@ cannot be used is refused with a sentence that shows a usable one.
 """
 
 import json
+import re
 from collections.abc import Callable
+from typing import Final
 
 import click
 
 from mcp_gateway.config.durations import duration_s
 from mcp_gateway.values import Header, JsonObject, JsonValue
+
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""RFC 1123, as Kubernetes wants it."""
 
 
 def _bind(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -51,6 +56,15 @@ def arguments(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
             raise click.BadParameter(f"{pair!r} is not name=value")
         pairs.append((name, value))
     return tuple(pairs)
+
+
+def namespaces(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """``a,b``: names of namespaces, each once; none at all is no list."""
+    names = () if value is None else tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    for name in names:
+        if not _LABEL.fullmatch(name):
+            raise click.BadParameter(f"{name!r} is no name of a namespace; name them as in team-a,team-b")
+    return names
 
 
 def bind_option(name: str, default: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -8,6 +8,7 @@ label; what can no longer be read stays known.
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import attrs
@@ -15,7 +16,7 @@ import trio
 
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.api import Api, Selection
-from mcp_gateway.kube.errors import ApiForbidden, KubeError
+from mcp_gateway.kube.errors import ApiForbidden, ApiMissing, KubeError
 from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.reconcile.reports import ReportLog
 from mcp_gateway.kube.reflector import Feed, Jitter, Reflector
@@ -29,6 +30,8 @@ Told: TypeAlias = Callable[[Change, Kind, Key | None], None]
 """What an event changed, and of which object; None: of many."""
 
 LABELS: Final = (schema.LABEL_CREDENTIAL, schema.LABEL_CREDENTIAL_ALIAS)
+VISIT_S: Final = 10.0
+"""Between two looks at the labels of namespaces that cannot be watched."""
 OWN_SECRETS: Final = (schema.CONFIG_SECRET, schema.SIGNING_KEY_SECRET)
 
 
@@ -41,15 +44,17 @@ def key_of(value: JsonObject) -> Key:
 
 @attrs.define(eq=False, kw_only=True)
 class KindFeed:
-    """One kind, in all namespaces or in one, into the store (a ``reflector.Feed``)."""
+    """One kind, in one of its scopes, into the store (a ``reflector.Feed``)."""
 
     kind: Kind
     store: Store
     told: Told
+    scope: str | None = None
+    """A namespace; None: all of them."""
 
     def listed(self, items: Iterable[JsonObject]) -> None:
         """See ``Feed``."""
-        self.told(self.store.replace(self.kind, items), self.kind, None)
+        self.told(self.store.replace(self.kind, items, self.scope), self.kind, None)
 
     def changed(self, value: JsonObject) -> None:
         """See ``Feed``."""
@@ -61,14 +66,18 @@ class KindFeed:
 
     def failed(self, error: KubeError) -> None:
         """See ``Feed``."""
-        if self.kind not in self.store.failures:
-            logger.warning("a kind cannot be read", extra={"kind": self.kind.resource, "why": str(error)})
-        self.store.fail(self.kind, str(error))
+        if (self.kind, self.scope) not in self.store.failures:
+            logger.warning("a kind cannot be read", extra={**self._what, "why": str(error)})
+        self.store.fail(self.kind, str(error), self.scope)
 
     def heard(self) -> None:
         """See ``Feed``."""
-        if self.store.failures.pop(self.kind, None) is not None:
-            logger.info("a kind can be read again", extra={"kind": self.kind.resource})
+        if self.store.failures.pop((self.kind, self.scope), None) is not None:
+            logger.info("a kind can be read again", extra=self._what)
+
+    @property
+    def _what(self) -> dict[str, str | None]:
+        return {"kind": self.kind.resource, "namespace": self.scope}
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -227,10 +236,13 @@ class Informers:
         namespace = self.store.settings.namespace
         async with trio.open_nursery() as nursery:
             for kind in schema.WATCHED:
-                if kind != schema.SECRET:
-                    nursery.start_soon(
-                        self._reflect, self._feed(kind), self._selection(kind), name=f"kind:{kind.plural}"
-                    )
+                for scope in self.store.scopes(kind):
+                    feed = self._feed(kind, scope)
+                    if kind == schema.NAMESPACE and self.store.settings.watch_namespaces:
+                        nursery.start_soon(self._visit_namespaces, feed, name="kind:namespaces")
+                    else:
+                        selection = Selection(kind=kind, namespace=scope)
+                        nursery.start_soon(self._reflect, feed, selection, name=f"kind:{kind.plural}:{scope or '*'}")
             for feed in self._own_feeds:
                 named = Selection(kind=schema.SECRET, namespace=namespace, fields=f"metadata.name={feed.key.name}")
                 nursery.start_soon(self._reflect, feed, named, name=f"secret:{feed.key.name}")
@@ -239,14 +251,25 @@ class Informers:
                 self._match(nursery)
                 await self._named.wait()
 
-    def _selection(self, kind: Kind) -> Selection:
-        # Reports are the pods' of our own instance, which live where we do.
-        return Selection(kind=kind, namespace=self.store.settings.namespace if kind == schema.REPORT else None)
-
-    def _feed(self, kind: Kind) -> KindFeed:
+    def _feed(self, kind: Kind, scope: str | None) -> KindFeed:
         if kind == schema.REPORT:
-            return ReportFeed(kind=kind, store=self.store, told=self._heard, reports=self.reports)
-        return KindFeed(kind=kind, store=self.store, told=self._heard)
+            return ReportFeed(kind=kind, store=self.store, told=self._heard, scope=scope, reports=self.reports)
+        return KindFeed(kind=kind, store=self.store, told=self._heard, scope=scope)
+
+    async def _visit_namespaces(self, feed: KindFeed) -> None:
+        """Look at the few namespaces that are watched, one by one: a Role allows that, and no list or watch of them."""
+        while True:
+            found: list[JsonObject] = []
+            try:
+                for name in self.store.settings.watch_namespaces:
+                    with suppress(ApiMissing):
+                        found.append(await self.api.get(schema.NAMESPACE, None, name))
+            except KubeError as error:
+                feed.failed(error)
+            else:
+                feed.listed(found)
+                feed.heard()
+            await trio.sleep(self.jitter(VISIT_S / 2) + VISIT_S / 2)
 
     def _heard(self, change: Change, kind: Kind, key: Key | None) -> None:
         if change is Change.SUBSTANCE and kind in (schema.REGISTRATION, schema.EXTENSION):

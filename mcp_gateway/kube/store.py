@@ -80,8 +80,8 @@ class Store:
     """The known objects of the cluster."""
 
     settings: Settings = attrs.field(factory=Settings)
-    failures: dict[Kind, str] = attrs.field(factory=dict)
-    """Kinds whose last list failed, and why; what was known of them stays."""
+    failures: dict[tuple[Kind, str | None], str] = attrs.field(factory=dict)
+    """Kinds whose last list failed, by one of their ``scopes``, and why; what was known of them stays."""
     malformed: dict[Place, str] = attrs.field(factory=dict)
     """Objects that cannot be read, and why; each falls alone."""
     secret_access: dict[str, Access] = attrs.field(factory=dict)
@@ -145,16 +145,23 @@ class Store:
     def _mark_listed(self, kind: Kind, namespace: str | None) -> bool:
         if kind == schema.SECRET and namespace is not None:
             return self.set_access(namespace, Access.LISTED) is Change.SUBSTANCE
-        self.failures.pop(kind, None)
+        self.failures.pop((kind, namespace), None)
         if (kind, namespace) in self._listed:
             return False
         self._listed.add((kind, namespace))
         self._decided.clear()
         return True
 
-    def fail(self, kind: Kind, why: str) -> None:
-        """A list of a kind failed; what is known stays."""
-        self.failures[kind] = why
+    def fail(self, kind: Kind, why: str, namespace: str | None = None) -> None:
+        """A list of a kind failed, in one of its ``scopes``; what is known stays."""
+        self.failures[kind, namespace] = why
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """``failures`` for people: what cannot be read, and why."""
+        return {
+            f"{kind.resource}{f' in {scope}' if scope else ''}": why for (kind, scope), why in self.failures.items()
+        }
 
     def set_access(self, namespace: str, access: Access) -> Change:
         """What became of the last look at the Secrets of a namespace."""

@@ -79,10 +79,18 @@ def test_without_them_a_kind_is_listed_everywhere_at_once() -> None:
 def test_a_list_that_fails_takes_nothing_away() -> None:
     store = seed().store()
     store.fail(schema.SERVICE, "403 Forbidden")
-    assert store.failures == {schema.SERVICE: "403 Forbidden"}
+    assert store.unreadable == {"services": "403 Forbidden"}
     assert store.service(SERVICE) is not None
     assert store.replace(schema.SERVICE, []) is Change.SUBSTANCE
-    assert (store.failures, store.service(SERVICE)) == ({}, None)
+    assert (store.unreadable, store.service(SERVICE)) == ({}, None)
+
+
+def test_a_namespace_that_fails_hides_no_other_one() -> None:
+    store = Store(settings=Settings(watch_namespaces=("a", "b")))
+    store.fail(schema.SERVICE, "403 Forbidden", "a")
+    store.fail(schema.SERVICE, "500", "b")
+    store.replace(schema.SERVICE, [], "b")
+    assert store.unreadable == {"services in a": "403 Forbidden"}
 
 
 def test_a_whole_list_removes_what_is_not_in_it_in_its_own_namespace_only() -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.errors import ApiRefused
 from tests.support.kube.installation import Program
-from tests.support.kube.small_cluster import EXTENSION, GRANT, ROUTE, SmallCluster, registration, until
+from tests.support.kube.small_cluster import EXTENSION, GRANT, PATIENCE_S, ROUTE, SmallCluster, registration, until
 from tests.support.kube.status_writes import StatusWrites, watching
 
 ROUTES: Final = 20
@@ -56,10 +56,10 @@ class Crowd(SmallCluster):
                 before, until_at = self.writes.counts.total(), time.monotonic() + 2.0
             time.sleep(0.1)  # noqa: TID251  # outside of any loop
 
-    def replaced(self, pod: str) -> None:
+    def replaced(self, pod: str, patience_s: float = PATIENCE_S) -> None:
         """Roll the data plane out: another pod comes, and the one before goes when that has tried all servers."""
         program, where = self.data_plane(pod=pod)
-        until(lambda: self.complete(pod))
+        until(lambda: self.complete(pod), patience_s)
         before, self.data, self.where = self.data, program, where
         self.settled()
         before.end()
