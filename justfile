@@ -60,7 +60,7 @@ cov-erase:
 
 [private]
 cov-run *args:
-    {{ py }} -m coverage run -m pytest -m "not brisk and not conformance and not registry and not once" "$@"
+    {{ py }} -m coverage run -m pytest -m "not brisk and not conformance and not registry and not (kube and slow and not covering)" "$@"
 
 [private]
 cov-report:

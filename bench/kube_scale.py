@@ -52,7 +52,20 @@ def _measure(count: int) -> tuple[list[object], list[str]]:
         killed_s, killed = _killed(crowd, count - refused)
         controller, data = peak_mib(crowd.controlling), peak_mib(crowd.data)
         busy = crowd.too_many()
-        row = [count, created_s, ready_s, refused, rolled_s, changed, rolled, killed_s, killed, busy, controller, data]
+        row: list[object] = [
+            count,
+            created_s,
+            ready_s,
+            refused,
+            rolled_s,
+            changed,
+            rolled,
+            killed_s,
+            killed,
+            busy,
+            controller,
+            data,
+        ]
         bounds = {
             f"Ready within {CONVERGED_S:g} s": ready_s < CONVERGED_S or count > BOUND,
             f"controller below {CONTROLLER_MIB:g} MiB": controller < CONTROLLER_MIB or count > BOUND,

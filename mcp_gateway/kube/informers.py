@@ -243,9 +243,9 @@ class Informers:
                     else:
                         selection = Selection(kind=kind, namespace=scope)
                         nursery.start_soon(self._reflect, feed, selection, name=f"kind:{kind.plural}:{scope or '*'}")
-            for feed in self._own_feeds:
-                named = Selection(kind=schema.SECRET, namespace=namespace, fields=f"metadata.name={feed.key.name}")
-                nursery.start_soon(self._reflect, feed, named, name=f"secret:{feed.key.name}")
+            for own in self._own_feeds:
+                named = Selection(kind=schema.SECRET, namespace=namespace, fields=f"metadata.name={own.key.name}")
+                nursery.start_soon(self._reflect, own, named, name=f"secret:{own.key.name}")
             while True:
                 self._named = trio.Event()
                 self._match(nursery)

@@ -27,7 +27,7 @@ from tests.support.kube.small_cluster import (
 )
 from tests.support.kube.token_server import TokenServer
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(240)]
 
 HOURS_S: Final = 36_000.0
 

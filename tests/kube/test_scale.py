@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.kube.crowd import Crowd, peak_mib
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(240)]
 
 MANY: Final = 500
 CONVERGED_S: Final = 30.0

@@ -14,7 +14,7 @@ from mcp_gateway.cli import main
 from tests.support.kube.installation import ROOT, Installation, Program
 from tests.support.kube.shell import HOST, Shell
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.covering, pytest.mark.timeout(180)]
 
 PROCEDURE: Final = (ROOT / "tests" / "kube" / "seed" / "procedure.txt").read_text()
 AT_ONCE_S: Final = 10.0

@@ -18,7 +18,7 @@ from tests.support.kube.installation import CONTROLLER, SYSTEM, Program
 from tests.support.kube.interference import Interference, Lost, Refusal, Request
 from tests.support.kube.small_cluster import EXTENSION, GRANT, ROUTE, SmallCluster, registration, until
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(240)]
 
 STORM_S: Final = 5.0
 TOLERANCE_S: Final = 0.1

@@ -8,11 +8,12 @@ from typing import Final
 import pytest
 
 from mcp_gateway.kube import schema
+from mcp_gateway.values import JsonObject
 from tests.support.kube.installation import CONTROLLER, ROOT, SYSTEM
 from tests.support.kube.kustomize import build, combined
 from tests.support.kube.small_cluster import EXTENSION, GRANT, ROUTE, SmallCluster, registration, until
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(180)]
 
 COMPONENTS: Final = ("components/watch-namespaces", "components/restricted-secrets")
 WATCHED: Final = "mcp-test,gateway-system"
@@ -62,14 +63,14 @@ def test_what_is_in_the_namespaces_is_served_and_what_is_elsewhere_is_left_alone
 
 def test_a_namespace_by_whose_label_a_gateway_chooses_is_known(cluster: SmallCluster) -> None:
     program = cluster.controller("--watch-namespaces", WATCHED)
-    chosen = {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "a"}}}}
+    chosen: JsonObject = {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "a"}}}}
     spec = cluster.admin.get(schema.GATEWAY, "gateway-system", "mcp-gateway")["spec"]
     assert isinstance(spec, dict)
     listeners = spec["listeners"]
     assert isinstance(listeners, list)
     for one in listeners:
         assert isinstance(one, dict)
-        one["allowedRoutes"] = {**chosen}
+        one["allowedRoutes"] = chosen
     cluster.admin.merge(schema.GATEWAY, "gateway-system", "mcp-gateway", {"spec": {"listeners": listeners}})
     cluster.apply(registration("chosen"))
     until(lambda: cluster.ready("chosen") == "False")
