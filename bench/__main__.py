@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from bench import calls, cancel, codec, exchange, isolation, kube_converge, kube_scale
+from tests.support import guardian
 
 BENCHES: Final[dict[str, Callable[[], Awaitable[int]]]] = {
     "cancel": cancel.main,
@@ -27,6 +28,7 @@ def main(names: list[str]) -> int:
     if unknown := [name for name in names if name not in BENCHES]:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHES)}", file=sys.stderr)
         return 2
+    guardian.begin()  # whoever kills a benchmark kills what it has started
     return max(trio.run(BENCHES[name]) for name in names or BENCHES)
 
 

@@ -54,6 +54,9 @@ def programs(cluster: Installation) -> Iterator[tuple[Program, str]]:
     cluster.server("mcp-api-key-server", "mcp-test", 9090)
     with cluster.kubelet(mcp_gateway_controller=controller, mcp_gateway_broker_router=data_plane):
         yield data_plane, where
+    # In good order: what is killed cannot say which of its lines have run.
+    controller.end()
+    data_plane.end()
 
 
 def test_every_command_of_the_procedure_is_found() -> None:
