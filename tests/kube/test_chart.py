@@ -27,6 +27,7 @@ CHANGED: Final[JsonObject] = {
     "networkPolicy": {"enabled": True},
     "serviceMonitor": {"enabled": True},
     "restrictedSecrets": True,
+    "watchNamespaces": ["mcp-test", "gateway-system"],
 }
 DEDICATED: Final[JsonObject] = {
     **CHANGED,

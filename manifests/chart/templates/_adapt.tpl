@@ -2,9 +2,11 @@
 {{- define "mcp-gateway.isWanted" -}}
 {{- $kind := .object.kind -}}
 {{- $isReader := and (eq $kind "ClusterRoleBinding") (eq .object.metadata.name "mcp-gateway-secret-reader") -}}
+{{- $isController := and (eq $kind "ClusterRoleBinding") (eq .object.metadata.name "mcp-gateway-controller") -}}
 {{- if not (or
     (and (eq $kind "Namespace") (not .Values.namespace.create))
-    (and $isReader .Values.restrictedSecrets)) -}}
+    (and $isReader .Values.restrictedSecrets)
+    (and $isController .Values.watchNamespaces)) -}}
 yes
 {{- end -}}
 {{- end }}
@@ -42,6 +44,11 @@ yes
 {{- $_ := set $object.spec "type" "NodePort" -}}
 {{- $_ := set (first $object.spec.ports) "nodePort" (int $root.Values.service.nodePort) -}}
 {{- end -}}
+{{- if and (eq $kind "Role") (eq $object.metadata.name "mcp-gateway-controller") $root.Values.watchNamespaces -}}
+{{- $verbs := list "get" "list" "watch" -}}
+{{- $grants := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "referencegrants") "verbs" $verbs -}}
+{{- $_ := set $object "rules" (append $object.rules $grants) -}}
+{{- end -}}
 {{- if eq $kind "Deployment" -}}
 {{- include "mcp-gateway.adaptDeployment" (dict "spec" $object.spec "name" $object.metadata.name "root" $root) -}}
 {{- end -}}
@@ -55,6 +62,11 @@ yes
 {{- if eq .name "mcp-gateway-controller" -}}
 {{- $own = $values.controller -}}
 {{- $_ := set .spec "replicas" (int $own.replicas) -}}
+{{- if $values.watchNamespaces -}}
+{{- $_ := set $container "args" (append $container.args "--watch-namespaces=$(WATCH_NAMESPACES)") -}}
+{{- $watched := dict "name" "WATCH_NAMESPACES" "value" (join "," $values.watchNamespaces) -}}
+{{- $_ := set $container "env" (append $container.env $watched) -}}
+{{- end -}}
 {{- end -}}
 {{- $tag := default .root.Chart.AppVersion $values.image.tag -}}
 {{- $_ := set $container "image" (printf "%s:%s" $values.image.repository $tag) -}}
