@@ -183,6 +183,7 @@ class _Reading:
 
     def _nothing(self, why: str) -> Compiled:
         """Every entry is refused: it was written for a reader that would have narrowed it."""
+        self.notes.append(f"{why}: upgrade the data plane")
         for entries in (SERVERS, VIRTUAL_SERVERS, GATEWAYS):
             for name, value in self._entries(entries):
                 self.revisions[entries, name] = str(value.get("revision") or "")

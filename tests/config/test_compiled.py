@@ -128,6 +128,7 @@ def test_a_whole_that_requires_what_is_not_known_is_obeyed_as_nothing(requires: 
     assert set(compiled.refused) == {("servers", "a"), ("virtualServers", "v"), ("gateways", "g")}
     assert all(one.unsupported and named in one.why for one in compiled.refused.values())
     assert compiled.revisions["virtualServers", "v"] == "r2"
+    assert "upgrade the data plane" in compiled.notes[0]
 
 
 def test_the_hosts_of_a_gateway_that_is_refused_lead_to_nothing_instead_of_another_gateway() -> None:

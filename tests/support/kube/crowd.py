@@ -4,6 +4,7 @@ Owns how they are made and measured. Deliberately one real MCP server behind all
 measured is ours, not theirs. Invariant: figures are the operating system's and the API server's, not our programs'.
 """
 
+import base64
 import contextlib
 import re
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from mcp_gateway.kube import schema
-from mcp_gateway.kube.errors import ApiRefused
-from tests.support.kube.installation import Program
+from mcp_gateway.kube.errors import ApiMissing
+from mcp_gateway.values import JsonObject
+from tests.support.kube.installation import SYSTEM, Program
 from tests.support.kube.small_cluster import EXTENSION, GRANT, PATIENCE_S, ROUTE, SmallCluster, registration, until
 from tests.support.kube.status_writes import StatusWrites, watching
 
@@ -65,11 +67,26 @@ class Crowd(SmallCluster):
         before.end()
 
     def complete(self, pod: str) -> bool:
-        """Whether a pod says that it has tried every server once."""
-        with contextlib.suppress(ApiRefused):
-            spec = self.admin.get(schema.REPORT, "mcp-system", pod)["spec"]
-            return isinstance(spec, dict) and spec.get("complete") is True
-        return False
+        """Whether a pod says that it has tried every server."""
+        return self._said(pod).get("complete") is True
+
+    def started(self, pod: str) -> str:
+        """When a pod's process began, as it says."""
+        return str(self._said(pod).get("startTime", ""))
+
+    def _said(self, pod: str) -> JsonObject:
+        """A pod's report; empty: there is none."""
+        with contextlib.suppress(ApiMissing):
+            spec = self.admin.get(schema.REPORT, SYSTEM, pod)["spec"]
+            assert isinstance(spec, dict)
+            return spec
+        return {}
+
+    def config_bytes(self) -> int:
+        """Of the compiled configuration, as the Secret has it."""
+        data = self.admin.get(schema.SECRET, SYSTEM, schema.CONFIG_SECRET)["data"]
+        assert isinstance(data, dict)
+        return len(base64.b64decode(str(data[schema.CONFIG_KEY])))
 
     def too_many(self) -> int:
         """How many requests the API server has answered with 429."""

@@ -56,6 +56,11 @@ class StatusWrites:
         return sum(one[-1] == "True" for one in self.conditions.values())
 
     @property
+    def loaded(self) -> int:
+        """How many are in the configuration of every pod."""
+        return sum(one[2] == "True" for one in self.conditions.values())
+
+    @property
     def refused(self) -> int:
         """How many are not accepted."""
         return sum(one[0] == "False" for one in self.conditions.values())
