@@ -148,6 +148,7 @@ def _assemble(
         ended=care.ended,
     )
     calls = Calls(
+        spec=spec,
         fleet=fleet,
         in_flight=InFlight(limits.in_flight),
         log=CallLog(metrics=metrics),

@@ -15,30 +15,13 @@ from mcp_gateway.gateway.address_book import AddressBook
 from mcp_gateway.gateway.call.call import Calls
 from mcp_gateway.gateway.faces.own_answers import OwnAnswers
 from mcp_gateway.gateway.hub import Hub
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.session_table import SessionTable
 from mcp_gateway.gateway.tasks import Tasks
-from mcp_gateway.routing.table import RouteTable, View
-from mcp_gateway.values import GatewayName
+from mcp_gateway.routing.table import RouteTable
 
 _PLACES: int = 1024
 """Spellings of Host and path whose places are remembered."""
-
-
-@attrs.frozen(kw_only=True)
-class Place:
-    """Where a request came in: a gateway or one of its virtual servers."""
-
-    gateway: GatewayName
-    path: str
-    """The virtual server that the path names; empty: none."""
-    virtual: str
-    """The one that is seen: the path's, or the one that a header narrows this request to."""
-    view: View
-    realm: str = attrs.field(init=False)
-    """What ids, cursors and states made here are bound to. Not to a header: it may come and go within a session."""
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "realm", f"{self.gateway}|{self.path}")
 
 
 @attrs.define(eq=False, kw_only=True)

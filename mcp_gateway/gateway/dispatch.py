@@ -18,7 +18,7 @@ import trio
 from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.call.response import Accepts
-from mcp_gateway.gateway.context import Context, Place
+from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.entrance import Job, Reply, Request
 from mcp_gateway.gateway.faces import batch
 from mcp_gateway.gateway.faces.get_stream import GetStreams
@@ -41,6 +41,7 @@ from mcp_gateway.gateway.faces.legacy import LegacyFace
 from mcp_gateway.gateway.faces.modern import ModernFace
 from mcp_gateway.gateway.faces.own_answers import Invalid
 from mcp_gateway.gateway.origin import Refusal, check
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.envelope import Rejection, is_modern, meta_of, only_value

@@ -21,7 +21,8 @@ from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.fleet import Fleet
 from mcp_gateway.backends.transports.base import Answer, Inbound, Link, Outgoing
 from mcp_gateway.backends.upstream import Upstream
-from mcp_gateway.config.spec import Timeouts
+from mcp_gateway.cell import Cell
+from mcp_gateway.config.spec import GatewaySpec, Timeouts
 from mcp_gateway.errors import BackendGone, BackendTimeout, Executed, GatewayError, Limit, RemoteFault
 from mcp_gateway.gateway.call import input_round, translation
 from mcp_gateway.gateway.call.deadline import Cause, Deadline, why_ended
@@ -54,6 +55,7 @@ NO_EDITS: Final[Edits] = {}
 class Calls:
     """What all calls of a process share."""
 
+    spec: Cell[GatewaySpec]
     fleet: Fleet
     in_flight: InFlight
     log: CallLog
@@ -97,8 +99,6 @@ class Call(ClientRequest):
     """Those that the client and the server both declare."""
     tasks: TaskNames | None = None
     """What the two call the client's tasks; None: the client can have none there."""
-    headers_in: tuple[Header, ...] = attrs.field(default=(), repr=False)
-    """The client's HTTP headers, names lower case; the backend's allow-list picks from them."""
     deadline: Deadline = attrs.field(init=False)
     inbound: InboundHandler | None = attrs.field(default=None, init=False)
     """Made when the backend says something before its answer."""
@@ -148,28 +148,27 @@ class Call(ClientRequest):
     async def carry(self, scope: trio.CancelScope, backend: Backend) -> Outcome:
         """Under its deadline, for as long as the backend is there."""
         self.deadline.start(scope)
+        backend.enter(self)
         try:
-            with backend.running(self._removed):
-                backend.check_open()
-                return await self._answered(backend)
+            backend.check_open()
+            answer, era = await self.exchange(backend)
+            if era.modern and b'"input_required"' in answer.raw:
+                return await input_round.go_on(self, backend, era, answer)
+            return await self.outcome_of(answer, era)
         finally:
+            backend.leave(self)
             self.deadline.scope = None
             if self.inbound is not None:
                 self.inbound.close()
             self.calls.log.placed(self.deadline, backend.key)
-
-    async def _answered(self, backend: Backend) -> Outcome:
-        answer, era = await self.exchange(backend)
-        if era.modern and b'"input_required"' in answer.raw:
-            return await input_round.go_on(self, backend, era, answer)
-        return await self.outcome_of(answer, era)
 
     @property
     def _may_be_suspended(self) -> bool:
         """Whether its client may have been asked something, or could be."""
         return "requestState" in self.message.params or self.caller.askable
 
-    def _removed(self) -> None:
+    def removed(self) -> None:
+        """Its backend ends (a ``RunningCall``)."""
         self.cut(Cause.REMOVED)
 
     # --- one exchange ---
@@ -185,7 +184,7 @@ class Call(ClientRequest):
             BackendError: also for words of the backend that cannot be passed on.
             MalformedMessage: the client's own request cannot be passed on.
         """
-        upstream = await backend.reach.upstream_for(self.caller)
+        upstream = backend.link_now(self.caller) or await backend.open_link(self.caller)
         answer = await self._ask(backend, upstream, extra)
         if (
             self.method == "resources/read"
@@ -195,7 +194,7 @@ class Call(ClientRequest):
         ):
             own, self.caller = self.caller, self.caller.like_anybody
             try:
-                shared = await backend.reach.upstream_for(self.caller)
+                shared = await backend.open_link(self.caller)
                 other = await self._ask(backend, shared, extra)
             finally:
                 self.caller = own

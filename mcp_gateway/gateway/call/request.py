@@ -9,6 +9,7 @@ Spec: docs/architecture.md, "The road of a call" and "Exactly one answer".
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -16,25 +17,37 @@ import trio
 from mcp_gateway.errors import CallCancelled, Executed
 from mcp_gateway.gateway.call.client import Client
 from mcp_gateway.gateway.call.deadline import Cause
-from mcp_gateway.gateway.call.log import CallLog
 from mcp_gateway.gateway.call.outcome import Outcome, failed
 from mcp_gateway.gateway.call.response import JSON_HEAD, Accepts, Phase, ResponseStream
 from mcp_gateway.gateway.entrance import Reply
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.routing.listing_views import Target
 from mcp_gateway.values import Header
+
+if TYPE_CHECKING:
+    from mcp_gateway.gateway.call.call import Calls
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Asked:
+    """One request as it came in."""
+
+    client: Client
+    message: jsonrpc.RpcRequest
+    place: Place
+    reply: Reply
+    accepts: Accepts
+    headers: tuple[Header, ...] = ()
+    """Of HTTP, names lower case."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class ClientRequest(ABC):
     """A request from ``prepare`` to its answer."""
 
-    client: Client
-    message: jsonrpc.RpcRequest
-    reply: Reply
-    accepts: Accepts
-    keep_alive_s: float
-    log: CallLog
+    asked: Asked
+    calls: "Calls"
     target: Target | None = None
     """What it is for; None: for the gateway itself."""
     outcome: Outcome | None = None
@@ -49,6 +62,16 @@ class ClientRequest(ABC):
     _scope: trio.CancelScope | None = None
     """While it runs."""
     _stream: ResponseStream | None = None
+
+    @property
+    def client(self) -> Client:
+        """Whose it is."""
+        return self.asked.client
+
+    @property
+    def message(self) -> jsonrpc.RpcRequest:
+        """What was asked for."""
+        return self.asked.message
 
     async def run(self, scope: trio.CancelScope) -> None:
         """See ``entrance.Job``."""
@@ -95,7 +118,7 @@ class ClientRequest(ABC):
         cut = self.outcome is None
         outcome = self.settle()
         session = self.client.session
-        self.log.answered(
+        self.calls.log.answered(
             self.message.method,
             outcome.label,
             self.began_at,
@@ -106,12 +129,17 @@ class ClientRequest(ABC):
         )
         if cut and self.cause is Cause.MESSAGE and session is not None:
             await self.stream.abandon(outcome.status, outcome.body)
-        elif self._stream is None and not self.client.era.one_stream and (self.accepts.json or outcome.status != 200):
+        elif self._is_one_body(outcome):
             self.answered = True
             if not self.gone:
-                await self.reply.whole(outcome.status, (*JSON_HEAD, *self.headers), outcome.body)
+                await self.asked.reply.whole(outcome.status, (*JSON_HEAD, *self.headers), outcome.body)
         else:
             await self.stream.finish(outcome.status, outcome.body, self.headers)
+
+    def _is_one_body(self, outcome: Outcome) -> bool:
+        """Whether nothing but the answer goes to the client; a stream cannot say that it failed."""
+        plain = self._stream is None and not self.client.era.one_stream
+        return plain and (self.asked.accepts.json or outcome.status != 200)
 
     def settle(self) -> Outcome:
         """The outcome; of one that was cut, what it was cut by."""
@@ -129,13 +157,13 @@ class ClientRequest(ABC):
         """The way back for more than one JSON body; made when it is needed first."""
         if self._stream is None:
             era, session = self.client.era, self.client.session
-            resumable = session is not None and era.resumable and self.accepts.sse
+            resumable = session is not None and era.resumable and self.asked.accepts.sse
             self._stream = ResponseStream(
-                reply=self.reply,
+                reply=self.asked.reply,
                 era=era,
-                accepts=self.accepts,
+                accepts=self.asked.accepts,
                 replay=session.replay if session is not None and resumable else None,
-                keep_alive_s=self.keep_alive_s,
+                keep_alive_s=self.calls.spec.value.http.keep_alive_s,
                 began_at=self.began_at,
                 gone=self.gone,
                 phase=Phase.FINISHED if self.answered else Phase.STREAMING if era.one_stream else Phase.SILENT,

@@ -87,19 +87,13 @@ class SuspendedCall(Call):
     def of(cls, request: Call, backend: Backend) -> "SuspendedCall":
         """The call that a request begins."""
         call = cls(
-            client=request.client,
-            message=request.message,
-            reply=request.reply,
-            accepts=request.accepts,
-            keep_alive_s=request.keep_alive_s,
-            log=request.log,
+            asked=request.asked,
             calls=request.calls,
             target=request.target,
             edits=request.edits,
             caller=request.caller,
             extensions=request.extensions,
             tasks=request.tasks,
-            headers_in=request.headers_in,
             backend=backend,
             binding=binding_of(request),
             request=request,
@@ -168,7 +162,7 @@ class SuspendedCall(Call):
         What goes upstream stays on the link where the call runs, whatever this request says of its client.
         """
         self.attached, self.request = True, request
-        self.message, self.client, self.target = request.message, request.client, request.target
+        self.asked, self.target = request.asked, request.target
         self.extensions, self.tasks = request.extensions, request.tasks
 
     def detach(self) -> None:

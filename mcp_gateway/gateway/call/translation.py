@@ -87,7 +87,7 @@ def headers(call: "Call", backend: Backend, era: Era) -> tuple[Header, ...]:
     """The HTTP headers of the request: what the era wants, and what the configuration lets through of the client's."""
     target = backend.spec.target
     names = target.forward_headers if isinstance(target, HttpTarget) else ()
-    forwarded = tuple(one for one in call.headers_in if one[0].decode("latin-1") in names) if names else ()
+    forwarded = tuple(one for one in call.asked.headers if one[0].decode("latin-1") in names) if names else ()
     if not era.modern:
         return forwarded
     own: list[Header] = []
@@ -106,7 +106,7 @@ def name_upstream(call: "Call") -> str | None:
     if not is_custom(call.method):
         return None
     params = call.message.params
-    member = mcp_headers.custom_name(params, call.headers_in, modern=call.client.era.modern)
+    member = mcp_headers.custom_name(params, call.asked.headers, modern=call.client.era.modern)
     edit = call.edits.get(member) if member is not None else None
     value = json_text.parse(edit) if isinstance(edit, bytes) else params.get(member or "")
     return value if isinstance(value, str) else None

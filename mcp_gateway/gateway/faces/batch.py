@@ -14,10 +14,10 @@ import trio
 
 from mcp_gateway.errors import MalformedMessage
 from mcp_gateway.gateway.call.response import JSON_HEAD, Accepts
-from mcp_gateway.gateway.context import Place
 from mcp_gateway.gateway.entrance import Job, Reply, Request, serve
 from mcp_gateway.gateway.faces.http_answers import refusal, refuse
 from mcp_gateway.gateway.faces.legacy import LegacyFace
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST

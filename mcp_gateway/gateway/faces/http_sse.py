@@ -22,13 +22,14 @@ from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.errors import MalformedMessage, Overload
 from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.call.response import Accepts
-from mcp_gateway.gateway.context import Context, Place
+from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.entrance import Job, Reply, Request, serve
 from mcp_gateway.gateway.faces.event_stream import EventStream, Messages, pump
 from mcp_gateway.gateway.faces.http_answers import RETRY_SOON, Whole, is_json, refusal, refuse, turn_away, whole_json
 from mcp_gateway.gateway.faces.initialize import read_initialize
 from mcp_gateway.gateway.faces.legacy import LegacyFace
 from mcp_gateway.gateway.faces.own_answers import Invalid
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.envelope import ANONYMOUS_INFO

@@ -17,12 +17,14 @@ import attrs
 
 from mcp_gateway.errors import Draining, GatewayError
 from mcp_gateway.gateway.call.outcome import failed, refused
+from mcp_gateway.gateway.call.request import Asked
 from mcp_gateway.gateway.call.response import Accepts
-from mcp_gateway.gateway.context import Context, Place
+from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.entrance import Job, Reply
 from mcp_gateway.gateway.faces import session_requests
 from mcp_gateway.gateway.faces.http_answers import WholeAfter
-from mcp_gateway.gateway.faces.requests import Asked, Requests
+from mcp_gateway.gateway.faces.requests import Requests
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc, splice
 from mcp_gateway.protocol.extensions import declared, is_custom_notification

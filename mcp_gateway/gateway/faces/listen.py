@@ -15,12 +15,13 @@ import trio
 
 from mcp_gateway.backends.caller import Caller
 from mcp_gateway.errors import GatewayError
+from mcp_gateway.gateway.call.request import Asked
 from mcp_gateway.gateway.call.response import JSON_HEAD
-from mcp_gateway.gateway.context import Context, Place
+from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.faces.event_stream import EventStream, Messages, pump
-from mcp_gateway.gateway.faces.requests import Asked
 from mcp_gateway.gateway.hub import Audience
 from mcp_gateway.gateway.mailbox import Mailbox
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.session import CHANGED_METHOD
 from mcp_gateway.protocol import json_text, jsonrpc, splice
 from mcp_gateway.protocol.envelope import META_SERVER_INFO, META_SUBSCRIPTION

@@ -8,27 +8,34 @@ is new and refused. Invariant: a client that closes its response stream has canc
 Spec: MCP 2026-07-28.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import attrs
 import trio
 
+from mcp_gateway.auth.principal import Principal
 from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.transports.base import ClientIdentity
 from mcp_gateway.gateway.call.client import ModernClient
+from mcp_gateway.gateway.call.request import Asked
 from mcp_gateway.gateway.call.response import Accepts
-from mcp_gateway.gateway.context import Context, Place
+from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.entrance import Job, Reply, Request
 from mcp_gateway.gateway.faces.http_answers import Whole, refusal, refuse, turn_away
 from mcp_gateway.gateway.faces.listen import Listening, ListenStream
-from mcp_gateway.gateway.faces.requests import Asked, Requests
+from mcp_gateway.gateway.faces.requests import Requests
+from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.tasks import modern_owner
-from mcp_gateway.protocol import jsonrpc, tasks, translate
+from mcp_gateway.protocol import json_text, jsonrpc, tasks, translate
 from mcp_gateway.protocol.envelope import ModernCall, Rejection, meta_of, must_be_request, validate
+from mcp_gateway.protocol.eras import ERAS
 from mcp_gateway.protocol.extensions import declared
 from mcp_gateway.protocol.wire_errors import MISSING_CAPABILITY
 from mcp_gateway.telemetry.trace import note_trace
 
+_KEPT_BYTES: Final = 4096
+"""Of what a client says of itself; longer words are read anew with each request."""
 NO_STREAM: Final = refusal(406, "the answer is a stream: Accept must allow text/event-stream")
 
 
@@ -56,7 +63,7 @@ class ModernFace:
         if isinstance(valid, Rejection):
             log.answered(message.method, "refused", began_at)
             return refuse(reply, valid)
-        client = _client(request, place, valid)
+        client = _client(valid, place.realm, request.principal)
         suspended = self.context.calls.suspended
         if self.context.draining() and not suspended.knows(message.params.get("requestState"), place.realm):
             log.answered(message.method, "draining", began_at, era=valid.era)
@@ -73,17 +80,27 @@ class ModernFace:
         return ListenStream(reply=reply, listening=self.listening, asked=asked, context=self.context)
 
 
-def _client(request: Request, place: Place, valid: ModernCall) -> ModernClient:
-    capabilities = translate.client_capabilities(valid.capabilities, modern=True)
-    identity = ClientIdentity(capabilities=capabilities, info=valid.client_info)
+def _client(valid: ModernCall, realm: str, principal: Principal) -> ModernClient:
+    kept = len(valid.capabilities) + len(valid.client_info) <= _KEPT_BYTES
+    made = _known_client if kept else _known_client.__wrapped__
+    return made(valid.era.version, realm, principal, valid.capabilities, valid.client_info, valid.log_level)
+
+
+@lru_cache(maxsize=512)
+def _known_client(
+    version: str, realm: str, principal: Principal, capabilities: bytes, client_info: bytes, log_level: str | None
+) -> ModernClient:
+    """Clients say the same of themselves with every request."""
+    identity = ClientIdentity(capabilities=translate.client_capabilities(capabilities, modern=True), info=client_info)
+    declared = json_text.parse(capabilities)
     return ModernClient(
-        era=valid.era,
-        realm=place.realm,
-        principal=request.principal,
-        caller=Caller(principal=request.principal, identity=identity),
-        capabilities=valid.capabilities_value,
-        owner=modern_owner(place.realm, request.principal),
-        log_level=valid.log_level,
+        era=ERAS[version],
+        realm=realm,
+        principal=principal,
+        caller=Caller(principal=principal, identity=identity),
+        capabilities=declared if isinstance(declared, dict) else {},
+        owner=modern_owner(realm, principal),
+        log_level=log_level,
     )
 
 

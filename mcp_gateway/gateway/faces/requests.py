@@ -7,7 +7,7 @@ in the same way (docs/invariants.md, 8).
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias, TypedDict, assert_never
+from typing import TypeAlias, assert_never
 
 import attrs
 
@@ -15,13 +15,10 @@ from mcp_gateway.backends.caller import Caller
 from mcp_gateway.errors import Overload
 from mcp_gateway.gateway.call.call import Call
 from mcp_gateway.gateway.call.client import Client
-from mcp_gateway.gateway.call.log import CallLog
 from mcp_gateway.gateway.call.outcome import Outcome, failed, refused, succeeded
-from mcp_gateway.gateway.call.request import AnsweredRequest, ClientRequest, OwnRequest
-from mcp_gateway.gateway.call.response import Accepts
+from mcp_gateway.gateway.call.request import AnsweredRequest, Asked, ClientRequest, OwnRequest
 from mcp_gateway.gateway.call.translation import stamped
-from mcp_gateway.gateway.context import Context, Place
-from mcp_gateway.gateway.entrance import Reply
+from mcp_gateway.gateway.context import Context
 from mcp_gateway.gateway.faces import session_requests
 from mcp_gateway.gateway.faces.http_answers import RETRY_SOON
 from mcp_gateway.gateway.faces.own_answers import Invalid
@@ -36,30 +33,6 @@ from mcp_gateway.routing.table import Target, View
 from mcp_gateway.values import BackendKey, Header, JsonObject
 
 Work: TypeAlias = Callable[[ClientRequest], Awaitable[Outcome]]
-
-
-class Common(TypedDict):
-    """What every job of a request has."""
-
-    client: Client
-    message: jsonrpc.RpcRequest
-    reply: Reply
-    accepts: Accepts
-    keep_alive_s: float
-    log: CallLog
-
-
-@attrs.frozen(kw_only=True)
-class Asked:
-    """One request as it came in."""
-
-    client: Client
-    message: jsonrpc.RpcRequest
-    place: Place
-    reply: Reply
-    accepts: Accepts
-    headers: tuple[Header, ...] = ()
-    """Of HTTP, names lower case."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -82,20 +55,10 @@ class Requests:
 
     def answered(self, asked: Asked, outcome: Outcome, *headers: Header, target: Target | None = None) -> ClientRequest:
         """The job of a request that is answered at once."""
-        return AnsweredRequest(**self._common(asked), outcome=outcome, headers=headers, target=target)
+        return AnsweredRequest(asked=asked, calls=self.context.calls, outcome=outcome, headers=headers, target=target)
 
     def _waits(self, asked: Asked, work: Work, target: Target | None = None) -> ClientRequest:
-        return OwnRequest(**self._common(asked), work=work, target=target)
-
-    def _common(self, asked: Asked) -> "Common":
-        return {
-            "client": asked.client,
-            "message": asked.message,
-            "reply": asked.reply,
-            "accepts": asked.accepts,
-            "keep_alive_s": self.context.spec.value.http.keep_alive_s,
-            "log": self.context.calls.log,
-        }
+        return OwnRequest(asked=asked, calls=self.context.calls, work=work, target=target)
 
     def _outcome(self, asked: Asked, view: View, decision: Answer | ListOf | Refuse) -> Outcome:
         client, id_raw = asked.client, asked.message.id_raw
@@ -153,14 +116,13 @@ class Requests:
             session_requests.join(self.context, session, key)
         both = _agreed(client.capabilities, view, key)
         return Call(
-            **self._common(asked),
+            asked=asked,
             calls=calls,
             target=decision.target,
             edits=decision.edits,
             caller=self._caller(client, message),
             extensions=both,
             tasks=self._names(client, view, key, message.method, both),
-            headers_in=asked.headers,
         )
 
     def _is_subscription(self, method: str, key: BackendKey) -> bool:
