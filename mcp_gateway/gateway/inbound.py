@@ -33,7 +33,7 @@ from mcp_gateway.protocol.extensions import declared, is_custom_notification
 from mcp_gateway.protocol.methods import level_at_least
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.routing.parts import uri_map_for
-from mcp_gateway.routing.uris import ClashMap, UriMap
+from mcp_gateway.routing.uris import AnyMap
 from mcp_gateway.values import BackendKey
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class InboundHandler:
     names: TaskNames | None
     """What client and backend call the client's tasks."""
     backend: BackendKey
-    uris: UriMap | ClashMap | None
+    uris: AnyMap | None
     """How URIs in questions are mapped; None: they are the same on both sides."""
     extended: Callable[[], bool]
     """Whether client and backend agree on an extension, which may have notifications of its own."""

@@ -233,7 +233,7 @@ class _Merge:
     collisions: list[Collision] = attrs.field(factory=list)
     problems: dict[BackendKey, list[Problem]] = attrs.field(factory=dict)
     clashing: dict[BackendKey, set[str]] = attrs.field(factory=dict)
-    """Own URIs of servers without a prefix that clients see mapped all the same."""
+    """Own URIs of servers that would stay and that clients see mapped all the same."""
 
     def add(self, member: _Member) -> None:
         """Lay one server over those before it: they keep what they own."""
@@ -243,11 +243,11 @@ class _Merge:
                 self._place(kind, entry, member.live)
 
     def _place(self, kind: Kind, entry: Entry, live: bool) -> None:
-        if kind in URI_KINDS and entry.target.uri_map is None and self._seems_mapped(entry.target.federated):
+        if _stays(kind, entry) and self._seems_mapped(entry.target.federated):
             entry = self._marked(kind, entry)
         owner = self._claim(kind, entry)
         if owner != entry.target.backend:
-            free = kind in URI_KINDS and entry.target.uri_map is None
+            free = _stays(kind, entry)
             if live:
                 self._report(kind, entry.target, owner, hidden=not free)
             if not free:
@@ -271,10 +271,7 @@ class _Merge:
             clash_map = uris.ClashMap(uris.marker_for(key), frozenset(clashing))
             for kind, entries in self.shown.items():
                 self.shown[kind] = [
-                    unclashed(entry, clash_map)
-                    if entry.target.backend == key and entry.target.uri_map is None
-                    else entry
-                    for entry in entries
+                    unclashed(entry, clash_map) if entry.target.backend == key else entry for entry in entries
                 ]
 
     def _seems_mapped(self, uri: str) -> bool:
@@ -291,6 +288,11 @@ class _Merge:
         outcome = "hidden" if hidden else "exposed under a mapped URI"
         reason = f"servers {owner!r} and {loser!r} both offer it: {owner!r} owns it, that of {loser!r} is {outcome}"
         self.problems.setdefault(loser, []).append(Problem(kind=kind, name=name, reason=reason, hidden=hidden))
+
+
+def _stays(kind: Kind, entry: Entry) -> bool:
+    """Whether clients see the URI that its server has."""
+    return kind in URI_KINDS and entry.target.federated == entry.target.upstream
 
 
 def _view(chosen: Sequence[_Member], merged: _Merge, instructions: str, server_info: bytes) -> View:

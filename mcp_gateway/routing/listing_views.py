@@ -16,7 +16,7 @@ from mcp_gateway.protocol import shape, splice
 from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing.needs import Needs
 from mcp_gateway.routing.snapshot import Kind
-from mcp_gateway.routing.uris import ClashMap, UriMap
+from mcp_gateway.routing.uris import AnyMap
 from mcp_gateway.values import BackendKey
 
 PAGE_ITEMS: Final = 5000
@@ -35,7 +35,7 @@ class Target:
     """The name or URI that clients use."""
     headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """As ``Item.headers``."""
-    uri_map: UriMap | ClashMap | None = None
+    uri_map: AnyMap | None = None
     """How URIs in this thing's results are mapped; None: they stay."""
     needs: Needs = ()
     """As ``Item.needs``."""

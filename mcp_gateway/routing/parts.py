@@ -19,7 +19,7 @@ from mcp_gateway.routing import names
 from mcp_gateway.routing.listing_views import Entry, Target, digest_of
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists, Problem, Snapshot
 from mcp_gateway.routing.steps import at_once
-from mcp_gateway.routing.uris import ClashMap, UriMap, marker_for
+from mcp_gateway.routing.uris import AnyMap, ClashMap, PrefixedMap, UriMap, marker_for
 from mcp_gateway.values import BackendKey
 
 URI_KINDS: Final = frozenset({Kind.RESOURCES, Kind.TEMPLATES})
@@ -152,13 +152,13 @@ def entry_for(server: ServerSpec, kind: Kind, item: Item) -> Entry:
     return Entry(target=target, raw=raw, digest=digest_of(raw), linked=linked)
 
 
-def uri_map_for(server: ServerSpec) -> UriMap | None:
+def uri_map_for(server: ServerSpec) -> PrefixedMap | None:
     """How the URIs of one server are mapped; None: they stay, but for those that clash with another server's."""
-    return UriMap(marker_for(server.key)) if server.prefix else None
+    return PrefixedMap(marker_for(server.key)) if server.prefix else None
 
 
 def marked(kind: Kind, entry: Entry) -> Entry:
-    """A resource or template of a server without a prefix, under the URI it would have with one."""
+    """A resource or template whose URI would stay, marked."""
     target = entry.target
     uri_map = UriMap(marker_for(target.backend))
     federated = uri_map.out(target.upstream)
@@ -167,15 +167,18 @@ def marked(kind: Kind, entry: Entry) -> Entry:
 
 
 def unclashed(entry: Entry, clash_map: ClashMap) -> Entry:
-    """An item of a server without a prefix whose words may name a URI that is another server's here."""
-    raw, linked = entry.raw, entry.linked
+    """An item of a server whose words may name a URI that is another server's here; a marked one stays."""
+    raw, linked, uri_map = entry.raw, entry.linked, entry.target.uri_map
+    if isinstance(uri_map, UriMap):
+        return entry
     if linked is not None:
         raw, linked = _map_links(raw, clash_map)
     digest = entry.digest if raw == entry.raw else digest_of(raw)
-    return Entry(target=attrs.evolve(entry.target, uri_map=clash_map), raw=raw, digest=digest, linked=linked)
+    after = clash_map if uri_map is None else PrefixedMap(clash_map.marker, clash_map.clashing)
+    return Entry(target=attrs.evolve(entry.target, uri_map=after), raw=raw, digest=digest, linked=linked)
 
 
-def _map_links(raw: bytes, uri_map: UriMap | ClashMap | None) -> tuple[bytes, str | None]:
+def _map_links(raw: bytes, uri_map: AnyMap | None) -> tuple[bytes, str | None]:
     """A tool with its page's URI mapped, and that URI."""
     linked = None
     for path in _LINKS:

@@ -246,7 +246,8 @@ class View:
         owner = self.markers.get(marker)
         if owner is None:
             return None
-        return Target(backend=owner, upstream=upstream, federated=uri, uri_map=uris.UriMap(marker))
+        uri_map = uris.PrefixedMap(marker, frozenset({upstream}))
+        return Target(backend=owner, upstream=upstream, federated=uri, uri_map=uri_map)
 
     def _by_template(self, uri: str) -> Target | None:
         for route in self.templates:

@@ -8,10 +8,11 @@ depends on the server key alone, so a URI means the same after every restart.
 ``scheme:<marker>/rest``; templates likewise, so that expanding a mapped template
 gives a mapped URI. The scheme stays (``ui://`` must stay ``ui://`` for MCP Apps).
 What has no literal scheme (``{+path}``, ``notes/1``) goes as a whole under ``FALLBACK``.
+What clients fetch by themselves (``https://``) stays as it is, as long as it is nobody else's.
 """
 
 import re
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -20,6 +21,8 @@ from mcp_gateway.values import BackendKey
 FALLBACK: Final = "mcp-resource"
 """Scheme for what has none. A URI that has this scheme already is wrapped as a whole too, so that nothing clashes."""
 
+WEB: Final = frozenset({"http://", "https://"})
+"""A server SHOULD use "https://" only when the client can fetch the resource itself -- MCP, server/resources."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _EXPRESSION: Final = re.compile(r"\{([^{}]*)\}")
 
@@ -77,6 +80,29 @@ class UriMap:
 
 
 @attrs.frozen
+class PrefixedMap:
+    """The mapping of a backend with a prefix: all of its URIs, but for those that clients can fetch by themselves."""
+
+    marker: str
+    clashing: frozenset[str] = frozenset()
+    """The backend's own URIs of that kind that clients see marked all the same."""
+
+    def out(self, uri: str) -> str:
+        """See ``UriMap.out``. One that reads as if it were marked already is marked."""
+        head, _ = _split(uri)
+        stays = head.lower() in WEB and uri not in self.clashing and self.back(uri) is None
+        return uri if stays else UriMap(self.marker).out(uri)
+
+    def back(self, uri: str) -> str | None:
+        """See ``UriMap.back``."""
+        return UriMap(self.marker).back(uri)
+
+    def restored(self, uri: str) -> str:
+        """See ``UriMap.restored``."""
+        return UriMap(self.marker).restored(uri)
+
+
+@attrs.frozen
 class ClashMap:
     """The mapping of a backend that keeps its URIs, but for those that are another's in this gateway."""
 
@@ -96,6 +122,9 @@ class ClashMap:
         """See ``UriMap.restored``."""
         own = UriMap(self.marker).back(uri)
         return own if own in self.clashing else uri
+
+
+AnyMap: TypeAlias = UriMap | PrefixedMap | ClashMap
 
 
 @attrs.frozen

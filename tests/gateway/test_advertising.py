@@ -87,9 +87,9 @@ async def test_an_entry_can_end_its_servers_words(autojump_clock: MockClock) -> 
 # --- MCP Apps: a client sees a tool, and the page that shows it, under one URI ---
 
 
-def app(key: BackendKey, era: Era) -> ScriptedBackend:
+def app(key: BackendKey, era: Era, linked: str = "ui://page") -> ScriptedBackend:
     """A server with a tool, its page, and a tool that only the page may call."""
-    shown: JsonObject = {**tool("show"), "_meta": {"ui": {"resourceUri": "ui://page"}}}
+    shown: JsonObject = {**tool("show"), "_meta": {"ui": {"resourceUri": linked}}}
     page: JsonObject = {"uri": "ui://page", "name": "page", "mimeType": PAGE, "_meta": {"ui": {"prefersBorder": True}}}
 
     async def resources(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
@@ -103,7 +103,7 @@ def app(key: BackendKey, era: Era) -> ScriptedBackend:
 
     async def call(link: ScriptedLink, params: JsonObject, hear: Hear) -> JsonObject:
         await trio.lowlevel.checkpoint()
-        return {"content": [], "_meta": {"ui": {"resourceUri": "ui://page"}}}
+        return {"content": [{"type": "resource_link", "uri": linked}], "_meta": {"ui": {"resourceUri": linked}}}
 
     return ScriptedBackend(
         key=key,
@@ -162,6 +162,21 @@ async def test_an_app_is_the_same_thing_in_tools_results_resources_and_when_it_i
         assert (read[0]["uri"], read[0]["mimeType"], read[0]["text"]) == (uri, PAGE, TIME)
         assert read[0]["_meta"] == {"ui": {"csp": {}}}
         assert backends[0].asked("tools/call") == 1
+
+
+@pytest.mark.parametrize("era", [V2025_11_25, V2026_07_28], ids=["2025 server", "2026 server"])
+@pytest.mark.parametrize("client", [Client2025, Client2026])
+async def test_a_page_on_the_web_keeps_its_uri(
+    autojump_clock: MockClock, era: Era, client: type[Client2025 | Client2026]
+) -> None:
+    """Acceptance case K-145."""
+    page = "https://widgets.example.com/page"
+    async with scripted_gateway(app(TIME, era, page), spec=SPEC, prefixes={TIME: "time_"}) as where:
+        person = client(where, "/mcp")
+        tools: Any = (await person.ask("tools/list", {})).result["tools"]
+        assert [one["_meta"]["ui"]["resourceUri"] for one in tools] == [page]
+        called: Any = (await person.ask("tools/call", {"name": "time_show", "arguments": {}})).result
+        assert called["_meta"]["ui"]["resourceUri"] == called["content"][0]["uri"] == page
 
 
 async def test_a_page_that_no_list_names_can_be_read_by_who_sees_its_tool(autojump_clock: MockClock) -> None:

@@ -108,6 +108,34 @@ def test_what_a_plain_server_says_of_a_uri_that_is_anothers_leads_home() -> None
         assert view.resources["ui://page"].uri_map is None
 
 
+def test_what_clients_fetch_by_themselves_is_listed_as_it_is_whatever_the_prefix() -> None:
+    """The second of two that list the same one is marked, wherever its server names it."""
+    uri, other = "https://example.com/page", "https://time/now"
+    meta: JsonObject = {"ui": {"resourceUri": uri}}
+    tools = Listing(items=(item(Kind.TOOLS, "show", _meta=meta),))
+    resources = Listing(items=tuple(item(Kind.RESOURCES, one) for one in (uri, "m://1", other)))
+    config = spec(server("time", "time_"), server("late", "late_"))
+    both = {Kind.TOOLS: tools, Kind.RESOURCES: resources}
+    view = view_of(config, snapshot("time", both), snapshot("late", both))
+    assert {shown: (one.backend, one.upstream) for shown, one in view.resources.items()} == {
+        uri: ("time", uri),
+        "m://time/1": ("time", "m://1"),
+        "https://time/time/now": ("time", other),
+        "https://late/example.com/page": ("late", uri),
+        "m://late/1": ("late", "m://1"),
+        "https://late/time/now": ("late", other),
+    }
+    links = [one["_meta"] for one in listed(view)]
+    assert links == [{"ui": {"resourceUri": uri}}, {"ui": {"resourceUri": "https://late/example.com/page"}}]
+    target = view.tools["late_show"]
+    assert target.uri_map is not None
+    assert [target.uri_map.out(one) for one in (uri, "m://1", "https://else.where/")] == [
+        "https://late/example.com/page",
+        "m://late/1",
+        "https://else.where/",
+    ]
+
+
 def test_servers_with_the_same_marker_do_not_share_a_uri() -> None:
     config = spec(server("a/b", "x_"), server("a.b", "y_"))
     built = table(config, snapshot("a/b", lists(resources=["r://1"])), snapshot("a.b", lists(resources=["r://1"])))

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.routing.uris import FALLBACK, Template, UriMap, marker_for, unmark
+from mcp_gateway.routing.uris import FALLBACK, PrefixedMap, Template, UriMap, marker_for, unmark
 from mcp_gateway.values import BackendKey
 
 MARKERS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,5}(\.[a-z0-9-]{1,5})?", fullmatch=True)
-SCHEMES = st.from_regex(r"[A-Za-z][A-Za-z0-9+.-]{0,6}", fullmatch=True) | st.just(FALLBACK)
+SCHEMES = st.from_regex(r"[A-Za-z][A-Za-z0-9+.-]{0,6}", fullmatch=True) | st.sampled_from([FALLBACK, "http", "HTTPS"])
 URIS = st.text() | st.builds(
     lambda scheme, slashes, rest: f"{scheme}:{slashes}{rest}",
     SCHEMES,
@@ -63,6 +63,30 @@ def test_two_uris_never_become_one(marker: str, one: str, other: str) -> None:
 def test_another_servers_uri_does_not_come_back(one: str, other: str, uri: str) -> None:
     back = UriMap(other).back(UriMap(one).out(uri))
     assert back == (uri if one == other else None)
+
+
+@pytest.mark.parametrize(
+    "uri, shown",
+    [
+        ("https://example.com/a?b#c", "https://example.com/a?b#c"),
+        ("HTTP://example.com", "HTTP://example.com"),
+        ("https://time/x", "https://time/time/x"),
+        ("https://clash.example/x", "https://time/clash.example/x"),
+        ("https:x", "https:time/x"),
+        ("ui://page", "ui://time/page"),
+    ],
+)
+def test_what_clients_fetch_by_themselves_stays_unless_it_is_anothers(uri: str, shown: str) -> None:
+    """Acceptance case K-145."""
+    own = PrefixedMap("time", frozenset({"https://clash.example/x"}))
+    assert (own.out(uri), own.restored(shown)) == (shown, uri)
+
+
+@given(marker=MARKERS, one=URIS, other=URIS, clashing=st.booleans())
+def test_what_stays_clashes_with_nothing_that_is_mapped(marker: str, one: str, other: str, clashing: bool) -> None:
+    own = PrefixedMap(marker, frozenset({one} if clashing else ()))
+    assert own.restored(own.out(one)) == one
+    assert (own.out(one) == own.out(other)) is (one == other)
 
 
 @pytest.mark.parametrize("uri", ["", "no-scheme/time/x", "test://time", "{+x}"])
