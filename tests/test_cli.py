@@ -14,10 +14,12 @@ from pathlib import Path
 
 import click
 import pytest
+import trio
 from click.testing import CliRunner, Result
 
 from mcp_gateway import __version__, cli
 from mcp_gateway.cli import main, user_errors
+from mcp_gateway.demo.run import until_ready
 from mcp_gateway.errors import ConfigError, ConfigMistake
 from mcp_gateway.front.server import BindError
 from mcp_gateway.values import JsonObject
@@ -170,6 +172,7 @@ def test_serve_runs_until_it_is_told_to_stop(tmp_path: Path, calc: str) -> None:
         assert process.stderr is not None
         while "Discovered tools" not in (line := process.stderr.readline()):
             assert line, "it ended"
+        trio.run(until_ready, f"http://{bind}")  # what was discovered is routed a moment later
         answer = run(
             "call", f"http://{bind}/mcp", "calc_add", "--arg", "a=1", "--arg", "b=2", "--header", "X-Team: red"
         )

@@ -27,7 +27,7 @@ from mcp_gateway.errors import (
 )
 from mcp_gateway.protocol import json_text, splice
 from mcp_gateway.protocol.eras import Era
-from mcp_gateway.values import BackendKey, JsonObject, JsonValue
+from mcp_gateway.values import BackendKey, Header, JsonObject, JsonValue
 
 GATEWAY: Final = ClientIdentity(info=orjson.dumps({"name": "mcp-gateway", "version": __version__}))
 """Who the gateway is on sessions of its own: nobody who could be asked anything."""
@@ -35,20 +35,36 @@ METHOD_NOT_FOUND: Final = -32601
 _META: Final = "io.modelcontextprotocol/"
 
 
-def request(method: str, params: JsonObject, era: Era) -> Outgoing:
-    """One request of the gateway's own, on the control connections, in the form of ``era``."""
+def request(
+    method: str,
+    params: JsonObject,
+    era: Era,
+    *,
+    identity: ClientIdentity = GATEWAY,
+    headers: tuple[Header, ...] = (),
+    progress: bool = False,
+) -> Outgoing:
+    """One request that is nobody's call, on the control connections, in the form of ``era``.
+
+    Args:
+        identity: who asks, where the request itself has to say so.
+        headers: see ``Outgoing``.
+        progress: the backend is to tell how far it is.
+    """
+    meta: JsonObject = {}
     if era.modern:
-        meta: JsonObject = {
+        meta = {
             _META + "protocolVersion": era.version,
-            _META + "clientCapabilities": {},
-            _META + "clientInfo": {"name": "mcp-gateway", "version": __version__},
+            _META + "clientCapabilities": json_text.parse(identity.capabilities),
+            _META + "clientInfo": json_text.parse(identity.info),
         }
-        params = {**params, "_meta": meta}
 
     def render(upstream_id: int) -> bytes:
-        return orjson.dumps({"jsonrpc": "2.0", "id": upstream_id, "method": method, "params": params})
+        told = {**meta, "progressToken": upstream_id} if progress else meta
+        whole = {**params, "_meta": told} if told else params
+        return json_text.dumps({"jsonrpc": "2.0", "id": upstream_id, "method": method, "params": whole})
 
-    return Outgoing(method=method, render=render, control=True)
+    return Outgoing(method=method, render=render, headers=headers, control=True)
 
 
 async def ask(link: Link, backend: BackendKey, outgoing: Outgoing, hear: Hear, within_s: float) -> bytes:

@@ -54,7 +54,8 @@ async def test_an_old_server_gets_a_handshake_a_session_and_a_goodbye() -> None:
 
     async with serve_raw(script) as server:
         async with open_client(server.url, ((b"X-Team", b"red"),)) as client:
-            assert (client.era.version, client.server, client.instructions) == (
+            hello = client.connection.hello
+            assert (client.era.version, hello.server_info, hello.instructions) == (
                 "2025-11-25",
                 {"name": "old"},
                 "be kind",
@@ -81,7 +82,7 @@ async def test_a_modern_server_gets_its_headers_and_metadata() -> None:
     schema: JsonValue = {"properties": {"city": {"type": "string", "x-mcp-header": "City"}}}
     async with serve_raw(script) as server:
         async with open_client(server.url) as client:
-            assert (client.era.version, client.server) == ("2026-07-28", {"name": "new"})
+            assert (client.era.version, client.connection.hello.server_info) == ("2026-07-28", {"name": "new"})
             assert await client.call("füge", {"city": "Köln"}, schema, lambda *_: None) == {"content": []}
     sent = server.requests[1]
     assert sent.headers["mcp-method"] == "tools/call"
@@ -93,7 +94,7 @@ async def test_a_modern_server_gets_its_headers_and_metadata() -> None:
     assert isinstance(meta, dict)
     assert meta["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
     assert meta["io.modelcontextprotocol/clientCapabilities"] == {}
-    assert meta["progressToken"] == 1
+    assert meta["progressToken"] == sent.json["id"]
 
 
 async def test_a_tool_with_broken_header_annotations_is_not_called() -> None:
@@ -148,7 +149,6 @@ async def test_a_stream_brings_progress_pings_and_the_answer() -> None:
                 progress,
                 b'{"jsonrpc":"2.0","id":7,"method":"ping"}',
                 b'{"jsonrpc":"2.0","id":"x","method":"roots/list"}',
-                result(request.rpc_id + 100),
                 result(request.rpc_id, b'{"content":[]}'),
             ):
                 await connection.send_chunk(event(data))
@@ -161,7 +161,7 @@ async def test_a_stream_brings_progress_pings_and_the_answer() -> None:
     assert heard == [("notifications/progress", {"progress": 1})]
     answers = {str(body["id"]): body for body in server.bodies if "result" in body or "error" in body}
     assert answers["7"] == {"jsonrpc": "2.0", "id": 7, "result": {}}
-    assert answers["x"]["error"] == {"code": -32601, "message": "this client has no such capability"}
+    assert answers["x"]["error"] == {"code": -32601, "message": "Method not found"}
 
 
 async def test_a_stream_that_ends_early_is_resumed() -> None:
@@ -198,7 +198,7 @@ async def test_a_stream_that_ends_for_good_is_an_error(resumable: bool) -> None:
             await connection.end_chunks()
 
     async with serve_raw(script) as server, open_client(server.url) as client:
-        with pytest.raises(BadAnswer, match="ended the stream without an answer"):
+        with pytest.raises(BadAnswer, match="its event stream ended without the answer"):
             await call(client)
 
 
@@ -217,7 +217,7 @@ async def test_a_call_that_is_left_is_cancelled_at_the_server() -> None:
                 nursery.cancel_scope.cancel("test")
         sent = next(body for body in server.bodies if body.get("method") == "tools/call")
         notice = next(body for body in server.bodies if body.get("method") == "notifications/cancelled")
-    assert notice["params"] == {"requestId": sent["id"], "reason": "cancelled by the user"}
+    assert notice["params"] == {"requestId": sent["id"], "reason": "test"}
 
 
 async def test_an_error_keeps_its_code_message_and_data() -> None:
@@ -239,18 +239,24 @@ async def test_an_error_keeps_its_code_message_and_data() -> None:
         pytest.param(response(b"", status="401 Unauthorized"), "asks for a credential (HTTP 401)", id="401"),
         pytest.param(
             response(b"", status="302 Found", extra=b"Location: http://b/\r\n"),
-            "redirects (HTTP 302) to http://b/",
+            "does not speak MCP: a redirect to http://b/ (HTTP 302)",
             id="302",
         ),
         pytest.param(
-            response(b"<html>", content_type="text/html"), "does not speak MCP: HTTP 200 without JSON", id="html"
+            response(b"<html>", content_type="text/html"),
+            "does not speak MCP: a request was answered by HTTP 200 with text/html",
+            id="html",
         ),
-        pytest.param(response(b"{nope"), "answered something that is not JSON", id="no JSON"),
-        pytest.param(response(b"[]"), "does not speak MCP: HTTP 200 without a JSON-RPC message", id="array"),
-        pytest.param(response(b'{"jsonrpc":"2.0","id":1}'), "answered initialize without a result", id="neither"),
+        pytest.param(response(b"{nope"), "does not speak MCP: an answer that is not JSON-RPC: not JSON", id="no JSON"),
+        pytest.param(response(b"[]"), "does not speak MCP: an answer that is not JSON-RPC: not an object", id="array"),
+        pytest.param(
+            response(b'{"jsonrpc":"2.0","id":1}'),
+            "does not speak MCP: an answer that is not JSON-RPC: a message",
+            id="neither",
+        ),
         pytest.param(
             response(result(1, b'{"protocolVersion":"1999-01-01"}')),
-            "offered protocol version '1999-01-01'",
+            "does not speak MCP: initialize was answered with version '1999-01-01'",
             id="version",
         ),
     ],
@@ -270,9 +276,9 @@ async def test_what_does_not_speak_mcp_is_one_clear_sentence(answer: bytes, why:
 @pytest.mark.parametrize(
     "discover, modern",
     [
-        pytest.param(failure(1, -32022, {"supported": ["2026-07-28"]}), True, id="unsupported, but it is"),
+        pytest.param(result(1, MODERN), True, id="a modern server"),
         pytest.param(failure(1, -32022, {"supported": ["2025-11-25"]}), False, id="supports older ones"),
-        pytest.param(failure(1, -32022), False, id="says nothing"),
+        pytest.param(failure(1, -32601), False, id="knows no such method"),
         pytest.param(result(1, b'{"supportedVersions":["2027-01-01"]}'), False, id="a future server"),
         pytest.param(result(1, b"{}"), False, id="anything"),
     ],
@@ -311,6 +317,28 @@ async def test_a_reset_connection_is_unreachable_and_the_goodbye_does_not_hide_i
         with pytest.raises(Unreachable, match="cannot reach"):
             async with open_client(server.url) as client:
                 await client.tools()
+
+
+async def test_a_server_of_2024_is_spoken_to_over_http_and_sse() -> None:
+    stream: list[RawConnection] = []
+
+    async def script(connection: RawConnection) -> None:
+        while request := await connection.read_request():
+            if request.method == "GET":
+                stream.append(connection)
+                await connection.begin_events()
+                await connection.send_chunk(b"event: endpoint\ndata: /messages\n\n")
+                continue
+            if request.target != "/messages":
+                await connection.send(response(b"", status="405 Method Not Allowed"))
+                continue
+            await connection.send(response(b"", status="202 Accepted"))
+            if "id" in request.json:
+                answer = HELLO if request.json["method"] == "initialize" else b'{"tools":[{"name":"a"}]}'
+                await stream[0].send_chunk(event(result(request.rpc_id, answer)))
+
+    async with serve_raw(script) as server, open_client(server.url) as client:
+        assert await client.tools() == [{"name": "a"}]
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "127.0.0.1", "http://[::1", "http://127.0.0.1:99999/"])

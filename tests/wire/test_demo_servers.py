@@ -64,7 +64,7 @@ async def test_our_client_finds_and_calls_the_tools_of_the_http_server() -> None
     heard: list[JsonValue] = []
     async with calc() as url, open_client(url) as client:
         assert client.era.modern
-        assert client.server["name"] == "calc"
+        assert client.connection.hello.server_info == {"name": "calc", "version": "1.0.0"}
         tools = await client.tools()
         assert [tool["name"] for tool in tools] == ["add", "echo", "countdown"]
         answer = await client.call("add", {"a": 1, "b": 2.5}, tools[0]["inputSchema"], lambda *_: None)
