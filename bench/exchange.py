@@ -75,7 +75,6 @@ async def _exchanges(port: int, era: str) -> AsyncIterator[dict[str, Exchange]]:
     outgoing = Outgoing(method="tools/call", render=lambda upstream_id: _REQUEST % upstream_id, headers=_headers(era))
     async with open_fleet() as fleet:
         await fleet.apply(GatewaySpec(servers=(spec,)))
-        await fleet.first_discovery()
         backend = fleet.get(_KEY)
         assert backend is not None
         link = await backend.link_for(caller)

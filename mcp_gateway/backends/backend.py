@@ -19,10 +19,10 @@ from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.connector import Connector
 from mcp_gateway.backends.notices import LIST_CHANGED
 from mcp_gateway.backends.observer import Observer
-from mcp_gateway.backends.portrait import Portrait
 from mcp_gateway.backends.reach import Reach
 from mcp_gateway.backends.running import REMOVED, Running, RunningCall
 from mcp_gateway.backends.session_lists import SessionLists
+from mcp_gateway.backends.snapshot_builder import SnapshotBuilder
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Inbound, Link, Outgoing
@@ -74,12 +74,7 @@ class Backend:
         self.supervisor = Supervisor(
             spec=self.spec,
             connector=self._connector,
-            portrait=Portrait(
-                backend=self.spec.key,
-                revision=self.spec.revision,
-                publish=self._published,
-                observer=self._observer,
-            ),
+            builder=SnapshotBuilder(spec=self.spec, publish=self._published, observer=self._observer),
             era_changed=lambda kept: self.reach.era_changed(kept),
             reconnected=lambda: self.reach.doubt_all(),
             jitter=self._jitter,
@@ -111,8 +106,8 @@ class Backend:
     def show_as(self, spec: ServerSpec) -> None:
         """Take a spec that says something else of how the server is shown, and nothing of how it is reached."""
         self.spec = spec
-        self.supervisor.portrait.revision = spec.revision
-        self.supervisor.vitals.announce()
+        self.supervisor.builder.revision = spec.revision
+        self.supervisor.builder.announce()
 
     @property
     def key(self) -> BackendKey:
@@ -122,7 +117,7 @@ class Backend:
     @property
     def snapshot(self) -> Snapshot:
         """The latest."""
-        return self.supervisor.portrait.snapshot
+        return self.supervisor.builder.snapshot
 
     @property
     def pipe(self) -> bool:
@@ -148,11 +143,6 @@ class Backend:
     def queued(self) -> int:
         """Exchanges that wait for a slot."""
         return self._places.waiting
-
-    @property
-    def retiring(self) -> bool:
-        """It takes no new calls: it was replaced, removed or disabled."""
-        return self._retiring.is_set()
 
     # --- life ---
 
@@ -209,8 +199,8 @@ class Backend:
         """
         if self._retiring.is_set() or self.reach.sessions is None:
             raise BackendDown(backend=self.key, why=REMOVED)
-        if self.supervisor.vitals.machine.open:
-            self.supervisor.check_circuit()
+        if self.supervisor.builder.machine.open:
+            self.supervisor.attempts.check_circuit()
 
     def enter(self, call: RunningCall) -> None:
         """A call begins: removal waits for it, and tells it when its time is over. Pair with ``leave``."""
@@ -263,7 +253,7 @@ class Backend:
             or upstream.link.lost
             or (upstream.doubts is not None and upstream.doubts.open)
             or not upstream.stream_settled.is_set()
-            or self.supervisor.vitals.machine.open
+            or self.supervisor.builder.machine.open
         ):
             return None
         return upstream
@@ -329,7 +319,7 @@ class Backend:
 
     async def reread(self) -> None:
         """Have the lists read again; bounded by ``timeouts.list``, and by how often a backend is asked at all."""
-        await self.supervisor.rounds.reread()
+        await self.supervisor.reread()
 
     async def respond(self, caller: Caller, message: bytes) -> None:
         """Send the answer to a request of the backend on the caller's link.
@@ -408,8 +398,8 @@ class Backend:
                     places.leave()
                 else:
                     places.taken -= 1
-        if self.supervisor.vitals.machine.failures:
-            self.supervisor.vitals.answered()
+        if self.supervisor.builder.machine.failures:
+            self.supervisor.builder.answered()
         # 404 is how a modern backend says "unknown method"; any other 4xx may be an older one in its place.
         if (
             answer.status >= 400

@@ -2,7 +2,7 @@
 
 Owns the bounds and what a refused, malformed, late or endless list means: it costs
 that list, and no other. Deliberately decides neither when to discover nor what health
-follows (``rounds``, ``supervisor``). Invariant: it ends, whatever the backend answers,
+follows (``schedule``, ``supervisor``). Invariant: it ends, whatever the backend answers,
 within ``OVERALL_S``, or ``timeouts.list`` for each list where that is more.
 """
 

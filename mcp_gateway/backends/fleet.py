@@ -141,13 +141,8 @@ class Fleet:
     def first_discovery_done(self) -> bool:
         """Whether a spec was applied and each of its backends has answered or failed once."""
         return self._applied and all(
-            seat.current.supervisor.vitals.first_answer.is_set() for seat in self._seats.values()
+            seat.current.supervisor.builder.first_answer.is_set() for seat in self._seats.values()
         )
-
-    async def first_discovery(self) -> None:
-        """Wait for ``first_discovery_done`` of what is configured now."""
-        for seat in tuple(self._seats.values()):
-            await seat.current.supervisor.vitals.first_answer.wait()
 
     def status(self, key: BackendKey, routed: Sequence[Problem] = ()) -> JsonObject:
         """What there is to know about one server, for ``/status``.
@@ -222,7 +217,7 @@ class Fleet:
                     await seat.going[0].gone.wait()
                     await trio.lowlevel.checkpoint()
             seat.coming = await self._start(server)
-            await seat.coming.supervisor.vitals.settled.wait()
+            await seat.coming.supervisor.builder.settled.wait()
             old, seat.current, seat.coming, seat.change = seat.current, seat.coming, None, None
             self.seated(seat.current)
             self._let_go(seat, old, math.inf)

@@ -1,7 +1,7 @@
 """Whether a server that speaks 2026 speaks 2025 too, and what it lists there.
 
 Owns the short session on which that is found out, and when one is opened. Deliberately
-carries no calls and keeps no lists (``portrait`` does). Invariants: at most one such
+carries no calls and keeps no lists (``snapshot_builder`` does). Invariants: at most one such
 session is open; each is ended properly, and nobody is asked anything on it; what goes
 wrong is no failure of the server, which serves in 2026 meanwhile.
 
@@ -11,24 +11,19 @@ client gets one of its own.
 
 import logging
 from collections.abc import Callable
-from typing import Final
 
 import attrs
 
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, leading
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.own_requests import GATEWAY, answer_alone
-from mcp_gateway.backends.portrait import LegacyFacts, Portrait
+from mcp_gateway.backends.snapshot_builder import LegacyFacts, SnapshotBuilder
 from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.transports.base import Inbound, Link
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import BackendProtocol, BackendRefused
-from mcp_gateway.protocol.eras import Family
 
 logger = logging.getLogger(__name__)
-
-BOTH: Final = frozenset(Family)
-NEWEST_ALONE: Final = frozenset({Family.MODERN})
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -37,32 +32,19 @@ class LegacySide:
 
     spec: ServerSpec
     connector: Connector
-    portrait: Portrait
+    builder: SnapshotBuilder
     gone: Callable[[], None]
     """Told when it turns out that 2025 is not spoken any more."""
     settled: bool = False
     """It is known on the present connection whether there is one (over HTTP)."""
     _unlisted: bool = False
     """Its lists could not be read the last time."""
-    _refused: bool = False
-    """A process did not take ``initialize``."""
     _compared: Catalogue | None = None
     """The 2026 lists when those of 2025 were read."""
 
-    @staticmethod
-    def may_be_looked_at(spec: ServerSpec, verdict: Verdict) -> bool:
-        """Whether there can be one that a session of our own tells of; who pins a revision wants no other."""
-        return verdict.modern is True and not verdict.pipe and spec.protocol is None
-
-    def spoken(self, verdict: Verdict) -> frozenset[Family]:
-        """The families of a backend whose newest is 2026."""
-        if verdict.pipe:
-            return BOTH if self.spec.protocol is None and not self._refused else NEWEST_ALONE
-        return NEWEST_ALONE if self.portrait.legacy is None else BOTH
-
     def connected(self) -> None:
         """A new connection: what was known is in force until it has been asked again."""
-        self.settled = self._refused = False
+        self.settled = False
 
     def doubt(self) -> None:
         """A 2025 session was not as expected."""
@@ -70,21 +52,21 @@ class LegacySide:
 
     def refused(self, error: Exception) -> None:
         """A process that a client has of its own did not begin in 2025."""
-        self._refused = True
+        self.builder.legacy_refused = True
         logger.info("no 2025 connection", extra={"backend": self.spec.key, "why": str(error)})
 
-    def due(self, verdict: Verdict, modern: Catalogue | None, *, noticed: bool) -> bool:
+    def due(self, modern: Catalogue | None, *, noticed: bool) -> bool:
         """Whether to look (again), now that the 2026 lists were read; ``noticed``: because they were said to change."""
-        if not self.may_be_looked_at(self.spec, verdict):
+        if not self.builder.may_have_legacy:
             return False
         if not self.settled:
             return True
         before = self._compared
         changed = before is None or modern is None or modern.listings != before.listings
-        return self.portrait.legacy is not None and (changed or noticed or self._unlisted)
+        return self.builder.legacy is not None and (changed or noticed or self._unlisted)
 
     async def look(self, verdict: Verdict, modern: Catalogue | None) -> None:
-        """Open a session, read its lists, end it; the outcome is in the portrait.
+        """Open a session, read its lists, end it; the builder knows the outcome.
 
         Args:
             modern: the 2026 lists as they are now.
@@ -112,7 +94,7 @@ class LegacySide:
                 over_http=True,
                 hear=hear,
             )
-            facts = self.portrait.legacy
+            facts = self.builder.legacy
             assert facts is not None  # it was greeted just now
             try:
                 found = await discovery.run(connection.hello, facts.catalogue)
@@ -121,11 +103,11 @@ class LegacySide:
                 logger.info("2025 lists not read", extra={"backend": self.spec.key, "why": str(error)})
             else:
                 self._unlisted = bool(found.unread)
-                self.portrait.legacy = attrs.evolve(facts, catalogue=found)
+                self.builder.legacy = attrs.evolve(facts, catalogue=found)
 
     def _greeted(self, connection: Connection) -> None:
-        known = self.portrait.legacy
-        self.portrait.legacy = LegacyFacts(
+        known = self.builder.legacy
+        self.builder.legacy = LegacyFacts(
             hello=connection.hello,
             sessionless=connection.link.shared,
             catalogue=known.catalogue if known is not None else None,
@@ -145,6 +127,6 @@ class LegacySide:
         broken = isinstance(error, BackendProtocol) and (error.status is None or error.status < 500)
         if broken or isinstance(error, BackendRefused):
             self.settled = True
-            if self.portrait.legacy is not None:
-                self.portrait.legacy = None
+            if self.builder.legacy is not None:
+                self.builder.legacy = None
                 self.gone()

@@ -130,6 +130,16 @@ class Notices:
             return True
         return False
 
+    def tell_all(self, connection: Connection) -> bool:
+        """Whether every list would be announced to us if it changed; otherwise it has to be read again.
+
+        A legacy server with sessions announces a change to the session whose call
+        caused it, and often to no other: what our own one hears is not all.
+        """
+        advertised = [name for name in _FILTERS if name in connection.hello.capabilities]
+        heard = self.live and all(offers(connection, name, "listChanged") for name in advertised)
+        return connection.listen is None and heard
+
     async def run(self, connection: Connection, settled: trio.Event) -> None:
         """Keep notices coming for as long as this connection lives.
 

@@ -94,13 +94,13 @@ class Reach:
         self, key: SessionKey, identity: ClientIdentity, hear: Hear
     ) -> AbstractAsyncContextManager[Connection]:
         verdict = self.supervisor.known_now()
-        if self.supervisor.modern and key != EVERYBODY:
+        if self.supervisor.builder.modern and key != EVERYBODY:
             verdict = verdict.in_legacy
         return Start.of(self.spec).link(self.connector, verdict, identity, hear)
 
     def _open_failed(self, error: GatewayError, began_at: float) -> None:
         """A caller's link could not be opened: a connection error counts, an odd answer makes us doubt the era."""
-        if self.pipe and self.supervisor.modern:
+        if self.pipe and self.supervisor.builder.modern:
             return  # it was tried in 2025, which it need not speak
         if isinstance(error, (BackendGone, BackendTimeout)):
             self.supervisor.call_failed(error, began_at)
@@ -114,7 +114,7 @@ class Reach:
     def _session_replaced(self) -> None:
         """A session was lost without a word: others may be, and the gateway's own."""
         self.doubt_all()
-        self.supervisor.rounds.check()
+        self.supervisor.check()
 
     def doubt_all(self) -> None:
         """Sessions were lost: the others are asked before their next use."""
@@ -137,7 +137,7 @@ class Reach:
     def family_for(self, caller: Caller) -> Family | None:
         """The family in which this caller's requests go up now; None: nothing is known of the backend yet."""
         supervisor = self.supervisor
-        spoken = supervisor.spoken
+        spoken = supervisor.builder.spoken
         if len(spoken) < 2:
             return next(iter(spoken), None)
         held = self._eras.get(caller.session) if caller.session is not None else None
@@ -149,7 +149,7 @@ class Reach:
                 client=caller.family,
                 askable=caller.askable,
                 held=held,
-                sessionless=supervisor.sessionless,
+                sessionless=supervisor.builder.sessionless,
                 pipe=self.pipe,
                 room=sessions is None or sessions.has_room(caller.key, self._bound),
             )
@@ -160,9 +160,9 @@ class Reach:
         family, upstream = self.family_for(caller), self.find(caller)
         if family is None or (upstream is not None and upstream.link.era.family is family):
             return None if upstream is None else upstream.connection.hello
-        hello = self.supervisor.hello(family)
+        hello = self.supervisor.builder.hello_in(family)
         if hello is None and family is Family.LEGACY:  # a process of its own, which is not there yet
-            newest = self.supervisor.portrait.hello
+            newest = self.supervisor.builder.hello
             return Hello(era=NEWEST_LEGACY, capabilities=newest.capabilities if newest is not None else {})
         return hello
 
@@ -179,8 +179,8 @@ class Reach:
                 del self._eras[next(iter(self._eras))]
         if family is not Family.LEGACY:
             return EVERYBODY
-        if supervisor.sessionless:
-            return SESSIONLESS if supervisor.modern else EVERYBODY
+        if supervisor.builder.sessionless:
+            return SESSIONLESS if supervisor.builder.modern else EVERYBODY
         return EVERYBODY if self.pipe and not caller.askable else caller.key
 
     def find(self, caller: Caller) -> Upstream | None:
@@ -202,7 +202,7 @@ class Reach:
             BackendDown, BackendGone, BackendTimeout, Overload and what opening a link raises.
         """
         supervisor, sessions = self.supervisor, self.sessions
-        supervisor.check_circuit()
+        supervisor.attempts.check_circuit()
         if sessions is None:
             raise BackendDown(backend=supervisor.key, why=REMOVED)
         verdict = supervisor.verdict or await supervisor.known()
@@ -212,7 +212,7 @@ class Reach:
             return shared if key.everybodys else await self._process_for(key, caller, sessions, shared)
         identity = ClientIdentity() if key.everybodys else caller.identity
         upstream = await sessions.get(key, identity, self._sessions_bound)
-        if supervisor.modern and upstream.link.shared is not key.everybodys:
+        if supervisor.builder.modern and upstream.link.shared is not key.everybodys:
             supervisor.legacy_surprised()
         elif upstream.usable:
             if len(self.settled) >= REMEMBERED:
@@ -233,7 +233,7 @@ class Reach:
         except BackendError as error:
             if not shared.link.era.modern:
                 raise
-            self.supervisor.rounds.legacy.refused(error)
+            self.supervisor.legacy.refused(error)
             return await self.supervisor.shared()
         self.opened(upstream)
         await sessions.stream_settled(upstream)

@@ -95,3 +95,21 @@ class Start:
         raise BackendTimeout(
             backend=self.backend, after_s=after_s, limit=self.limit, executed=Executed.NO, request=verdict.opening
         )
+
+
+async def detect(connector: Connector, spec: ServerSpec) -> Verdict:
+    """``Connector.detect`` within ``timeouts.connect``.
+
+    Raises:
+        BackendTimeout: it took longer. As ``Connector.detect``.
+    """
+    connect_s = spec.timeouts.connect_s
+    with trio.move_on_after(connect_s):
+        return await connector.detect()
+    raise BackendTimeout(
+        backend=spec.key,
+        after_s=connect_s,
+        limit=Limit.CONNECT,
+        executed=Executed.NO,
+        request="server/discover" if spec.protocol is not None else "initialize",
+    )

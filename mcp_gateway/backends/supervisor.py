@@ -1,33 +1,36 @@
-"""The loop that keeps one backend connected.
+"""The loop that keeps one backend connected, and its lists and health known.
 
-Owns the discovery connection and the verdict: detect, connect, have it looked after
-(``rounds``) until it is lost, pause and begin again. On pipes its connection is also
-the one that callers share. Deliberately runs no calls: its failure changes
-health, never a call (except where the connection itself, a process, has ended).
-Invariant: at most one connection is open or being opened here at any time (a survey's sessions are its own).
+Owns the gateway's own connection: detect, connect, discover, probe until it is lost, pause
+and begin again. On pipes this connection is also the one that callers share. Deliberately runs no
+calls: its failure changes health, never a call (except where the connection itself, a process, has
+ended); when what is asked is decided in ``schedule``. Invariants: at most one connection is open or
+being opened here (a survey's sessions are its own), and one discovery in flight on it, whatever the backend shouts.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
 import trio
 
+from mcp_gateway.backends.attempts import Attempts
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, leading
+from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff, HealthMachine
 from mcp_gateway.backends.legacy_side import LegacySide
 from mcp_gateway.backends.notices import Notices
-from mcp_gateway.backends.own_requests import GATEWAY, answer_alone
-from mcp_gateway.backends.portrait import LegacyFacts, Portrait
-from mcp_gateway.backends.rounds import Rounds
-from mcp_gateway.backends.start import Start
-from mcp_gateway.backends.transports.base import Hello, Inbound
+from mcp_gateway.backends.own_requests import GATEWAY, answer_alone, ask, read_hello, request
+from mcp_gateway.backends.schedule import Schedule
+from mcp_gateway.backends.snapshot_builder import SnapshotBuilder
+from mcp_gateway.backends.start import Start, detect
+from mcp_gateway.backends.survey import Survey
+from mcp_gateway.backends.transports.base import Inbound, Link
+from mcp_gateway.backends.transports.session_sign import speaks_of_session
 from mcp_gateway.backends.upstream import Jitter, Upstream
-from mcp_gateway.backends.vitals import Vitals
 from mcp_gateway.config.spec import ServerSpec, StdioTarget
 from mcp_gateway.errors import (
-    BackendDown,
     BackendError,
     BackendGone,
     BackendProtocol,
@@ -36,20 +39,16 @@ from mcp_gateway.errors import (
     BackendTimeout,
     Executed,
     GatewayError,
-    Limit,
     LocalFault,
     RemoteFault,
 )
-from mcp_gateway.protocol.eras import Era, Family
+from mcp_gateway.protocol.eras import Family
 from mcp_gateway.values import BackendKey
 
-EAGER: Final = Backoff(ceiling_s=2.0)
-"""Between attempts at a server over HTTP that may be starting, or starting again (``HealthMachine.eager_until``)."""
-HASTE_S: Final = 0.5
-"""The least pause between two attempts, however many calls there are."""
-_LEGACY_ALONE: Final = frozenset({Family.LEGACY})
 REPROBE_GAP_S: Final = 10.0
 """The least time between two re-probes of the era that calls cause."""
+STREAM_WAIT_S: Final = 0.2
+"""How long the first discovery waits for the stream of notices, so that no change falls between the two."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -58,7 +57,8 @@ class Supervisor:
 
     spec: ServerSpec
     connector: Connector
-    portrait: Portrait
+    builder: SnapshotBuilder
+    """What is known of it."""
     era_changed: Callable[[frozenset[Family]], None]
     """Links are of no use any more but those in these families."""
     reconnected: Callable[[], None]
@@ -66,120 +66,88 @@ class Supervisor:
     jitter: Jitter
     room: Callable[[], bool]
     """Whether one more process may run beside those of callers."""
-    vitals: Vitals = attrs.field(init=False)
-    rounds: Rounds = attrs.field(init=False)
-    verdict: Verdict | None = None
+    notices: Notices = attrs.field(init=False)
+    """What the backend tells this connection unasked."""
+    legacy: LegacySide = attrs.field(init=False)
+    survey: Survey = attrs.field(init=False)
     start: Start | None = None
     """The last attempt to open the connection, running or not."""
     restarts: int = 0
-    retry_at: float | None = None
-    """When the next attempt begins; None while one is running or the connection is up."""
-    _sessionless: bool = False
+    attempts: Attempts = attrs.field(init=False)
+    _schedule: Schedule = attrs.field(init=False)
     _upstream: Upstream | None = None
     _connections: int = 0
-    _attempts_failed: int = 0
     _doubted: bool = False
     """The verdict stays in force for calls, but the next attempt asks again."""
-    _busy_s: float = 0.0
-    """What the backend asked us to wait."""
     _reprobed_at: float = -math.inf
-    _pausing: trio.CancelScope | None = None
-    """The pause between two attempts, where it may be shortened."""
-    _hastened_to: float = -math.inf
-    """When it ends at the earliest."""
-    _turn: trio.Event = attrs.field(factory=trio.Event)
+    _wake: trio.Event = attrs.field(factory=trio.Event)
+    _read: trio.Event = attrs.field(factory=trio.Event)
+    """The lists have been read once more."""
 
     def __attrs_post_init__(self) -> None:
-        machine = HealthMachine(
-            failures_to_open=self.spec.health.failures,
-            grace_when_down_s=self.spec.health.grace_when_down_s,
-            since_at=trio.current_time(),
-        )
-        self.vitals = Vitals(machine=machine, portrait=self.portrait)
-        self.rounds = Rounds(
-            spec=self.spec,
-            connector=self.connector,
-            vitals=self.vitals,
-            jitter=self.jitter,
+        spec, jitter = self.spec, self.jitter
+        self.attempts = Attempts(spec=spec, machine=self.machine, jitter=jitter)
+        self._schedule = Schedule(interval_s=spec.health.interval_s, jitter=jitter)
+        self.notices = Notices(
+            backend=spec.key,
+            list_s=spec.timeouts.list_s,
+            jitter=jitter,
+            refresh=self.refresh,
+            check=self.check,
             hear=self._hear,
-            room=self.room,
-            legacy_gone=lambda: self.era_changed(self.spoken),
         )
+        self.legacy = LegacySide(
+            spec=spec,
+            connector=self.connector,
+            builder=self.builder,
+            gone=lambda: self.era_changed(self.builder.spoken),
+        )
+        self.survey = Survey(spec=spec, connector=self.connector, builder=self.builder, jitter=jitter, room=self.room)
 
     @property
     def key(self) -> BackendKey:
-        """Whose supervisor this is."""
+        """Whose it is."""
         return self.spec.key
 
     @property
-    def _over_network(self) -> bool:
-        """An attempt costs a connection, not a process."""
-        return not isinstance(self.spec.target, StdioTarget)
+    def verdict(self) -> Verdict | None:
+        """How it is spoken to; None: not known yet."""
+        return self.builder.verdict
 
     @property
     def machine(self) -> HealthMachine:
         """What is known of the backend's health."""
-        return self.vitals.machine
-
-    @property
-    def notices(self) -> Notices:
-        """What the backend tells this connection unasked."""
-        return self.rounds.notices
-
-    @property
-    def modern(self) -> bool | None:
-        """Whether the newest era of the backend is 2026; None: not known yet."""
-        verdict, hello = self.verdict, self.portrait.hello
-        if verdict is None or verdict.modern is not None:
-            return None if verdict is None else verdict.modern
-        return None if hello is None else hello.era.modern
-
-    @property
-    def spoken(self) -> frozenset[Family]:
-        """The families that the backend is known to speak; none while nothing is known."""
-        if self.verdict is None or self.modern is None:
-            return frozenset()
-        return self.rounds.legacy.spoken(self.verdict) if self.modern else _LEGACY_ALONE
-
-    @property
-    def sessionless(self) -> bool:
-        """Whether it gives no session ids on the 2025 side."""
-        if self.modern:
-            return self.portrait.legacy is not None and self.portrait.legacy.sessionless
-        return self._sessionless
-
-    def hello(self, family: Family) -> Hello | None:
-        """What it said of itself in a family; None: it was not asked there yet."""
-        newest = self.portrait.hello
-        if newest is not None and newest.era.family is family:
-            return newest
-        if family is Family.LEGACY:
-            return None if self.portrait.legacy is None else self.portrait.legacy.hello
-        return None if self.verdict is None else self.verdict.hello
-
-    @property
-    def eras(self) -> tuple[Era, ...]:
-        """The revisions in which it has said something of itself."""
-        hellos = (self.portrait.hello, None if self.portrait.legacy is None else self.portrait.legacy.hello)
-        return tuple(hello.era for hello in hellos if hello is not None)
+        return self.builder.machine
 
     # --- what others ask for; plain functions ---
 
     def refresh(self) -> None:
-        """The lists may have changed: see ``Rounds.refresh``."""
-        self.rounds.refresh()
+        """The lists may have changed: discover soon, once, however often this is called."""
+        self._schedule.lists_wanted = True
+        self._wake.set()
+
+    def check(self) -> None:
+        """Something broke that may mean the backend is gone: probe now."""
+        self._wake.set()
+
+    async def reread(self) -> None:
+        """Have the lists read again, and wait for that for at most ``timeouts.list``; the snapshot shows the result."""
+        self.refresh()
+        with trio.move_on_after(self.spec.timeouts.list_s):
+            while self._schedule.lists_wanted:  # a reading that had begun before does not count
+                await self._read.wait()
 
     def surprised(self) -> None:
         """An answer did not fit the era: find it out again, at most every ``REPROBE_GAP_S``."""
         now_at = trio.current_time()
         if now_at - self._reprobed_at >= REPROBE_GAP_S:
             self._reprobed_at = now_at
-            self.rounds.check()
+            self.check()
 
     def legacy_surprised(self) -> None:
         """A 2025 session was not as expected: look again what the backend speaks."""
-        if self.modern:
-            self.rounds.legacy.doubt()
+        if self.builder.modern:
+            self.legacy.doubt()
         self.surprised()
 
     def call_failed(self, error: GatewayError, began_at: float) -> None:
@@ -192,25 +160,8 @@ class Supervisor:
         last_at = self.machine.last_error_at
         piped = self.verdict is not None and self.verdict.pipe
         if not piped and (last_at is None or began_at > last_at or not self.machine.failures):
-            self.vitals.failed(error)
-        self.rounds.check()
-
-    def hasten(self) -> None:
-        """A call met the open circuit: try again sooner than without callers. Neither a process nor who said when."""
-        if self._pausing is not None and self.retry_at is not None:
-            self.retry_at = self._pausing.deadline = min(self.retry_at, self._hastened_to)
-
-    def check_circuit(self) -> None:
-        """Refuse what has no chance.
-
-        Raises:
-            BackendDown: the circuit is open.
-        """
-        if self.machine.open:
-            self.hasten()
-            hint_s = None if self.retry_at is None else max(self.retry_at - trio.current_time(), 0.0)
-            retry_after_ms = None if hint_s is None else int(hint_s * 1000)
-            raise BackendDown(backend=self.key, why=self.machine.last_error, retry_after_ms=retry_after_ms)
+            self.builder.failed(error)
+        self.check()
 
     def known_now(self) -> Verdict:
         """How to speak to the backend; only to be asked after ``known``.
@@ -228,8 +179,8 @@ class Supervisor:
 
     def retire(self) -> None:
         """Say nothing more, and connect no more once this connection has ended."""
-        self.portrait.retired = True
-        self._turned()
+        self.builder.retired = self.attempts.over = True
+        self.attempts.turned()
 
     # --- what callers wait for; the caller holds the deadline ---
 
@@ -239,70 +190,41 @@ class Supervisor:
         Raises:
             BackendGone: the attempt that this call waited for failed, or the next one is too far off.
         """
-        failed_before = self._attempts_failed
+        failed_before = self.attempts.failed
         while self.verdict is None:
-            await self._await_turn(failed_before)
+            await self.attempts.wait(failed_before)
         return self.verdict
 
     async def shared(self) -> Upstream:
         """The connection that callers of a pipe share; errors as ``known``."""
-        failed_before = self._attempts_failed
+        failed_before = self.attempts.failed
         while (upstream := self.shared_now()) is None:
-            await self._await_turn(failed_before)
+            await self.attempts.wait(failed_before)
         return upstream
-
-    async def _await_turn(self, failed_before: int) -> None:
-        pause_s = 0.0 if self.retry_at is None else max(self.retry_at - trio.current_time(), 0.0)
-        if self.portrait.retired or self._attempts_failed > failed_before or pause_s > self.spec.timeouts.connect_s:
-            raise BackendGone(
-                backend=self.key,
-                executed=Executed.NO,
-                retry_after_ms=int(pause_s * 1000) or None,
-                why=self.machine.last_error or "not connected",
-            )
-        await self._turn.wait()
-
-    def _turned(self) -> None:
-        turn, self._turn = self._turn, trio.Event()
-        turn.set()
 
     # --- the loop ---
 
     async def run(self) -> None:
         """Connect again and again until cancelled, or retired and disconnected."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.vitals.let_list_expire, name=f"grace:{self.key}")
+            nursery.start_soon(self.builder.let_list_expire, name=f"grace:{self.key}")
             if isinstance(self.spec.target, StdioTarget):
                 nursery.start_soon(self._hold_up_no_longer, name=f"slow start:{self.key}")
-            while not self.portrait.retired:
+            while not self.builder.retired:
                 connected_before, began_at = self._connections, trio.current_time()
                 try:
                     await self._connect_and_attend(nursery)
                 except* UPSTREAM_FAULTS as group:
                     self._failed(leading(group), began_at)
                 if self._connections == connected_before:
-                    self._attempts_failed += 1
-                await self._pause()
+                    self.attempts.failed += 1
+                await self.attempts.pause()
             nursery.cancel_scope.cancel("retired")
 
     async def _hold_up_no_longer(self) -> None:
         """Nobody waits longer for a process to come up than for a server over HTTP to be reached."""
         await trio.sleep(self.spec.timeouts.connect_s)
-        self.vitals.first_answer.set()
-
-    async def _pause(self) -> None:
-        now_at = trio.current_time()
-        tries = self.machine.connection_ended(now_at)
-        eager = self._over_network and now_at < self.machine.eager_until
-        delay_s = self.jitter((EAGER if eager else Backoff()).delay_s(tries))
-        self.retry_at = now_at + max(delay_s, self._busy_s)
-        self._turned()
-        if not self.portrait.retired:
-            with trio.CancelScope(deadline=self.retry_at) as pause:
-                if self._over_network and not self._busy_s:
-                    self._pausing, self._hastened_to = pause, now_at + HASTE_S
-                await trio.sleep_forever()
-        self._busy_s, self._pausing, self.retry_at = 0.0, None, None
+        self.builder.first_answer.set()
 
     async def _connect_and_attend(self, background: trio.Nursery) -> None:
         began_at = trio.current_time()
@@ -313,79 +235,79 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 upstream = Upstream(connection=connection, nursery=nursery, identity=GATEWAY)
                 try:
-                    self._connected(upstream, verdict)
+                    self._connected(upstream)
                     nursery.start_soon(self._watch, connection)
-                    await self.rounds.first_look(
-                        upstream, verdict, nursery, began_at, cached=cached, background=background
-                    )
-                    await self._attend(upstream, verdict)
+                    await self._await_notices(connection, nursery)
+                    if cached and not verdict.pipe and connection.hello.era.modern:
+                        await self._probe(upstream)
+                    found = await self._read_lists(upstream)
+                    await self._begin_survey(background)
+                    self._publish(found, began_at, loud=True)
+                    await self._probe_loop(upstream)
                 finally:
                     self._upstream = None
-                    self.rounds.survey.stop()
+                    self.survey.stop()
                 nursery.cancel_scope.cancel("to be spoken to in another era")
 
-    async def _attend(self, upstream: Upstream, verdict: Verdict) -> None:
-        """Look after a connection until it fails, or turns out to be of an era that is not the backend's best."""
-        while not (found := await self.rounds.attend(upstream, verdict)).modern:
-            self.verdict = verdict = found
-        self._doubted = True
+    async def _await_notices(self, connection: Connection, nursery: trio.Nursery) -> None:
+        """Open the stream of notices before the first discovery, if that is quick."""
+        settled = trio.Event()
+        nursery.start_soon(self.notices.run, connection, settled, name=f"notices:{self.key}")
+        with trio.move_on_after(STREAM_WAIT_S):
+            await settled.wait()
+        settled.set()
+
+    async def _begin_survey(self, background: trio.Nursery) -> None:
+        """Look with the eyes of more capable clients, in a nursery that outlives this connection."""
+        way = self.survey.way
+        if way is not None:
+            surveyed = self.survey.begin(background, way)
+            if not way.pipe:  # there a survey takes processes, and the lists do not wait for them
+                with trio.move_on_after(self.spec.timeouts.list_s):
+                    await surveyed.wait()
 
     async def _detect(self) -> Verdict:
-        if self.verdict is None or self._doubted or self.verdict.provisional:
-            connect_s = self.spec.timeouts.connect_s
-            verdict: Verdict | None = None
-            with trio.move_on_after(connect_s):
-                verdict = await self.connector.detect()
-            if verdict is None:
-                raise BackendTimeout(
-                    backend=self.key,
-                    after_s=connect_s,
-                    limit=Limit.CONNECT,
-                    executed=Executed.NO,
-                    request="server/discover" if self.spec.protocol is not None else "initialize",
-                )
-            if self.verdict is not None and self.verdict.transport != verdict.transport:
-                self.era_changed(frozenset())
-            self._judged(verdict)
-            self.portrait.reached(verdict)
-            self._turned()
-            return verdict
-        return self.verdict
+        before = self.verdict
+        if before is not None and not self._doubted and not before.provisional:
+            return before
+        verdict = await detect(self.connector, self.spec)
+        if before is not None and before.transport != verdict.transport:
+            self.era_changed(frozenset())
+        self.builder.judged(verdict)
+        self._doubted = False
+        self.attempts.turned()
+        return verdict
 
-    def _judged(self, verdict: Verdict) -> None:
-        """Take over a verdict. A backend that has learnt 2026 may speak 2025 as before, until it is asked."""
-        portrait, before = self.portrait, self.portrait.hello
-        if not LegacySide.may_be_looked_at(self.spec, verdict):
-            portrait.legacy = None
-        elif before is not None and not before.era.modern:
-            portrait.legacy = LegacyFacts(hello=before, sessionless=self._sessionless, catalogue=portrait.catalogue)
-        self.verdict, self._doubted = verdict, False
-
-    def _connected(self, upstream: Upstream, verdict: Verdict) -> None:
-        hello, before = upstream.connection.hello, self.portrait.hello
-        if verdict.pipe and self._connections:
-            self.restarts += 1
+    def _connected(self, upstream: Upstream) -> None:
+        hello, before, pipe = upstream.connection.hello, self.builder.hello, self.known_now().pipe
         if self._connections:
-            self.portrait.observer.reconnected(self.key)
+            self.restarts += pipe
+            self.builder.observer.reconnected(self.key)
             self.reconnected()
-        self.portrait.hello = hello
-        self._sessionless = not verdict.pipe and upstream.link.shared
-        self.rounds.legacy.connected()
+        self.builder.connected(hello, sessionless=not pipe and upstream.link.shared)
+        self.legacy.connected()
         if before is not None and before.era.family is not hello.era.family:
-            self.era_changed(self.spoken)
-            self.vitals.announce()  # calls are written in the era that is shown
+            self.era_changed(self.builder.spoken)
+            self.builder.announce()  # calls are written in the era that is shown
         self._connections += 1
         self._upstream = upstream
-        self._turned()
+        self.attempts.turned()
 
     async def _watch(self, connection: Connection) -> None:
         why = await connection.gone()
         raise BackendGone(backend=self.key, why=why, executed=Executed.NO)
 
     async def _hear(self, inbound: Inbound) -> None:
-        """What belongs to no exchange: notices for us; a request cannot be attributed to any client."""
-        if not self.notices.heard(inbound) and self._upstream is not None:
-            await answer_alone(self._upstream.link, inbound)
+        """What belongs to no exchange."""
+        if self._upstream is not None:
+            await self._hear_on(self._upstream.link, inbound)
+        else:
+            self.notices.heard(inbound)
+
+    async def _hear_on(self, link: Link, inbound: Inbound) -> None:
+        """What comes to this connection: notices for us; a request cannot be attributed to any client."""
+        if not self.notices.heard(inbound):
+            await answer_alone(link, inbound)
 
     def _failed(self, error: BaseException, began_at: float) -> None:
         """An attempt or a connection has failed."""
@@ -394,11 +316,136 @@ class Supervisor:
         if isinstance(error, BackendTimeout) and self.verdict is not None and self.verdict.transport == "sse":
             self._doubted = True  # a GET that says nothing is no HTTP+SSE
         if isinstance(error, BackendError) and error.retry_after_ms is not None:
-            self._busy_s = min(error.retry_after_ms / 1000, Backoff().ceiling_s)
+            self.attempts.busy_s = min(error.retry_after_ms / 1000, Backoff().ceiling_s)
         if isinstance(error, BackendSessionLost):
             self._doubted = True
             if self.machine.ready_at is not None:
                 return  # it lives, it only forgot us
         if isinstance(error, GatewayError):
-            self.vitals.failed(error)
-            self.portrait.observer.discovery(self.key, trio.current_time() - began_at, ok=False)
+            self.builder.failed(error)
+            self.builder.observer.discovery(self.key, trio.current_time() - began_at, ok=False)
+
+    # --- while it is connected ---
+
+    async def _probe_loop(self, upstream: Upstream) -> None:
+        """Probe and discover until the connection fails, or the backend turns out to speak a newer era."""
+        self._schedule.asked(trio.current_time())
+        while True:
+            periodic = await self._next_wake()
+            wants_lists = self._schedule.lists_wanted or trio.current_time() >= self._stale_at
+            try:
+                if wants_lists:
+                    await self._discover(upstream)
+                elif await self._look_after(upstream, periodic=periodic):
+                    return
+                self._schedule.asked(trio.current_time())
+            except BackendTimeout as late:
+                self._schedule.lists_wanted |= wants_lists
+                self._schedule.asked(trio.current_time(), self._strike(upstream, late))
+
+    @property
+    def _stale_at(self) -> float:
+        return self._schedule.stale_at(self.builder.catalogue)
+
+    async def _next_wake(self) -> bool:
+        """Wait for a reason to act; True if it is only that the time has come."""
+        with trio.move_on_at(min(self._schedule.probe_at, self._stale_at)):
+            await self._wake.wait()
+        periodic = not self._wake.is_set()
+        await trio.sleep_until(self._schedule.earliest_at(periodic=periodic))
+        self._wake = trio.Event()
+        return periodic
+
+    async def _look_after(self, upstream: Upstream, *, periodic: bool) -> bool:
+        """Probe, and find out what is doubtful or may have changed unheard; True: it speaks a newer era than this."""
+        await self._probe(upstream)
+        verdict = self.known_now()
+        if verdict.provisional and (found := await self.connector.reconsider(verdict)) != verdict:
+            if found.modern:
+                self._doubted = True
+            else:
+                self.builder.verdict = found
+            return found.modern is True
+        if self.legacy.due(self.builder.catalogue, noticed=False):
+            await self.legacy.look(verdict, self.builder.catalogue)
+            self.builder.announce()
+        unheard = periodic and not self.notices.tell_all(upstream.connection)
+        if unheard or not self.machine.listed:
+            await self._discover(upstream)
+        return False
+
+    def _strike(self, upstream: Upstream, late: BackendTimeout) -> float:
+        """A late probe ends a connection, but not a pipe that carries calls; return the pause until the next one.
+
+        A process that works on a long call may answer pings only after it: its calls keep their deadlines.
+        """
+        last = self.machine.failures + 1 >= self.machine.failures_to_open
+        if not self.known_now().pipe or (last and not upstream.users):
+            raise late
+        self.builder.failed(late)
+        return self.jitter(Backoff().delay_s(self.machine.failures))
+
+    async def _probe(self, upstream: Upstream) -> None:
+        """Ask for a sign of life; any answer is one.
+
+        Raises:
+            BackendTimeout: it came too late. BackendError: the connection failed.
+            BackendProtocol: a modern backend that is modern no more.
+        """
+        era, builder = upstream.connection.hello.era, self.builder
+        self._schedule.probing(trio.current_time())
+        self.connector.tidy()
+        outgoing = request("server/discover" if era.modern else "ping", {}, era)
+        hear = partial(self._hear_on, upstream.link)
+        try:
+            answer = await ask(upstream.link, self.key, outgoing, hear, self.spec.timeouts.list_s)
+        except BackendRefused as refused:  # an error is a sign of life too
+            if era.modern:
+                raise
+            if speaks_of_session(refused.message.encode()):
+                raise BackendSessionLost(backend=self.key, request="ping") from refused
+        else:
+            if era.modern:
+                hello = read_hello(answer, era, self.key)
+                if builder.hello is not None and hello.capabilities != builder.hello.capabilities:
+                    self.refresh()
+                builder.hello = hello
+        builder.probed()
+
+    async def _discover(self, upstream: Upstream) -> None:
+        began_at = trio.current_time()
+        found = await self._read_lists(upstream)
+        catalogue, era = self.builder.catalogue, upstream.connection.hello.era
+        newly = catalogue is not None and found.mute and not catalogue.mute
+        if newly and not self.known_now().pipe and not era.modern:
+            # Perhaps another server has taken its place: one with another era would refuse the ping in the same words.
+            raise BackendSessionLost(backend=self.key)
+        self._publish(found, began_at, loud=False)
+
+    def _publish(self, found: Catalogue, began_at: float, *, loud: bool) -> None:
+        self.builder.discovered(found, began_at, loud=loud)
+        if found.dropped:
+            self.check()
+        read, self._read = self._read, trio.Event()
+        read.set()
+
+    async def _read_lists(self, upstream: Upstream) -> Catalogue:
+        """What a client that declares nothing is shown."""
+        verdict, builder = self.known_now(), self.builder
+        noticed = self._schedule.discovering(trio.current_time())
+        hello = builder.hello or upstream.connection.hello
+        discovery = Discovery(
+            link=upstream.link,
+            backend=self.key,
+            list_s=self.spec.timeouts.list_s,
+            over_http=verdict.transport != "stdio",
+            hear=partial(self._hear_on, upstream.link),
+        )
+        found = await discovery.run(hello, builder.catalogue)
+        self._schedule.discovered(found, trio.current_time())
+        if self.legacy.due(found, noticed=noticed):
+            await self.legacy.look(verdict, found)
+        base = found if not hello.era.modern or builder.legacy is None else builder.legacy.catalogue
+        if base is not None:
+            self.survey.discovered(base, noticed=noticed)
+        return found

@@ -24,10 +24,10 @@ from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connecto
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff
 from mcp_gateway.backends.own_requests import GATEWAY, answer_to
+from mcp_gateway.backends.snapshot_builder import SnapshotBuilder
 from mcp_gateway.backends.start import Start
 from mcp_gateway.backends.transports.base import Hear, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, keep_listening
-from mcp_gateway.backends.vitals import Vitals
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import BackendTimeout, Limit, Overload
 from mcp_gateway.protocol import jsonrpc
@@ -71,7 +71,7 @@ class Survey:
 
     spec: ServerSpec
     connector: Connector
-    vitals: Vitals
+    builder: SnapshotBuilder
     jitter: Jitter
     room: Callable[[], bool]
     """Whether one more process may run beside those of callers."""
@@ -81,15 +81,17 @@ class Survey:
     _occasion: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
-    def concerns(self, verdict: Verdict, *, sessionless: bool) -> bool:
-        """Whether what a backend lists in 2025 can depend on what a session has declared, and may be found out.
+    @property
+    def way(self) -> Verdict | None:
+        """How its sessions are opened; None: what is listed in 2025 depends on no capabilities, or not to be found out.
 
         A second process may be one browser, lock file or licence too many: processes are surveyed only if asked for.
         """
-        wanted = self.spec.survey
-        if wanted is None:
-            wanted = verdict.transport != "stdio"
-        return wanted and not sessionless
+        verdict, known = self.builder.verdict, self.builder
+        if verdict is None or (known.modern and known.legacy is None) or known.sessionless:
+            return None
+        wanted = verdict.transport != "stdio" if self.spec.survey is None else self.spec.survey
+        return (verdict.in_legacy if known.modern else verdict) if wanted else None
 
     def discovered(self, base: Catalogue, *, noticed: bool) -> None:
         """The base lists were read; ``noticed``: because the backend said that something has changed.
@@ -132,17 +134,17 @@ class Survey:
 
     async def _look(self, verdict: Verdict) -> bool:
         """One survey; whether it found something new."""
-        base, portrait = self._base, self.vitals.portrait
-        before = portrait.findings
+        base, known = self._base, self.builder
+        before = known.findings
         self._compared = None
         try:
-            portrait.surveyed(await self._findings_in_time(verdict, base))
+            known.surveyed(await self._findings_in_time(verdict, base))
             self._compared = base
         except* UPSTREAM_FAULTS as group:
-            portrait.not_surveyed(str(leading(group)))
-        if portrait.catalogue is not None:  # else it waits for the first lists to be published
-            self.vitals.announce()
-        return portrait.findings != before
+            known.not_surveyed(str(leading(group)))
+        if known.catalogue is not None:  # else it waits for the first lists to be published
+            self.builder.announce()
+        return known.findings != before
 
     async def _findings_in_time(self, verdict: Verdict, base: Catalogue) -> Findings:
         with trio.move_on_after(WHOLE_S):
@@ -150,7 +152,7 @@ class Survey:
         raise BackendTimeout(backend=self.spec.key, after_s=WHOLE_S, limit=Limit.CALL)
 
     async def _findings(self, verdict: Verdict, base: Catalogue) -> Findings:
-        before = self.vitals.portrait.findings
+        before = self.builder.findings
         everything = await self._shown_to(EVERYTHING, verdict, base)
         if not differ(base.listings, everything.listings):
             return keep(NOTHING, before, everything.unread)

@@ -15,6 +15,7 @@ from mcp_gateway.config.spec import GatewaySpec, HttpTarget, ItemFilter, ServerS
 from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.snapshot import Health
 from mcp_gateway.values import BackendKey
+from tests.support.first_discovery import first_discovery
 from tests.support.scripted_link import (
     CALL,
     ScriptedBackend,
@@ -55,7 +56,7 @@ class World:
 async def fleet_of(world: World, *servers: ServerSpec) -> AsyncIterator[Fleet]:
     async with open_fleet(connectors=world.connect, jitter=same_pause, wall_clock=lambda: 1_000_000.0) as fleet:
         await fleet.apply(GatewaySpec(servers=servers))
-        await fleet.first_discovery()
+        await first_discovery(fleet)
         yield fleet
     assert [link for place in world.places.values() for link in place.open_links] == []
 
@@ -82,7 +83,7 @@ async def test_readiness_waits_until_every_backend_has_answered_or_failed(autoju
         await apply(fleet, *specs)
         await trio.sleep(3)
         assert not fleet.first_discovery_done()
-        await fleet.first_discovery()
+        await first_discovery(fleet)
         assert fleet.first_discovery_done()
         assert trio.current_time() == pytest.approx(5.0)
 
@@ -222,7 +223,7 @@ async def test_a_disabled_server_is_removed_and_says_so(autojump_clock: MockCloc
         assert fleet.status(A)["state"] == "disabled"
         assert fleet.keys == (A,)
         await apply(fleet, spec)
-        await fleet.first_discovery()
+        await first_discovery(fleet)
         assert served(fleet) == {"a": ["from-one"]}
 
 

@@ -101,12 +101,12 @@ async def test_a_process_that_needs_long_is_starting_and_holds_nobody_up(autojum
     async with running(scripted) as backend:
         began_at = trio.current_time()
         await trio.sleep(1.0)
-        assert not backend.supervisor.vitals.first_answer.is_set()  # it may come up as quickly as others
+        assert not backend.supervisor.builder.first_answer.is_set()  # it may come up as quickly as others
         assert (told(backend)["state"], told(backend)["stderr"]) == ("starting", None)
         scripted.stderr(b"Installed 30 packages\n\x1b[1mBuilding wheel\x1b[0m\n\n")
         await trio.sleep(5.0)
-        assert backend.supervisor.vitals.first_answer.is_set()
-        assert not backend.supervisor.vitals.settled.is_set()  # the generation before goes on serving
+        assert backend.supervisor.builder.first_answer.is_set()
+        assert not backend.supervisor.builder.settled.is_set()  # the generation before goes on serving
         report = told(backend)
         assert (report["state"], report["stderr"]) == ("starting", "Building wheel")
         assert report["starting_since_unix_s"] == began_at

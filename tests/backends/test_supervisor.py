@@ -625,7 +625,7 @@ async def test_a_slow_connect_is_given_up_after_its_limit(autojump_clock: MockCl
     scripted = ScriptedBackend(connect_s=100)
     async with running(scripted) as backend:
         await trio.sleep(5.1)
-        assert backend.supervisor.vitals.first_answer.is_set()
+        assert backend.supervisor.builder.first_answer.is_set()
         assert "connect limit of 5 s" in backend.supervisor.machine.last_error
 
 

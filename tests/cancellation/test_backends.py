@@ -12,6 +12,7 @@ from mcp_gateway.errors import BackendError
 from mcp_gateway.values import JsonObject
 from tests.support.backend_calls import wish
 from tests.support.cancel_at import cancelled_at
+from tests.support.first_discovery import first_discovery
 from tests.support.scripted_link import (
     ASKABLE,
     CALL,
@@ -96,7 +97,7 @@ async def test_a_fleet_cancelled_anywhere_leaves_no_link(autojump_clock: MockClo
     with trio.move_on_after(at_s):
         async with open_fleet(connectors=lambda spec: places[spec.prefix or "one"], jitter=same_pause) as fleet:
             await fleet.apply(GatewaySpec(servers=(server(one),)))
-            await fleet.first_discovery()
+            await first_discovery(fleet)
             backend = fleet.get(one.key)
             assert backend is not None
             await backend.link_for(caller("a"))

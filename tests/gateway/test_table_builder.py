@@ -20,7 +20,7 @@ async def test_a_failure_more_builds_no_table_and_shows_in_the_status(autojump_c
         machine = backend.supervisor.machine
         for _ in range(2):
             machine.failed(trio.current_time(), "reset", FaultKind.CONNECTION)
-            backend.supervisor.vitals.announce()
+            backend.supervisor.builder.announce()
             await trio.sleep(1)
         assert where.fleet.snapshots.version > before
         condition = where.fleet.snapshots.value[scripted.key].condition

@@ -35,6 +35,7 @@ from mcp_gateway.gateway.assembly import Gateway, open_gateway
 from mcp_gateway.status import Status
 from mcp_gateway.telemetry.metrics import Metrics
 from tests.support import load, peers
+from tests.support.first_discovery import first_discovery
 from tests.support.raw_client import Client2025, Client2026, connect2025, connect2026
 
 Config: TypeAlias = Mapping[str, Any]
@@ -146,7 +147,7 @@ async def running_gateway(servers: Sequence[Config], *, wait: bool = True, **res
         async with _served(listener, spec.value.limits.connections) as public, _served(admin, 100) as private:
             if wait:
                 with trio.fail_after(READY_S):
-                    await fleet.first_discovery()
+                    await first_discovery(fleet)
                     await gateway.table_built()
                 assert status.ready() == (True, "")
             yield Running(

@@ -20,6 +20,7 @@ from mcp_gateway.gateway.assembly import Gateway, open_gateway
 from mcp_gateway.gateway.entrance import Job, Request, serve
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import Header, JsonObject, JsonValue
+from tests.support.first_discovery import first_discovery
 from tests.support.scripted_link import ScriptedBackend, same_pause, server
 
 STREAM_HEAD: tuple[Header, ...] = (
@@ -364,7 +365,7 @@ async def scripted_gateway(
         await fleet.apply(cell.value)
         async with open_gateway(spec=cell, fleet=fleet, metrics=metrics, wall_clock=wall_clock) as gateway:
             with trio.move_on_after(10):
-                await fleet.first_discovery()
+                await first_discovery(fleet)
             await trio.sleep(0.1)  # the table follows
             yield ScriptedGateway(gateway=gateway, fleet=fleet, spec=cell, metrics=metrics, nursery=nursery)
             nursery.cancel_scope.cancel("test over")

@@ -26,6 +26,7 @@ from mcp_gateway.protocol.eras import Family
 from mcp_gateway.routing.snapshot import Health, Kind
 from mcp_gateway.values import BackendKey, JsonObject
 from tests.support import peers
+from tests.support.first_discovery import first_discovery
 from tests.support.raw_http import RawConnection, RawRequest, event, response, result, serve_raw
 from tests.support.scripted_link import ASKABLE, caller, deaf, same_pause
 
@@ -57,7 +58,7 @@ def call(name: str, arguments: JsonObject, *, modern: bool) -> Outgoing:
 async def fleet_of(spec: ServerSpec) -> AsyncIterator[tuple[Fleet, Backend]]:
     async with open_fleet(jitter=same_pause) as fleet:
         await fleet.apply(GatewaySpec(servers=(spec,)))
-        await fleet.first_discovery()
+        await first_discovery(fleet)
         backend = fleet.get(spec.key)
         assert backend is not None
         yield fleet, backend
@@ -174,9 +175,7 @@ async def test_headers_that_http_sse_cannot_forward_are_a_problem_that_is_said_o
         assert isinstance(target, HttpTarget)
         spec = ServerSpec(key=KEY, target=attrs.evolve(target, forward_headers=forwarded), timeouts=SLOW_START)
         async with fleet_of(spec) as (fleet, backend):
-            backend.supervisor.portrait.reached(
-                await backend.supervisor.connector.detect()
-            )  # as after a lost connection
+            backend.supervisor.builder.judged(await backend.supervisor.connector.detect())  # as after a lost connection
             assert backend.snapshot.transport == "sse"
             problems = fleet.status(KEY)["problems"]
     warned = [record for record in caplog.records if record.getMessage() == "configuration not in force"]
