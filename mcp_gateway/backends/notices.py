@@ -3,7 +3,7 @@
 Owns the one upstream stream on which that comes: the discovery session's GET stream
 (legacy), the pipe itself, or one ``subscriptions/listen`` with the union (modern).
 Deliberately knows no other session; whose subscriptions belong here is decided in
-``subscriptions``. Invariant: what is subscribed here is what ``topics`` holds, on
+``subscriptions``. Invariant: what is subscribed here is what ``subscription`` holds, on
 every connection from its first moment on.
 """
 
@@ -18,7 +18,7 @@ import trio
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request, result_of
-from mcp_gateway.backends.topics import Beside, Telling, Topics, Wish
+from mcp_gateway.backends.subscription import Beside, DesiredSet, Subscription, ToldSet
 from mcp_gateway.backends.transports.base import Hear, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, keep_listening
 from mcp_gateway.errors import BackendRefused
@@ -71,42 +71,42 @@ class Notices:
     """Told of each new connection before anything is told on it."""
     live: bool = False
     """Notices can arrive right now."""
-    topics: Topics = attrs.field(init=False)
+    desired: DesiredSet = attrs.field(init=False)
     """What is subscribed here for everybody who has no session of its own."""
     _listening_for: frozenset[str] = frozenset()
     """Modern: what the present listen stream was opened with, once the backend has acknowledged it."""
     _renewed: trio.Event = attrs.field(factory=trio.Event)
     _connection: Connection | None = None
-    _telling: Telling | None = None
+    _told_set: ToldSet | None = None
     """Legacy: what is told on the present connection."""
 
     def __attrs_post_init__(self) -> None:
-        self.topics = Topics(backend=self.backend)
+        self.desired = DesiredSet(backend=self.backend)
 
-    async def subscribe(self, wish: Wish, beside: Beside) -> None:
-        """Keep one more wish; a URI that is new is told to the backend.
+    async def subscribe(self, subscription: Subscription, beside: Beside) -> None:
+        """Keep one more subscription; a URI that is new is told to the backend.
 
         Without a connection it is told with the next one.
 
         Raises:
             Overload: too many different URIs.
-            BackendError: the backend refused or failed; the wish is not kept.
+            BackendError: the backend refused or failed; the subscription is not kept.
         """
         connection = self._connection
         if connection is not None and connection.hello.era.modern and not offers(connection, "resources", "subscribe"):
             raise BackendRefused(backend=self.backend, code=METHOD_NOT_FOUND, message="it has no subscriptions")
-        self.topics.add(wish)
+        self.desired.add(subscription)
         done = False
         try:
-            if self._telling is not None:
-                await self._telling.tell(wish.uri, beside)
-            elif wish.uri not in self._listening_for:
-                self.topics.changed.set()
+            if self._told_set is not None:
+                await self._told_set.tell(subscription.uri, beside)
+            elif subscription.uri not in self._listening_for:
+                self.desired.changed.set()
             await trio.lowlevel.checkpoint()
             done = True
         finally:
             if not done:
-                wish.drop()
+                subscription.drop()
 
     async def in_force(self, uri: str) -> None:
         """Wait until the backend would tell of a subscribed URI; the caller holds the deadline.
@@ -114,7 +114,7 @@ class Notices:
         A legacy backend does once ``subscribe`` has returned, a modern one from its next stream on.
         Without a connection there is nothing to wait for.
         """
-        while self._connection is not None and self._connection.hello.era.modern and uri in self.topics.uris:
+        while self._connection is not None and self._connection.hello.era.modern and uri in self.desired.uris:
             if uri in self._listening_for:
                 return
             await self._renewed.wait()
@@ -126,7 +126,7 @@ class Notices:
             self.refresh()
             return True
         if inbound.method == UPDATED:
-            self.topics.heard(inbound.params.get("uri"))
+            self.desired.heard(inbound.params.get("uri"))
             return True
         return False
 
@@ -154,15 +154,15 @@ class Notices:
                 await self._listen(connection, settled)
                 return
             link = connection.link
-            self._telling = self.topics.on(link, partial(self._ask, link))
+            self._told_set = self.desired.on(link, partial(self._ask, link))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hold_stream, connection, settled)
-                nursery.start_soon(self._keep_told, self._telling)
+                nursery.start_soon(self._keep_told, self._told_set)
         finally:
             self.live = False
             settled.set()
             if self._connection is connection:
-                self._connection = self._telling = None
+                self._connection = self._told_set = None
             self._renew(frozenset())
 
     async def _ask(self, link: Link, method: str, uri: str, beside: Beside) -> None:
@@ -172,10 +172,10 @@ class Notices:
 
         await ask(link, self.backend, request(method, {"uri": uri}, link.era), hear, self.list_s)
 
-    async def _keep_told(self, telling: Telling) -> None:
+    async def _keep_told(self, told: ToldSet) -> None:
         while True:
-            await telling.catch_up()
-            await self.topics.changed.wait()
+            await told.catch_up()
+            await self.desired.changed.wait()
 
     async def _hold_stream(self, connection: Connection, settled: trio.Event) -> None:
         wanted = any(offers(connection, capability, "listChanged") for capability in _FILTERS)
@@ -204,9 +204,9 @@ class Notices:
         current: trio.CancelScope | None = None
         async with trio.open_nursery() as nursery:
             while True:
-                self.topics.changed = trio.Event()
+                self.desired.changed = trio.Event()
                 wanted, scope, acknowledged = self._filter(connection), trio.CancelScope(), trio.Event()
-                uris = frozenset(self.topics.uris)
+                uris = frozenset(self.desired.uris)
                 if wanted:
                     nursery.start_soon(self._hold_listen, connection.link, wanted, scope, acknowledged, settled)
                     with trio.move_on_after(self.list_s):
@@ -216,7 +216,7 @@ class Notices:
                 if current is not None:
                     current.cancel("listening for another set")
                 current = scope
-                await self.topics.changed.wait()
+                await self.desired.changed.wait()
                 await trio.sleep(GATHER_S)
 
     def _renew(self, uris: frozenset[str]) -> None:
@@ -228,8 +228,8 @@ class Notices:
         wanted: JsonObject = {
             member: True for capability, member in _FILTERS.items() if offers(connection, capability, "listChanged")
         }
-        if self.topics.uris and offers(connection, "resources", "subscribe"):
-            wanted["resourceSubscriptions"] = list(self.topics.uris)
+        if self.desired.uris and offers(connection, "resources", "subscribe"):
+            wanted["resourceSubscriptions"] = list(self.desired.uris)
         return wanted
 
     async def _hold_listen(

@@ -2,7 +2,7 @@
 
 Owns the reading of such lists: all of a process that a client has of its own, once it runs
 and whenever they change, and over HTTP the resources, when the backend says on a session
-that they have changed (what depends on capabilities there, a ``survey`` finds for all).
+that they have changed (what depends on capabilities there, a ``capability_probe`` finds for all).
 Deliberately shows them to nobody (``fleet`` hands them on). Invariants: at most ``READERS``
 links of a backend are read at once, each at most once per ``GAP_S``; what is told of a link
 is taken back with it.
@@ -20,7 +20,7 @@ from mcp_gateway.backends.connector import UPSTREAM_FAULTS
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.transports.base import Inbound
 from mcp_gateway.backends.upstream import Upstream
-from mcp_gateway.routing.findings import beyond
+from mcp_gateway.routing.overlay import beyond
 from mcp_gateway.routing.snapshot import Lists
 from mcp_gateway.values import BackendKey
 

@@ -22,7 +22,7 @@ from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import GatewayError
 from mcp_gateway.protocol import tasks
 from mcp_gateway.protocol.eras import Era, Family
-from mcp_gateway.routing.findings import NOTHING, Findings, overlay
+from mcp_gateway.routing.overlay import NOTHING, Overlay, lay
 from mcp_gateway.routing.snapshot import Health, Kind, Lists, Problem, Snapshot
 from mcp_gateway.values import JsonObject
 
@@ -60,8 +60,8 @@ class SnapshotBuilder:
     """Of a backend that speaks both eras; ``hello`` and ``catalogue`` are those of 2026 then."""
     legacy_refused: bool = False
     """A process did not take ``initialize``."""
-    findings: Findings = NOTHING
-    """What the last survey that succeeded has to add to the 2025 lists."""
+    overlay: Overlay = NOTHING
+    """What the last capability probe that succeeded has to add to the 2025 lists."""
     machine: HealthMachine = attrs.field(init=False)
     snapshot: Snapshot = attrs.field(init=False)
     first_answer: trio.Event = attrs.field(factory=trio.Event)
@@ -70,8 +70,8 @@ class SnapshotBuilder:
     """The first success, or the circuit has opened: there is no point in waiting longer."""
     retired: bool = False
     _sessionless: bool = False
-    _survey_problem: Problem | None = None
-    _laid: tuple[Lists, Findings, Lists] | None = None
+    _probe_problem: Problem | None = None
+    _laid: tuple[Lists, Overlay, Lists] | None = None
     """What was laid over what, and the outcome."""
     _shared: tuple[Catalogue, Catalogue, Lists] | None = None
     """The lists of both eras, and those of 2025 with what is equal in both taken from 2026."""
@@ -215,23 +215,23 @@ class SnapshotBuilder:
         self.settled.set()
         self.announce()
 
-    def surveyed(self, findings: Findings) -> None:
-        """Keep what a survey found and say so."""
-        self._survey_problem = None
-        if findings == self.findings:
+    def capabilities_probed(self, overlay: Overlay) -> None:
+        """Keep what a capability probe found and say so."""
+        self._probe_problem = None
+        if overlay == self.overlay:
             return
-        self.findings = findings
-        extras = {kind.value: len(items) for kind, items in findings.extras.items()}
+        self.overlay = overlay
+        extras = {kind.value: len(items) for kind, items in overlay.extras.items()}
         logger.info("Lists depend on the client", extra={"server": self.spec.key, "items_for_some": extras})
         self._count()
 
-    def not_surveyed(self, why: str) -> None:
-        """A survey has failed: what the last one found stands, and the report says so."""
+    def capability_probe_failed(self, why: str) -> None:
+        """A capability probe has failed: what the last one found stands, and the report says so."""
         reason = f"what is listed to some clients only was not found out: {why}"
         problem = Problem(kind=Kind.TOOLS, name="", reason=reason, hidden=True)
-        if problem != self._survey_problem:
+        if problem != self._probe_problem:
             logger.info("survey failed", extra={"backend": self.spec.key, "why": why})
-        self._survey_problem = problem
+        self._probe_problem = problem
 
     def _count(self) -> tuple[int, int, int]:
         """Tell the metrics how many tools, prompts and resources there are now."""
@@ -256,8 +256,8 @@ class SnapshotBuilder:
         return listings
 
     def _overlaid(self, lists: Lists) -> Lists:
-        if self._laid is None or self._laid[0] is not lists or self._laid[1] is not self.findings:
-            self._laid = (lists, self.findings, overlay(lists, self.findings))
+        if self._laid is None or self._laid[0] is not lists or self._laid[1] is not self.overlay:
+            self._laid = (lists, self.overlay, lay(lists, self.overlay))
         return self._laid[2]
 
     def _legacy_lists(self, legacy: Catalogue, modern: Catalogue) -> Lists:
@@ -277,9 +277,9 @@ class SnapshotBuilder:
         """What is wrong with the lists."""
         if self.catalogue is None:
             return ()
-        failed = () if self._survey_problem is None else (self._survey_problem,)
+        failed = () if self._probe_problem is None else (self._probe_problem,)
         legacy = self.legacy.catalogue.problems if self.legacy is not None and self.legacy.catalogue is not None else ()
-        return tuple(dict.fromkeys((*self.catalogue.problems, *legacy, *self.findings.problems, *failed)))
+        return tuple(dict.fromkeys((*self.catalogue.problems, *legacy, *self.overlay.problems, *failed)))
 
     @property
     def _capabilities(self) -> JsonObject:

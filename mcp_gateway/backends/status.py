@@ -52,7 +52,7 @@ def status_of(backend: Backend, unix_s: Callable[[float], float], routed: Sequen
         "server": snapshot.server_name or None,
         "prefix": backend.spec.prefix,
         "counts": counts,
-        "for_some_clients": sum(1 for items in listed.values() for item in items.values() if item.needs),
+        "for_some_clients": sum(1 for items in listed.values() for item in items.values() if item.required),
         "listed": snapshot.listings is not None,
         "problems": _problems((*backend.snapshot.problems, *routed)),
         "last_error": error,

@@ -4,7 +4,7 @@ Owns the gateway's own connection: detect, connect, discover, probe until it is 
 and begin again. On pipes this connection is also the one that callers share. Deliberately runs no
 calls: its failure changes health, never a call (except where the connection itself, a process, has
 ended); when what is asked is decided in ``schedule``. Invariants: at most one connection is open or
-being opened here (a survey's sessions are its own), and one discovery in flight on it, whatever the backend shouts.
+being opened here (a capability probe has its own), and one discovery in flight on it, whatever the backend shouts.
 """
 
 import math
@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.attempts import Attempts
+from mcp_gateway.backends.capability_probe import CapabilityProbe
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection, Connector, Verdict, leading
 from mcp_gateway.backends.discovery import Catalogue, Discovery
 from mcp_gateway.backends.health import Backoff, HealthMachine
@@ -25,7 +26,6 @@ from mcp_gateway.backends.own_requests import GATEWAY, answer_alone, ask, read_h
 from mcp_gateway.backends.schedule import Schedule
 from mcp_gateway.backends.snapshot_builder import SnapshotBuilder
 from mcp_gateway.backends.start import Start, detect
-from mcp_gateway.backends.survey import Survey
 from mcp_gateway.backends.transports.base import Inbound, Link
 from mcp_gateway.backends.transports.session_sign import speaks_of_session
 from mcp_gateway.backends.upstream import Jitter, Upstream
@@ -69,7 +69,7 @@ class Supervisor:
     notices: Notices = attrs.field(init=False)
     """What the backend tells this connection unasked."""
     legacy: LegacySide = attrs.field(init=False)
-    survey: Survey = attrs.field(init=False)
+    capability_probe: CapabilityProbe = attrs.field(init=False)
     start: Start | None = None
     """The last attempt to open the connection, running or not."""
     restarts: int = 0
@@ -102,7 +102,9 @@ class Supervisor:
             builder=self.builder,
             gone=lambda: self.era_changed(self.builder.spoken),
         )
-        self.survey = Survey(spec=spec, connector=self.connector, builder=self.builder, jitter=jitter, room=self.room)
+        self.capability_probe = CapabilityProbe(
+            spec=spec, connector=self.connector, builder=self.builder, jitter=jitter, room=self.room
+        )
 
     @property
     def key(self) -> BackendKey:
@@ -241,12 +243,12 @@ class Supervisor:
                     if cached and not verdict.pipe and connection.hello.era.modern:
                         await self._probe(upstream)
                     found = await self._read_lists(upstream)
-                    await self._begin_survey(background)
+                    await self._begin_capability_probe(background)
                     self._publish(found, began_at, loud=True)
                     await self._probe_loop(upstream)
                 finally:
                     self._upstream = None
-                    self.survey.stop()
+                    self.capability_probe.stop()
                 nursery.cancel_scope.cancel("to be spoken to in another era")
 
     async def _await_notices(self, connection: Connection, nursery: trio.Nursery) -> None:
@@ -257,14 +259,14 @@ class Supervisor:
             await settled.wait()
         settled.set()
 
-    async def _begin_survey(self, background: trio.Nursery) -> None:
+    async def _begin_capability_probe(self, background: trio.Nursery) -> None:
         """Look with the eyes of more capable clients, in a nursery that outlives this connection."""
-        way = self.survey.way
+        way = self.capability_probe.way
         if way is not None:
-            surveyed = self.survey.begin(background, way)
-            if not way.pipe:  # there a survey takes processes, and the lists do not wait for them
+            probed = self.capability_probe.begin(background, way)
+            if not way.pipe:  # there it takes processes, and the lists do not wait for them
                 with trio.move_on_after(self.spec.timeouts.list_s):
-                    await surveyed.wait()
+                    await probed.wait()
 
     async def _detect(self) -> Verdict:
         before = self.verdict
@@ -447,5 +449,5 @@ class Supervisor:
             await self.legacy.look(verdict, found)
         base = found if not hello.era.modern or builder.legacy is None else builder.legacy.catalogue
         if base is not None:
-            self.survey.discovered(base, noticed=noticed)
+            self.capability_probe.discovered(base, noticed=noticed)
         return found

@@ -3,7 +3,7 @@
 Owns the audiences of list changes and the resource subscriptions of clients, which
 outlive the backends that keep them. Deliberately sends nothing: it marks mailboxes.
 Invariants: an audience hears of a list exactly when what *it* sees of it became
-another one; whatever backend serves a resource has the wishes of all its subscribers
+another one; whatever backend serves a resource has the subscriptions of all its subscribers
 (design section 7; invariant 4).
 """
 
@@ -16,7 +16,7 @@ import trio
 
 from mcp_gateway.backends.backend import Backend, Caller
 from mcp_gateway.backends.fleet import Fleet
-from mcp_gateway.backends.topics import Beside, Wish, nobody_asked
+from mcp_gateway.backends.subscription import Beside, Subscription, nobody_asked
 from mcp_gateway.cell import Cell
 from mcp_gateway.errors import BackendGone, BackendRemoved, Executed, Overload
 from mcp_gateway.gateway.mailbox import Mailbox
@@ -52,10 +52,10 @@ class Audience:
 
 
 @attrs.define(eq=False)
-class _Subscription:
+class _Interest:
     """One mailbox's interest in one resource."""
 
-    wish: Wish
+    subscription: Subscription
     kept: bool = False
     """A backend keeps it, or will as soon as there is one."""
     settled: trio.Event = attrs.field(factory=trio.Event)
@@ -68,7 +68,7 @@ class Hub:
     table: Cell[RouteTable]
     fleet: Fleet
     _audiences: set[Audience] = attrs.field(factory=set)
-    _held: dict[Mailbox, dict[ResourceKey, _Subscription]] = attrs.field(factory=dict)
+    _held: dict[Mailbox, dict[ResourceKey, _Interest]] = attrs.field(factory=dict)
     """By subscriber, so that one who leaves costs only what he had."""
 
     def join(self, audience: Audience) -> None:
@@ -83,8 +83,8 @@ class Hub:
     def leave(self, audience: Audience) -> None:
         """Forget an audience and its subscriptions; backends hear of it in the background."""
         self._audiences.discard(audience)
-        for subscription in self._held.pop(audience.mailbox, {}).values():
-            subscription.wish.drop()
+        for interest in self._held.pop(audience.mailbox, {}).values():
+            interest.subscription.drop()
 
     async def subscribe(self, mailbox: Mailbox, caller: Caller, target: Target, beside: Beside = nobody_asked) -> None:
         """Tell ``mailbox`` of updates of one resource, as ``caller`` would hear of them.
@@ -107,46 +107,48 @@ class Hub:
         held = self._held.setdefault(mailbox, {})
         if len(held) >= MAX_SUBSCRIPTIONS:
             raise Overload(bound="subscriptions of one client", limit=MAX_SUBSCRIPTIONS)
-        wish = Wish(caller=caller, uri=target.upstream, updated=partial(mailbox.updated, target.federated))
-        mine = held[key] = _Subscription(wish)
+        subscription = Subscription(
+            caller=caller, uri=target.upstream, updated=partial(mailbox.updated, target.federated)
+        )
+        mine = held[key] = _Interest(subscription)
         try:
             with backend.call_scope():
-                await backend.subscriptions.subscribe(wish, beside)
+                await backend.subscriptions.subscribe(subscription, beside)
                 mine.kept = True
         finally:
             mine.settled.set()
             if self._held.get(mailbox, {}).get(key) is not mine:  # dropped while the backend was asked
-                wish.drop()
+                subscription.drop()
             elif not mine.kept:
                 self.unsubscribe(mailbox, target)
         if not mine.kept:
             raise BackendRemoved(backend=target.backend, executed=Executed.UNKNOWN)
         current = self.fleet.get(target.backend)
-        if current is not None and current is not backend and wish.topics is not None:
-            current.subscriptions.adopt(wish)  # it was replaced while it was asked
+        if current is not None and current is not backend and subscription.kept_in is not None:
+            current.subscriptions.adopt(subscription)  # it was replaced while it was asked
 
     async def in_force(self, mailbox: Mailbox, target: Target) -> None:
         """Wait until a subscription counts; the caller holds the deadline."""
         backend = self.fleet.get(target.backend)
-        subscription = self._held.get(mailbox, {}).get((target.backend, target.upstream))
-        if backend is not None and subscription is not None:
-            await backend.subscriptions.in_force(subscription.wish)
+        interest = self._held.get(mailbox, {}).get((target.backend, target.upstream))
+        if backend is not None and interest is not None:
+            await backend.subscriptions.in_force(interest.subscription)
 
     def unsubscribe(self, mailbox: Mailbox, target: Target) -> None:
         """Stop telling ``mailbox``; an unknown subscription is no error."""
         held = self._held.get(mailbox, {})
-        subscription = held.pop((target.backend, target.upstream), None)
+        interest = held.pop((target.backend, target.upstream), None)
         if not held:
             self._held.pop(mailbox, None)
-        if subscription is not None:
-            subscription.wish.drop()
+        if interest is not None:
+            interest.subscription.drop()
 
     def seated(self, backend: Backend) -> None:
-        """A backend is new, or there again, or a changed one: it keeps the wishes that were made before its time."""
+        """A backend is new, or there again, or a changed one: it keeps the subscriptions from before its time."""
         for held in self._held.values():
-            for (key, _), subscription in held.items():
-                if key == backend.key and subscription.kept:
-                    backend.subscriptions.adopt(subscription.wish)
+            for (key, _), interest in held.items():
+                if key == backend.key and interest.kept:
+                    backend.subscriptions.adopt(interest.subscription)
 
     async def run(self) -> None:
         """Announce list changes until cancelled."""

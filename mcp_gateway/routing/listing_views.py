@@ -14,7 +14,7 @@ import attrs
 
 from mcp_gateway.protocol import shape, splice
 from mcp_gateway.protocol.eras import Era
-from mcp_gateway.routing.needs import Needs
+from mcp_gateway.routing.required import Required
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.uris import AnyMap
 from mcp_gateway.values import BackendKey
@@ -37,8 +37,8 @@ class Target:
     """As ``Item.headers``."""
     uri_map: AnyMap | None = None
     """How URIs in this thing's results are mapped; None: they stay."""
-    needs: Needs = ()
-    """As ``Item.needs``."""
+    required: Required = ()
+    """As ``Item.required``."""
     only_as_task: bool = False
     """As ``Item.only_as_task``."""
 

@@ -140,7 +140,7 @@ def entry_for(server: ServerSpec, kind: Kind, item: Item) -> Entry:
         federated=federated,
         headers=item.headers,
         uri_map=uri_map,
-        needs=item.needs,
+        required=item.required,
         only_as_task=item.only_as_task,
     )
     raw = item.raw

@@ -14,7 +14,7 @@ import attrs
 
 from mcp_gateway.errors import FaultKind
 from mcp_gateway.protocol.eras import Era, Family
-from mcp_gateway.routing.needs import Needs
+from mcp_gateway.routing.required import Required
 from mcp_gateway.values import BackendKey, JsonObject
 
 
@@ -68,7 +68,7 @@ class Item:
     raw: bytes = attrs.field(repr=False)
     headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Tools: (Mcp-Param name as annotated, property path in the arguments) from x-mcp-header, in any era."""
-    needs: Needs = ()
+    required: Required = ()
     """What a client must be able to do to be shown it."""
     only_as_task: bool = False
     """Tools listed in 2025-11-25: ``execution.taskSupport`` is ``required``, whether or not the server has tasks."""

@@ -17,8 +17,8 @@ from mcp_gateway.protocol.eras import Era
 from mcp_gateway.routing import uris
 from mcp_gateway.routing.advertised import Advertised
 from mcp_gateway.routing.listing_views import Entry, ListingView, ListPage, Position, Target
-from mcp_gateway.routing.needs import met
 from mcp_gateway.routing.parts import Parts
+from mcp_gateway.routing.required import met
 from mcp_gateway.routing.snapshot import Kind, Problem
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject
 
@@ -78,7 +78,7 @@ class View:
     conditions: frozenset[frozenset[str]] = frozenset()
     """Every set of client capabilities that something here needs."""
     _narrower: dict[frozenset[frozenset[str]], "View"] = attrs.field(init=False, factory=dict, repr=False)
-    """By the conditions that a client meets. Bounded: a survey tries few sets (``backends.survey``)."""
+    """By the conditions that a client meets. Bounded: a probe tries few sets (``backends.capability_probe``)."""
 
     @classmethod
     def of(
@@ -118,7 +118,7 @@ class View:
             servers=servers,
             unfiltered=unfiltered,
             advertised=advertised,
-            conditions=frozenset(one for target in chain(listed, withheld.values()) for one in target.needs),
+            conditions=frozenset(one for target in chain(listed, withheld.values()) for one in target.required),
         )
 
     def only(self, keeps: Callable[[Kind, Target], bool]) -> "View":
@@ -170,7 +170,7 @@ class View:
             return self
         view = self._narrower.get(meets)
         if view is None:
-            view = self._narrower[meets] = self.only(lambda kind, target: met(target.needs, granted))
+            view = self._narrower[meets] = self.only(lambda kind, target: met(target.required, granted))
         return view
 
     @property

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from mcp_gateway.backends import reach
-from mcp_gateway.backends.topics import Wish
+from mcp_gateway.backends.subscription import Subscription
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import BackendGone, BackendProtocol, BackendRefused, Executed, Overload
@@ -274,8 +274,8 @@ async def test_subscriptions_go_where_the_calls_go(autojump_clock: MockClock) ->
     scripted.capabilities["resources"] = {"subscribe": True}
     async with discovered(scripted) as backend:
         heard = list[str]()
-        old = Wish(caller=caller("a"), uri="file:///a", updated=lambda: heard.append("a"))
-        new = Wish(caller=caller(), uri="file:///a", updated=lambda: heard.append("modern"))
+        old = Subscription(caller=caller("a"), uri="file:///a", updated=lambda: heard.append("a"))
+        new = Subscription(caller=caller(), uri="file:///a", updated=lambda: heard.append("modern"))
         for wish in (old, new):
             await backend.subscriptions.subscribe(wish)
             await backend.subscriptions.in_force(wish)
@@ -352,11 +352,13 @@ async def test_what_a_server_can_do_in_either_era_is_what_it_can_do(autojump_clo
             "resources": {"listChanged": True, "subscribe": True},
             "extensions": {"x": {"new": True}, "y": {}},
         }
-        wishes = [Wish(caller=caller(session), uri="file:///a", updated=lambda: None) for session in ("a", None)]
+        wishes = [
+            Subscription(caller=caller(session), uri="file:///a", updated=lambda: None) for session in ("a", None)
+        ]
         await backend.subscriptions.subscribe(wishes[0])
         with pytest.raises(BackendRefused, match="no subscriptions"):
             await backend.subscriptions.subscribe(wishes[1])
-        assert [wish.topics is not None for wish in wishes] == [True, False]
+        assert [wish.kept_in is not None for wish in wishes] == [True, False]
 
 
 async def test_a_session_that_began_while_one_era_was_known_keeps_that(autojump_clock: MockClock) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcp_gateway.backends import notices, topics
+from mcp_gateway.backends import notices, subscription
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import Timeouts
 from mcp_gateway.errors import BackendGone, BackendRefused, BackendTimeout, Overload
@@ -175,7 +175,7 @@ async def test_what_was_given_up_is_undone_at_the_backend(autojump_clock: MockCl
 
 
 async def test_the_number_of_uris_is_bounded(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "MAX_URIS", 2)
+    monkeypatch.setattr(subscription, "MAX_URIS", 2)
     async with running(legacy(), health=HOUR) as backend:
         await ready(backend)
         await backend.subscriptions.subscribe(wish("a:1"))
@@ -186,7 +186,7 @@ async def test_the_number_of_uris_is_bounded(autojump_clock: MockClock, monkeypa
 
 
 async def test_what_is_taken_over_is_bounded_too(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "MAX_URIS", 1)
+    monkeypatch.setattr(subscription, "MAX_URIS", 1)
     scripted = legacy()
     async with running(scripted, health=HOUR) as backend:
         await ready(backend)
@@ -195,7 +195,7 @@ async def test_what_is_taken_over_is_bounded_too(autojump_clock: MockClock, monk
             backend.subscriptions.adopt(one)
         await wait_all_tasks_blocked()
         assert backend.subscriptions.uris == {"a:1"}
-        assert wishes[1].topics is None
+        assert wishes[1].kept_in is None
         assert scripted.asked("resources/subscribe") == 1
 
 

@@ -1,7 +1,7 @@
 """What a server lists to one client besides what everybody is shown."""
 
 from mcp_gateway.config.spec import GatewayEntry, VirtualServerSpec
-from mcp_gateway.routing.findings import beyond
+from mcp_gateway.routing.overlay import beyond
 from mcp_gateway.routing.parts import entries_of
 from mcp_gateway.routing.snapshot import Kind
 from mcp_gateway.routing.table import View

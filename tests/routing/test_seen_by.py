@@ -12,7 +12,7 @@ from mcp_gateway.protocol import capabilities
 from mcp_gateway.protocol.eras import V2025_11_25
 from mcp_gateway.routing.decide import Forward, Refuse, decide
 from mcp_gateway.routing.listing_views import Position
-from mcp_gateway.routing.needs import Needs, met
+from mcp_gateway.routing.required import Required, met
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Snapshot
 from mcp_gateway.routing.table import View
 from tests.support.tables import item, listed, lists, server, snapshot, spec, table, view_of, whole
@@ -23,11 +23,11 @@ FORM = frozenset({"elicitation", "elicitation.form"})
 URL = FORM | {"elicitation.url"}
 ALL = frozenset(capabilities.NAMES)
 
-CONDITIONAL: dict[str, Needs] = {"plain": (), "sample": (SAMPLING,), "form": (FORM,), "url": (URL,), "all": (ALL,)}
+CONDITIONAL: dict[str, Required] = {"plain": (), "sample": (SAMPLING,), "form": (FORM,), "url": (URL,), "all": (ALL,)}
 
 
-def some(kind: Kind, needed: dict[str, Needs]) -> Listing:
-    return Listing(items=tuple(attrs.evolve(item(kind, name), needs=needs) for name, needs in needed.items()))
+def some(kind: Kind, needed: dict[str, Required]) -> Listing:
+    return Listing(items=tuple(attrs.evolve(item(kind, name), required=needs) for name, needs in needed.items()))
 
 
 def varying() -> Snapshot:
@@ -93,7 +93,7 @@ def test_prompts_resources_and_templates_depend_on_the_client_too() -> None:
     assert (poor.find_prompt("p"), poor.find_template("t://{id}"), poor.resolve_uri("r://1")) == (None, None, None)
     template = rich.resolve_uri("t://7")
     assert template is not None
-    assert template.needs == (SAMPLING,)
+    assert template.required == (SAMPLING,)
 
 
 def test_names_withheld_while_their_owner_is_down_are_withheld_from_who_saw_them() -> None:
@@ -123,7 +123,7 @@ def test_a_virtual_server_and_a_filter_narrow_what_a_client_is_shown() -> None:
 
 
 def test_the_page_of_a_tool_that_is_not_shown_cannot_be_read_through_it() -> None:
-    linked = attrs.evolve(item(Kind.TOOLS, "ui", _meta={"ui": {"resourceUri": "ui://page"}}), needs=(SAMPLING,))
+    linked = attrs.evolve(item(Kind.TOOLS, "ui", _meta={"ui": {"resourceUri": "ui://page"}}), required=(SAMPLING,))
     config = spec(server("a"), virtual=(VirtualServerSpec(name="v", tools=("ui",), resources=("r://none",)),))
     view = whole(table(config, snapshot("a", {Kind.TOOLS: Listing(items=(linked,))})), virtual="v")
     assert view.seen_by(SAMPLING).resolve_uri("ui://page") is not None
@@ -145,7 +145,7 @@ def test_what_changes_for_some_changes_nothing_for_the_others() -> None:
     config = spec(server("a"))
     before = whole(table(config, varying()))
     changed = Listing(
-        items=(*some(Kind.TOOLS, CONDITIONAL).items, attrs.evolve(item(Kind.TOOLS, "new"), needs=(SAMPLING,)))
+        items=(*some(Kind.TOOLS, CONDITIONAL).items, attrs.evolve(item(Kind.TOOLS, "new"), required=(SAMPLING,)))
     )
     after = whole(table(config, snapshot("a", {Kind.TOOLS: changed})))
     assert after.seen_by(FORM).fingerprint(Kind.TOOLS) == before.seen_by(FORM).fingerprint(Kind.TOOLS)
@@ -163,7 +163,7 @@ def test_a_view_shows_each_client_exactly_what_it_may_see_in_one_order(
 
     def items() -> Iterable[Item]:
         for number, needs in enumerate(needed):
-            yield attrs.evolve(item(Kind.TOOLS, f"t{number}"), needs=tuple(needs))
+            yield attrs.evolve(item(Kind.TOOLS, f"t{number}"), required=tuple(needs))
 
     view = view_of(spec(server("a")), snapshot("a", {Kind.TOOLS: Listing(items=tuple(items()))}))
     for granted in clients:

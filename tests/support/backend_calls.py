@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from mcp_gateway.backends.topics import Wish
+from mcp_gateway.backends.subscription import Subscription
 from mcp_gateway.backends.transports.base import ClientIdentity, Hear
 from mcp_gateway.config.spec import HealthSpec
 from mcp_gateway.values import JsonObject
@@ -26,7 +26,7 @@ def slow(seconds: float) -> Callable[[ScriptedLink, JsonObject, Hear], Awaitable
 
 def wish(
     uri: str, told: list[str] | None = None, *, session: str | None = "a", identity: ClientIdentity | None = None
-) -> Wish:
+) -> Subscription:
     """A subscription of a client session (None: of a modern client), which writes ``session:uri`` into ``told``."""
     heard = told if told is not None else []
-    return Wish(caller=caller(session, identity), uri=uri, updated=lambda: heard.append(f"{session}:{uri}"))
+    return Subscription(caller=caller(session, identity), uri=uri, updated=lambda: heard.append(f"{session}:{uri}"))

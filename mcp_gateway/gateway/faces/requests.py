@@ -28,7 +28,7 @@ from mcp_gateway.protocol import headers as mcp_headers
 from mcp_gateway.protocol.capabilities import granted
 from mcp_gateway.protocol.wire_errors import HEADER_MISMATCH, INVALID_REQUEST, MISSING_CAPABILITY
 from mcp_gateway.routing.decide import Answer, Forward, ListOf, Own, Refuse, decide
-from mcp_gateway.routing.needs import met, required
+from mcp_gateway.routing.required import least, met
 from mcp_gateway.routing.table import Target, View
 from mcp_gateway.values import BackendKey, Header, JsonObject
 
@@ -167,9 +167,9 @@ def _unmet(asked: Asked, decision: Forward) -> Outcome | None:
         mcp_headers.check_mirrored(target.headers, arguments, asked.headers)
     except mcp_headers.HeaderFault as fault:
         return refused(message.id_raw, client.era, HEADER_MISMATCH, str(fault))
-    if target.needs and not met(target.needs, granted(client.capabilities)):
+    if target.required and not met(target.required, granted(client.capabilities)):
         # Its list shows what nobody could use without it; the server itself is not asked.
-        lacking: JsonObject = {"requiredCapabilities": required(target.needs)}
+        lacking: JsonObject = {"requiredCapabilities": least(target.required)}
         text = "the client lacks a capability that this needs"
         return refused(message.id_raw, client.era, MISSING_CAPABILITY, text, lacking)
     return None

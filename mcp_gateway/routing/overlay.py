@@ -1,8 +1,8 @@
 """What the lists for capable clients have that those for everybody have not.
 
-Owns how a survey's lists are compared with the base lists (those of a client that
+Owns how a capability probe's lists are compared with the base lists (those of a client that
 declares nothing) and laid over them. Deliberately asks no server
-(``backends.survey``). Pure. Invariant: the result depends on the lists alone, not
+(``backends.capability_probe``). Pure. Invariant: the result depends on the lists alone, not
 on when each was read; what the base lists show, everybody is shown, as it stands there.
 """
 
@@ -13,24 +13,24 @@ from typing import Final
 import attrs
 
 from mcp_gateway.routing.listing import MAX_ITEMS
-from mcp_gateway.routing.needs import simplest
+from mcp_gateway.routing.required import simplest
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists, Problem
 
 _EMPTY: Final = Listing()
 
 
 @attrs.frozen(kw_only=True)
-class Findings:
+class Overlay:
     """The items that only some clients are shown; a kind that has none is not in it."""
 
     extras: Mapping[Kind, tuple[Item, ...]]
-    """Each with its ``needs``."""
+    """Each with its ``required``."""
     order: Mapping[Kind, tuple[str, ...]]
     """The names in the list of a client that can do everything."""
     problems: tuple[Problem, ...] = ()
 
 
-NOTHING: Final = Findings(extras=MappingProxyType({}), order=MappingProxyType({}))
+NOTHING: Final = Overlay(extras=MappingProxyType({}), order=MappingProxyType({}))
 
 
 def differ(base: Lists, other: Lists) -> bool:
@@ -49,7 +49,7 @@ def beyond(everybodys: Lists, own: Lists) -> Lists:
     return found
 
 
-def compare(base: Lists, seen: Sequence[tuple[frozenset[str], Lists]]) -> Findings:
+def compare(base: Lists, seen: Sequence[tuple[frozenset[str], Lists]]) -> Overlay:
     """What is to be laid over the base lists.
 
     Args:
@@ -71,15 +71,15 @@ def compare(base: Lists, seen: Sequence[tuple[frozenset[str], Lists]]) -> Findin
         if len(found) > room:
             reason = f"more than {MAX_ITEMS} items with those for capable clients: the rest is not shown"
             problems.append(Problem(kind=kind, name="", reason=reason, hidden=True))
-        some = [attrs.evolve(item, needs=simplest(shown_to[name])) for name, item in found.items()][:room]
+        some = [attrs.evolve(item, required=simplest(shown_to[name])) for name, item in found.items()][:room]
         if some:
             extras[kind] = tuple(some)
     _, everything = seen[-1]
     order = {kind: tuple(item.name for item in everything.get(kind, _EMPTY).items) for kind in extras}
-    return Findings(extras=extras, order=order, problems=tuple(problems))
+    return Overlay(extras=extras, order=order, problems=tuple(problems))
 
 
-def keep(found: Findings, before: Findings, unread: frozenset[Kind]) -> Findings:
+def keep(found: Overlay, before: Overlay, unread: frozenset[Kind]) -> Overlay:
     """``found``, but of the lists that could not be read this time what ``before`` has of them."""
     if not unread:
         return found
@@ -89,19 +89,19 @@ def keep(found: Findings, before: Findings, unread: frozenset[Kind]) -> Findings
     return attrs.evolve(found, extras=extras, order=order)
 
 
-def overlay(base: Lists, findings: Findings) -> Lists:
+def lay(base: Lists, overlay: Overlay) -> Lists:
     """The lists of everything, ``base`` itself where nothing is added.
 
     The order is that of the client that can do everything. An item that it is not shown comes right behind the one
     before it in the base list, or, if that has it neither, at the end.
     """
-    if not findings.extras:
+    if not overlay.extras:
         return base
     laid = dict(base)
-    for kind, extras in findings.extras.items():
+    for kind, extras in overlay.extras.items():
         listing = base.get(kind, _EMPTY)
         known = {item.name for item in listing.items}
-        rank = {name: place for place, name in enumerate(findings.order[kind])}
+        rank = {name: place for place, name in enumerate(overlay.order[kind])}
         placed = [*_anchored(listing.items, rank)]
         placed += [(rank.get(item.name, len(rank)), item) for item in extras if item.name not in known]
         placed.sort(key=lambda pair: pair[0])  # stable: what has the same anchor stays in its own order

@@ -1,6 +1,6 @@
 """What a client must be able to do to be shown an item.
 
-Owns the value and who meets it. Deliberately does not find it out (``backends.survey``
+Owns the value and who meets it. Deliberately does not find it out (``backends.capability_probe``
 does). Pure. Invariant: whoever can do more is shown no less.
 """
 
@@ -10,18 +10,18 @@ from typing import TypeAlias
 from mcp_gateway.protocol import capabilities
 from mcp_gateway.values import JsonObject
 
-Needs: TypeAlias = tuple[frozenset[str], ...]
+Required: TypeAlias = tuple[frozenset[str], ...]
 """Sets of client capabilities (names of ``protocol.capabilities``); having all of one set is enough. No sets:
 everybody is shown the item."""
 
 
-def met(needs: Needs, granted: frozenset[str]) -> bool:
+def met(required: Required, granted: frozenset[str]) -> bool:
     """Whether a client that can do ``granted`` is shown the item."""
-    return not needs or any(one <= granted for one in needs)
+    return not required or any(one <= granted for one in required)
 
 
-def simplest(sets: Iterable[frozenset[str]]) -> Needs:
-    """The same needs without the sets that hold another one."""
+def simplest(sets: Iterable[frozenset[str]]) -> Required:
+    """The same required without the sets that hold another one."""
     kept: list[frozenset[str]] = []
     for one in sorted(sets, key=len):  # stable: equally large ones stay in their order
         if not any(other <= one for other in kept):
@@ -29,6 +29,6 @@ def simplest(sets: Iterable[frozenset[str]]) -> Needs:
     return tuple(kept)
 
 
-def required(needs: Needs) -> JsonObject:
-    """The least that a client must declare, as a capabilities object; ``needs`` are those of an item that has some."""
-    return capabilities.object_of(min(needs, key=len))
+def least(required: Required) -> JsonObject:
+    """The least that a client must declare, as a capabilities object; of an item that requires something."""
+    return capabilities.object_of(min(required, key=len))

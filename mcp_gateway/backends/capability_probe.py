@@ -1,7 +1,7 @@
 """What a 2025 server lists only to clients that can do more than nothing.
 
 Owns the short sessions on which the gateway declares capabilities that it does not
-have, and when they are opened. Deliberately compares nothing (``routing.findings``)
+have, and when they are opened. Deliberately compares nothing (``routing.overlay``)
 and causes no failure: what goes wrong is one ``Problem``, and what was found before
 stays. Invariants: at most one such session is open, each is ended properly, and
 nobody is asked anything on it that a client would have to answer.
@@ -32,7 +32,7 @@ from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import BackendTimeout, Limit, Overload
 from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.capabilities import NAMES, object_of
-from mcp_gateway.routing.findings import NOTHING, Findings, compare, differ, keep
+from mcp_gateway.routing.overlay import NOTHING, Overlay, compare, differ, keep
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -47,13 +47,13 @@ SINGLE: Final = (
 )
 """Looked at only where ``EVERYTHING`` is shown other names than nothing is; the fewest capabilities first."""
 WHOLE_S: Final = 30.0
-"""For all sessions of one survey together; a page has ``timeouts.list``, a handshake ``timeouts.connect``."""
+"""For all sessions of one probe together; a page has ``timeouts.list``, a handshake ``timeouts.connect``."""
 STREAM_WAIT_S: Final = 0.2
 """How long a session waits for its stream, on which a server may ask for what it needs to know before it lists."""
 PIPE_WAIT_S: Final = 1.0
 """A second process waits so long, that it does not compete with the first calls of those who waited for the list."""
 PAUSES: Final = Backoff(first_s=5.0, ceiling_s=60.0)
-"""Between two surveys of one connection: longer, the more of them in a row have found nothing new."""
+"""Between two probes of one connection: longer, the more of them in a row have found nothing new."""
 REFUSED: Final = -1
 """The code with which a client's user rejects a request, in the examples of client/sampling."""
 
@@ -66,7 +66,7 @@ _NOBODY_THERE: Final[Mapping[str, bytes]] = {
 
 
 @attrs.define(eq=False, kw_only=True)
-class Survey:
+class CapabilityProbe:
     """The looks at one backend with the eyes of more capable clients."""
 
     spec: ServerSpec
@@ -77,7 +77,7 @@ class Survey:
     """Whether one more process may run beside those of callers."""
     _base: Catalogue = attrs.field(factory=lambda: Catalogue(listings={}))
     _compared: Catalogue | None = None
-    """The base lists at the last survey that succeeded; None since one has failed."""
+    """The base lists at the last probe that succeeded; None since one has failed."""
     _occasion: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
@@ -85,7 +85,7 @@ class Survey:
     def way(self) -> Verdict | None:
         """How its sessions are opened; None: what is listed in 2025 depends on no capabilities, or not to be found out.
 
-        A second process may be one browser, lock file or licence too many: processes are surveyed only if asked for.
+        A second process may be one browser, lock file or licence too many: processes are probed only if asked for.
         """
         verdict, known = self.builder.verdict, self.builder
         if verdict is None or (known.modern and known.legacy is None) or known.sessionless:
@@ -103,13 +103,13 @@ class Survey:
             self._occasion.set()
 
     def begin(self, nursery: trio.Nursery, verdict: Verdict) -> trio.Event:
-        """Survey now and on every further occasion, until ``stop``; the event is set once the first survey is over.
+        """Probe now and on every further occasion, until ``stop``; the event is set once the first probe is over.
 
         Args:
             nursery: not the connection's, whose end would have to wait for the goodbye of a session here.
         """
         settled, self._scope = trio.Event(), trio.CancelScope()
-        nursery.start_soon(self._run, verdict, settled, self._scope, name=f"survey:{self.spec.key}")
+        nursery.start_soon(self._run, verdict, settled, self._scope, name=f"capability probe:{self.spec.key}")
         return settled
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ class Survey:
         self._scope.cancel("the connection has ended")
 
     async def _run(self, verdict: Verdict, settled: trio.Event, scope: trio.CancelScope) -> None:
-        """A pipe is surveyed once, shortly after it was opened: each time costs up to six processes."""
+        """A pipe is probed once, shortly after it was opened: each time costs up to six processes."""
         fruitless = 0
         with scope:
             if verdict.pipe:
@@ -133,26 +133,26 @@ class Survey:
                 await self._occasion.wait()
 
     async def _look(self, verdict: Verdict) -> bool:
-        """One survey; whether it found something new."""
+        """One probe; whether it found something new."""
         base, known = self._base, self.builder
-        before = known.findings
+        before = known.overlay
         self._compared = None
         try:
-            known.surveyed(await self._findings_in_time(verdict, base))
+            known.capabilities_probed(await self._found_in_time(verdict, base))
             self._compared = base
         except* UPSTREAM_FAULTS as group:
-            known.not_surveyed(str(leading(group)))
+            known.capability_probe_failed(str(leading(group)))
         if known.catalogue is not None:  # else it waits for the first lists to be published
             self.builder.announce()
-        return known.findings != before
+        return known.overlay != before
 
-    async def _findings_in_time(self, verdict: Verdict, base: Catalogue) -> Findings:
+    async def _found_in_time(self, verdict: Verdict, base: Catalogue) -> Overlay:
         with trio.move_on_after(WHOLE_S):
-            return await self._findings(verdict, base)
+            return await self._found(verdict, base)
         raise BackendTimeout(backend=self.spec.key, after_s=WHOLE_S, limit=Limit.CALL)
 
-    async def _findings(self, verdict: Verdict, base: Catalogue) -> Findings:
-        before = self.builder.findings
+    async def _found(self, verdict: Verdict, base: Catalogue) -> Overlay:
+        before = self.builder.overlay
         everything = await self._shown_to(EVERYTHING, verdict, base)
         if not differ(base.listings, everything.listings):
             return keep(NOTHING, before, everything.unread)

@@ -8,10 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mcp_gateway.backends import survey
 from mcp_gateway.backends.backend import Backend
+from mcp_gateway.backends.capability_probe import EVERYTHING, REFUSED, SINGLE, WHOLE_S
 from mcp_gateway.backends.status import status_of
-from mcp_gateway.backends.survey import EVERYTHING, SINGLE, WHOLE_S
 from mcp_gateway.backends.transports.base import Hear
 from mcp_gateway.config.spec import BackendLimits, HealthSpec, Timeouts
 from mcp_gateway.errors import BackendGone, BackendProtocol, Executed, GatewayError
@@ -46,7 +45,7 @@ def varying(granted: frozenset[str]) -> list[JsonObject]:
 def needs(backend: Backend) -> dict[str, tuple[frozenset[str], ...]]:
     """What each tool that is served needs, in order."""
     listings = backend.snapshot.lists(Family.LEGACY)
-    return {} if listings is None else {item.name: item.needs for item in listings[Kind.TOOLS].items}
+    return {} if listings is None else {item.name: item.required for item in listings[Kind.TOOLS].items}
 
 
 def prompts_of(backend: Backend) -> list[str]:
@@ -427,7 +426,10 @@ QUESTIONS: list[tuple[str, JsonObject]] = [
     ("ping", {"result": {}}),
     ("roots/list", {"result": {"roots": []}}),
     ("elicitation/create", {"result": {"action": "cancel"}}),
-    ("sampling/createMessage", {"error": {"code": survey.REFUSED, "message": "User rejected sampling request"}}),
+    (
+        "sampling/createMessage",
+        {"error": {"code": REFUSED, "message": "User rejected sampling request"}},
+    ),
     ("tasks/list", {"error": {"code": -32601, "message": "Method not found"}}),
 ]
 

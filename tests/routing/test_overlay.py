@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.protocol.capabilities import NAMES
-from mcp_gateway.routing import findings as module
-from mcp_gateway.routing.findings import NOTHING, compare, differ, keep, overlay
+from mcp_gateway.routing import overlay as module
+from mcp_gateway.routing.overlay import NOTHING, compare, differ, keep, lay
 from mcp_gateway.routing.snapshot import Item, Kind, Listing, Lists
 from tests.support.tables import item, lists
 
@@ -22,12 +22,12 @@ def tools(laid: Lists) -> list[str]:
 
 
 def needs(laid: Lists) -> dict[str, tuple[frozenset[str], ...]]:
-    return {one.name: one.needs for one in laid[Kind.TOOLS].items}
+    return {one.name: one.required for one in laid[Kind.TOOLS].items}
 
 
 def laid_over(base: Sequence[str], *seen: tuple[frozenset[str], Sequence[str]]) -> Lists:
     shown = lists(tools=base)
-    return overlay(shown, compare(shown, [(granted, lists(tools=names)) for granted, names in seen]))
+    return lay(shown, compare(shown, [(granted, lists(tools=names)) for granted, names in seen]))
 
 
 def test_an_item_needs_the_least_of_the_sets_that_show_it() -> None:
@@ -45,7 +45,7 @@ def test_what_several_sets_show_needs_any_of_them() -> None:
 def test_what_the_base_shows_is_for_everybody_and_keeps_its_words() -> None:
     base = lists(tools=["a"])
     other = {Kind.TOOLS: Listing(items=(item(Kind.TOOLS, "a", description="longer"), item(Kind.TOOLS, "b")))}
-    laid = overlay(base, compare(base, [(ALL, other)]))
+    laid = lay(base, compare(base, [(ALL, other)]))
     assert laid[Kind.TOOLS].items[0] is base[Kind.TOOLS].items[0]
     assert tools(laid) == ["a", "b"]
 
@@ -56,7 +56,7 @@ def test_of_an_item_in_several_words_those_for_the_least_capable_count() -> None
         (SAMPLING, {Kind.TOOLS: Listing(items=(first,))}),
         (ALL, {Kind.TOOLS: Listing(items=(second,))}),
     ]
-    (one,) = overlay({}, compare({}, seen))[Kind.TOOLS].items
+    (one,) = lay({}, compare({}, seen))[Kind.TOOLS].items
     assert one.raw == first.raw
 
 
@@ -68,14 +68,14 @@ def test_what_only_less_capable_clients_are_shown_has_its_place() -> None:
 def test_a_base_list_that_has_changed_since_keeps_its_order_and_loses_nothing_to_what_was_found() -> None:
     before, after = lists(tools=["a", "gone", "b"]), lists(tools=["a", "b", "new", "x"])
     found = compare(before, [(ALL, lists(tools=["a", "gone", "x", "y", "b"]))])
-    laid = overlay(after, found)
+    laid = lay(after, found)
     assert tools(laid) == ["a", "x", "y", "b", "new"]
     assert needs(laid) == {"a": (), "x": (), "y": (ALL,), "b": (), "new": ()}
 
 
 def test_a_kind_that_only_capable_clients_are_shown_is_listed() -> None:
     found = compare({}, [(ALL, lists(prompts=["p"]))])
-    laid = overlay({}, found)
+    laid = lay({}, found)
     assert set(found.extras) == set(laid) == {Kind.PROMPTS}
 
 
@@ -84,15 +84,15 @@ def test_lists_that_show_the_same_names_do_not_differ_and_are_not_touched() -> N
     assert not differ(base, lists(tools=["b", "a"]))
     assert not differ({}, lists())
     assert differ(base, lists(tools=["a", "b"], resources=["r://1"]))
-    assert overlay(base, NOTHING) is base
-    assert overlay(base, compare(base, [(ALL, lists(tools=["b"]))])) is base
+    assert lay(base, NOTHING) is base
+    assert lay(base, compare(base, [(ALL, lists(tools=["b"]))])) is base
 
 
 def test_more_items_than_one_server_may_have_are_cut_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ITEMS", 3)
     base = lists(tools=["a", "b"])
     found = compare(base, [(ALL, lists(tools=["a", "b", "c", "d"]))])
-    assert tools(overlay(base, found)) == ["a", "b", "c"]
+    assert tools(lay(base, found)) == ["a", "b", "c"]
     assert [problem.kind for problem in found.problems] == [Kind.TOOLS]
     full = lists(tools=["a", "b", "c", "d"])
     assert compare(full, [(ALL, lists(tools=["e"]))]).extras == {}
@@ -111,7 +111,7 @@ def test_every_name_is_there_once_and_the_order_is_that_of_the_most_capable(
     if set(everything) - set(base):
         assert [name for name in names if name in everything] == everything
     shown: dict[str, Item] = {found.name: found for found in laid[Kind.TOOLS].items}
-    assert all(not shown[name].needs for name in base)
+    assert all(not shown[name].required for name in base)
 
 
 def test_what_could_not_be_read_this_time_is_as_it_was_found_before() -> None:
@@ -119,7 +119,7 @@ def test_what_could_not_be_read_this_time_is_as_it_was_found_before() -> None:
     before = compare(base, [(ALL, lists(tools=["a", "old"], prompts=["p", "q"]))])
     now = compare(base, [(ALL, lists(tools=["a", "new"]))])
     assert keep(now, before, frozenset()) is now
-    kept = overlay(base, keep(now, before, frozenset({Kind.PROMPTS})))
+    kept = lay(base, keep(now, before, frozenset({Kind.PROMPTS})))
     assert tools(kept) == ["a", "new"]
     assert [one.name for one in kept[Kind.PROMPTS].items] == ["p", "q"]
-    assert tools(overlay(base, keep(now, NOTHING, frozenset({Kind.TOOLS})))) == ["a"]
+    assert tools(lay(base, keep(now, NOTHING, frozenset({Kind.TOOLS})))) == ["a"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_gateway.protocol.capabilities import NAMES
-from mcp_gateway.routing.needs import met, required, simplest
+from mcp_gateway.routing.required import least, met, simplest
 from mcp_gateway.values import JsonObject
 
 SAMPLING = frozenset({"sampling"})
@@ -26,9 +26,9 @@ def test_one_of_the_sets_is_enough_and_no_set_is_for_everybody() -> None:
 def test_whoever_can_do_more_is_shown_no_less(
     sets: list[frozenset[str]], granted: frozenset[str], more: frozenset[str]
 ) -> None:
-    needs = simplest(sets)
-    assert met(needs, granted) == any(one <= granted for one in sets)
-    assert met(needs, granted | more) or not met(needs, granted)
+    required = simplest(sets)
+    assert met(required, granted) == any(one <= granted for one in sets)
+    assert met(required, granted | more) or not met(required, granted)
 
 
 def test_a_set_that_holds_another_one_says_nothing_new() -> None:
@@ -36,12 +36,14 @@ def test_a_set_that_holds_another_one_says_nothing_new() -> None:
 
 
 @pytest.mark.parametrize(
-    "needs, capabilities",
+    "required, capabilities",
     [
         pytest.param((SAMPLING,), {"sampling": {}}, id="one"),
         pytest.param((URL,), {"elicitation": {"form": {}, "url": {}}}, id="with its modes"),
         pytest.param((URL, SAMPLING), {"sampling": {}}, id="the smallest of several"),
     ],
 )
-def test_what_is_required_is_a_capabilities_object(needs: tuple[frozenset[str], ...], capabilities: JsonObject) -> None:
-    assert required(needs) == capabilities
+def test_what_is_required_is_a_capabilities_object(
+    required: tuple[frozenset[str], ...], capabilities: JsonObject
+) -> None:
+    assert least(required) == capabilities
