@@ -9,7 +9,6 @@ every connection from its first moment on.
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import attrs
@@ -17,7 +16,7 @@ import trio
 
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS, Connection
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
-from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request, result_of
+from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, request, result_of
 from mcp_gateway.backends.subscription import Beside, DesiredSet, Subscription, ToldSet
 from mcp_gateway.backends.transports.base import Hear, Inbound, Link
 from mcp_gateway.backends.upstream import Jitter, keep_listening
@@ -81,7 +80,7 @@ class Notices:
     """Legacy: what is told on the present connection."""
 
     def __attrs_post_init__(self) -> None:
-        self.desired = DesiredSet(backend=self.backend)
+        self.desired = DesiredSet(backend=self.backend, list_s=self.list_s)
 
     async def subscribe(self, subscription: Subscription, beside: Beside) -> None:
         """Keep one more subscription; a URI that is new is told to the backend.
@@ -153,8 +152,7 @@ class Notices:
             if connection.hello.era.modern:
                 await self._listen(connection, settled)
                 return
-            link = connection.link
-            self._told_set = self.desired.on(link, partial(self._ask, link))
+            self._told_set = self.desired.told_on(connection.link, self.hear)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hold_stream, connection, settled)
                 nursery.start_soon(self._keep_told, self._told_set)
@@ -165,16 +163,9 @@ class Notices:
                 self._connection = self._told_set = None
             self._renew(frozenset())
 
-    async def _ask(self, link: Link, method: str, uri: str, beside: Beside) -> None:
-        async def hear(inbound: Inbound) -> None:
-            if not await beside(inbound):
-                await self.hear(inbound)
-
-        await ask(link, self.backend, request(method, {"uri": uri}, link.era), hear, self.list_s)
-
     async def _keep_told(self, told: ToldSet) -> None:
         while True:
-            await told.catch_up()
+            await told.reconcile()
             await self.desired.changed.wait()
 
     async def _hold_stream(self, connection: Connection, settled: trio.Event) -> None:

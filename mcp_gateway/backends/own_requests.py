@@ -2,7 +2,7 @@
 
 Owns how such a request is written in each era and how its answer is read.
 Deliberately has no deadline of its own other than the one it is given per request.
-Invariant: the gateway asks in its own name, with no client capabilities (but in a ``capability_probe``, which borrows some).
+Invariant: the gateway asks in its own name, with no client capabilities (``capability_probe`` borrows some).
 """
 
 from typing import Final

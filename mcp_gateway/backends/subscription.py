@@ -1,10 +1,9 @@
-"""What one upstream session is subscribed to, and for whom.
+"""What one upstream session is to be subscribed to, for whom, and what its backend knows of it.
 
-Owns the subscriptions of those who hear on it, by URI (``DesiredSet``), and what its backend
-has been told on each of its links (``ToldSet``). Deliberately opens no session and
-knows no clients: a subscription brings its own way to tell. Invariant: a URI is subscribed
-upstream exactly while somebody subscriptions to hear of it; a new link knows nothing and is
-told everything.
+Owns the desired set (``DesiredSet``: by URI, who wants to hear of it), which outlives links, and the told
+set of one link (``ToldSet``), which is reconciled with it. Deliberately opens no session and knows no
+clients: a subscription brings its own way to tell. Invariant: a URI is subscribed upstream exactly while
+somebody wants to hear of it; a new link knows nothing and is told everything.
 """
 
 import logging
@@ -16,8 +15,9 @@ import trio
 
 from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS
-from mcp_gateway.backends.transports.base import Inbound, Link
-from mcp_gateway.errors import BackendRefused, Overload
+from mcp_gateway.backends.own_requests import ask, request
+from mcp_gateway.backends.transports.base import Hear, Inbound, Link
+from mcp_gateway.errors import BackendRefused, BackendSessionLost, Overload
 from mcp_gateway.values import BackendKey
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ UNSUBSCRIBE: Final = "resources/unsubscribe"
 
 Beside: TypeAlias = Callable[[Inbound], Awaitable[bool]]
 """Hears what a backend says before its answer to a subscription, for who has asked for it; whether it took it."""
-Ask: TypeAlias = Callable[[str, str, Beside], Awaitable[object]]
-"""``ask(method, uri, beside)``: one request on the link; raises what ``own_requests.ask`` raises."""
 
 
 async def nobody_asked(inbound: Inbound) -> bool:
@@ -60,6 +58,8 @@ class DesiredSet:
     """The subscriptions of one upstream session, which outlive each of its links."""
 
     backend: BackendKey
+    list_s: float
+    """How long one request may take."""
     changed: trio.Event = attrs.field(factory=trio.Event)
     """Set when the backend has something to be told; replaced whenever that begins."""
     _subscriptions: dict[str, set[Subscription]] = attrs.field(factory=dict)
@@ -110,10 +110,15 @@ class DesiredSet:
             for subscription in tuple(self._subscriptions.get(uri, ())):
                 subscription.updated()
 
-    def on(self, link: Link, ask: Ask) -> "ToldSet":
-        """What is told on the present link; ``ask`` is how."""
+    def told_on(self, link: Link, hear: Hear, lost: Callable[[], None] = lambda: None) -> "ToldSet":
+        """What the backend knows by the present link.
+
+        Args:
+            hear: gets what comes beside an answer and is for nobody who has asked.
+            lost: told when it says that the session is gone.
+        """
         if self._told_set is None or self._told_set.link is not link:
-            self._told_set = ToldSet(desired=self, link=link, ask=ask)
+            self._told_set = ToldSet(desired=self, link=link, hear=hear, lost=lost)
         return self._told_set
 
 
@@ -123,49 +128,58 @@ class ToldSet:
 
     desired: DesiredSet
     link: Link
-    ask: Ask
-    _told: set[str] = attrs.field(factory=set)
-    """What it has confirmed."""
-    _doubtful: set[str] = attrs.field(factory=set)
-    """What it may have been told by a request that was given up."""
+    hear: Hear
+    lost: Callable[[], None]
+    _told: dict[str, bool] = attrs.field(factory=dict)
+    """Whether it has confirmed it; else it may have heard of it in a request that was given up."""
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def tell(self, uri: str, beside: Beside = nobody_asked) -> None:
-        """See to it that the backend knows of a URI, if somebody subscriptions it still.
+        """See to it that the backend knows of a URI, if it is desired still.
 
         Raises:
             BackendError: it refused or failed.
         """
         async with self._lock:
-            if uri in self._told or uri not in self.desired.uris:
+            if self._told.get(uri) or uri not in self.desired.uris:
                 return
-            self._doubtful.add(uri)
+            self._told[uri] = False
             try:
-                await self.ask(SUBSCRIBE, uri, beside)
+                await self._ask(SUBSCRIBE, uri, beside)
             except BackendRefused:
-                self._doubtful.discard(uri)
+                del self._told[uri]
                 raise
-            self._doubtful.discard(uri)
-            self._told.add(uri)
+            self._told[uri] = True
 
-    async def catch_up(self) -> None:
+    async def reconcile(self) -> None:
         """Tell the backend of everything that it does not know yet; a refusal costs no other URI."""
         self.desired.changed = trio.Event()
-        for uri in [uri for uri in self.desired.uris if uri not in self._told]:
+        for uri in [uri for uri in self.desired.uris if not self._told.get(uri)]:
             await self._try(self.tell(uri))
-        for uri in (self._told | self._doubtful) - self.desired.uris:
+        for uri in self._told.keys() - self.desired.uris:
             await self._try(self._untell(uri))
 
     async def _untell(self, uri: str) -> None:
         async with self._lock:
             if uri not in self.desired.uris:
-                self._told.discard(uri)  # first: its refusal changes nothing
-                self._doubtful.discard(uri)
-                await self.ask(UNSUBSCRIBE, uri, nobody_asked)
+                self._told.pop(uri, None)  # first: its refusal changes nothing
+                await self._ask(UNSUBSCRIBE, uri, nobody_asked)
 
-    async def _try(self, telling: Awaitable[None]) -> None:
+    async def _ask(self, method: str, uri: str, beside: Beside) -> None:
+        async def hear(inbound: Inbound) -> None:
+            if not await beside(inbound):
+                await self.hear(inbound)
+
+        outgoing = request(method, {"uri": uri}, self.link.era)
         try:
-            await telling
+            await ask(self.link, self.desired.backend, outgoing, hear, self.desired.list_s)
+        except BackendSessionLost:
+            self.lost()
+            raise
+
+    async def _try(self, asking: Awaitable[None]) -> None:
+        try:
+            await asking
         except UPSTREAM_FAULTS as error:
             extra = {"backend": self.desired.backend, "why": str(error)}
             logger.info("subscription not passed on", extra=extra)

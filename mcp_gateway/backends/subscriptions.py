@@ -3,13 +3,14 @@
 Owns which upstream session hears each of them: the caller's own one where callers
 have one, else the gateway's connection (``notices``); and that such a session is
 there, hears its stream and is told again what it has forgotten. Deliberately leaves
-counting and told to ``subscription``. Invariants: an update reaches exactly the
+counting and telling to ``subscription``. Invariants: an update reaches exactly the
 subscribers whose session it came on, or one like it; a session with a subscriber is
 in use, so it is neither closed as idle nor evicted.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 import trio
@@ -18,7 +19,7 @@ from mcp_gateway.backends.caller import Caller, SessionKey
 from mcp_gateway.backends.connector import UPSTREAM_FAULTS
 from mcp_gateway.backends.health import HEALTHY_AFTER_S, Backoff
 from mcp_gateway.backends.notices import UPDATED, Notices
-from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request
+from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND
 from mcp_gateway.backends.subscription import Beside, DesiredSet, Subscription, ToldSet, nobody_asked
 from mcp_gateway.backends.transports.base import GOODBYE_S, Inbound
 from mcp_gateway.backends.upstream import Jitter, Upstream
@@ -130,25 +131,17 @@ class Subscriptions:
                 subscription.drop()
 
     def _told_set(self, desired: DesiredSet, upstream: Upstream, sessions: UpstreamSessions) -> ToldSet:
-        async def asking(method: str, uri: str, beside: Beside) -> None:
-            async def hear(inbound: Inbound) -> None:
-                if not await beside(inbound):
-                    await sessions.hear_unattributed(upstream, inbound)
-
-            outgoing = request(method, {"uri": uri}, upstream.link.era)
-            try:
-                await ask(upstream.link, self.backend, outgoing, hear, self.list_s)
-            except BackendSessionLost:
-                sessions.forget_link(upstream, patience_s=GOODBYE_S)
-                raise
-
-        return desired.on(upstream.link, asking)
+        return desired.told_on(
+            upstream.link,
+            partial(sessions.hear_unattributed, upstream),
+            partial(sessions.forget_link, upstream, patience_s=GOODBYE_S),
+        )
 
     def _desired(self, key: SessionKey, caller: Caller, sessions: UpstreamSessions) -> DesiredSet:
         """Those of a session; the first subscriber has the session looked after."""
         desired = self._kept.get(key)
         if desired is None:
-            desired = self._kept[key] = DesiredSet(backend=self.backend)
+            desired = self._kept[key] = DesiredSet(backend=self.backend, list_s=self.list_s)
             sessions.set_subscribed(key, subscribed=True)
             sessions.nursery.start_soon(
                 self._look_after, key, desired, caller, sessions, name=f"subscriptions:{self.backend}"
@@ -194,7 +187,7 @@ class Subscriptions:
                 if upstream.ending.is_set():
                     return  # the session goes, and all that its backend knows of it
                 await sessions.stream_settled(upstream)
-                await told.catch_up()
+                await told.reconcile()
             nursery.cancel_scope.cancel("nobody is subscribed any more")
 
         upstream.enter()

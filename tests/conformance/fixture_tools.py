@@ -164,7 +164,7 @@ async def test_x_mcp_header(call: Call) -> list[Json]:
 
 @tool()
 async def test_missing_capability(call: Call) -> list[Json]:
-    """Required a client that declares sampling."""
+    """Needs a client that declares sampling."""
     if call.capabilities.sampling is None:
         raise MCPError(
             code=types.MISSING_REQUIRED_CLIENT_CAPABILITY,

@@ -6,7 +6,7 @@ its session and by a 2026 client. Deliberately patient while a server comes up a
 each round begins with empty caches and a gateway of its own.
 
 Usage: ``python -m tests.peers.cold_starts [--rounds N] [--idle S] [NAME ...]``; exits with 1 if a call failed.
-Required the package registries.
+Needs the package registries.
 """
 
 import argparse

@@ -89,7 +89,7 @@ FASTMCP: Final = Things(
 )
 
 
-class Overlay:
+class Findings:
     """What differed at one server, and what of it is explained."""
 
     def __init__(self, server: str) -> None:
@@ -136,7 +136,7 @@ def entry(url: str) -> list[dict[str, str]]:
 
 @pytest.mark.peers
 async def test_fastmcp_answers_through_the_gateway_as_directly() -> None:
-    findings = Overlay("FastMCP")
+    findings = Findings("FastMCP")
     async with peers.fastmcp4_server() as peer, running_gateway(entry(peer.url)) as running:
         async with http_side(peer.url) as direct, http_side(running.url) as through:
             await findings.compare("handshake", direct, through, twice(handshakes()))
@@ -148,7 +148,7 @@ async def test_fastmcp_answers_through_the_gateway_as_directly() -> None:
 
 @pytest.mark.node
 async def test_server_everything_answers_through_the_gateway_as_directly() -> None:
-    findings = Overlay("server-everything over HTTP")
+    findings = Findings("server-everything over HTTP")
     async with peers.everything_server() as peer, running_gateway(entry(peer.url)) as running:
         async with http_side(peer.url) as direct, http_side(running.url) as through:
             await findings.compare("handshake", direct, through, twice(handshakes()))
@@ -166,7 +166,7 @@ def bridged(things: Things) -> list[tuple[Step, Step]]:
 
 @pytest.mark.node
 async def test_server_everything_answers_through_the_gateway_as_on_its_pipe() -> None:
-    findings = Overlay("server-everything on a pipe")
+    findings = Findings("server-everything on a pipe")
     command = peers.everything_command()
     server = {"name": "peer", "command": [str(word) for word in command], "prefix": ""}
     async with running_gateway([server]) as running, line_side(command) as direct, http_side(running.url) as through:
@@ -177,7 +177,7 @@ async def test_server_everything_answers_through_the_gateway_as_on_its_pipe() ->
 
 @pytest.mark.node
 async def test_server_everything_answers_through_the_gateway_as_over_http_and_sse() -> None:
-    findings = Overlay("server-everything over HTTP+SSE")
+    findings = Findings("server-everything over HTTP+SSE")
     async with peers.everything_server("sse") as peer, running_gateway(entry(peer.url)) as running:
         async with sse_side(peer.url) as direct, http_side(running.url) as through:
             steps = [step for step in legacy_messages(EVERYTHING) if step.plain]
