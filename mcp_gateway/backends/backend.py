@@ -106,7 +106,7 @@ class Backend:
     def show_as(self, spec: ServerSpec) -> None:
         """Take a spec that says something else of how the server is shown, and nothing of how it is reached."""
         self.spec = spec
-        self.supervisor.builder.revision = spec.revision
+        self.supervisor.builder.spec = spec
         self.supervisor.builder.announce()
 
     @property
