@@ -152,7 +152,7 @@ class Client:
         async def heard(inbound: Inbound) -> None:
             await answer_alone(link, inbound)
             if inbound.id_raw is None and hear is not None:
-                hear(inbound.method, inbound.params)
+                hear(inbound.method, dict(inbound.params))
 
         outgoing = request(method, params, link.era, identity=CLI, headers=headers, progress=hear is not None)
         with _in_words(self.url):

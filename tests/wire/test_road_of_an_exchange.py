@@ -19,6 +19,7 @@ from mcp_gateway.backends.fleet import open_fleet
 from mcp_gateway.backends.transports.base import Outgoing
 from mcp_gateway.config.spec import GatewaySpec, HttpTarget, ServerSpec
 from mcp_gateway.values import BackendKey
+from tests.support.first_discovery import first_discovery
 from tests.support.http_links import legacy
 from tests.support.raw_http import RawConnection, RawRequest, result, serve_raw
 from tests.support.scripted_link import caller, deaf
@@ -94,7 +95,7 @@ CALL: Final = Outgoing(method="tools/call", render=render, headers=((b"X-Request
 async def backend_of() -> AsyncIterator[Backend]:
     async with serve_raw(legacy(answer)) as server, open_fleet() as fleet:
         await fleet.apply(GatewaySpec(servers=(ServerSpec(key=KEY, target=HttpTarget(url=server.url)),)))
-        await fleet.first_discovery()
+        await first_discovery(fleet)
         backend = fleet.get(KEY)
         assert backend is not None
         yield backend
@@ -137,7 +138,7 @@ async def test_a_link_that_stands_is_found_without_waiting_and_not_once_it_is_lo
 async def test_an_open_circuit_is_seen_by_who_has_a_link(autojump_clock: trio.testing.MockClock) -> None:
     async with backend_of() as backend:
         upstream = await backend.open_link(caller("a"))
-        machine = backend.supervisor.vitals.machine
+        machine = backend.supervisor.machine
         machine.open = True
         assert backend.link_now(caller("a")) is None
         machine.open = False
