@@ -26,6 +26,7 @@ import trio
 from mcp_gateway import garbage
 from mcp_gateway.backends.fleet import Fleet, open_fleet
 from mcp_gateway.backends.transports import orphans
+from mcp_gateway.config import log_levels
 from mcp_gateway.config.source import ConfigSource, Configuration
 from mcp_gateway.front import server
 from mcp_gateway.front.admin import AdminListener
@@ -117,7 +118,9 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
         metrics = Metrics()
         metrics.readings.log_lines_dropped = lambda: lines.dropped
         configuration = Configuration.begin(options.source.name, spec)
-        program = Program(options=options, configuration=configuration, metrics=metrics, certificate=certificate)
+        program = Program(
+            options=options, configuration=configuration, metrics=metrics, lines=lines, certificate=certificate
+        )
         where = Addresses(public=addresses(public)[0], admin=addresses(admin)[0])
         _note_proxies(os.environ)
         try:
@@ -152,6 +155,7 @@ class Program:
     options: Options
     configuration: Configuration
     metrics: Metrics
+    lines: log.Drain
     certificate: Certificate | None = None
     drain: Drain = attrs.field(factory=Drain)
     watchdog: threading.Timer = attrs.field(factory=lambda: _watchdog(0.0), init=False)
@@ -206,8 +210,12 @@ class Program:
                 nursery.cancel_scope.cancel("configuration closed")
 
     async def _apply(self, fleet: Fleet) -> None:
-        self.metrics.configure([server.key for server in self.configuration.spec.value.servers])
-        await fleet.apply(self.configuration.spec.value)
+        spec = self.configuration.spec.value
+        self.metrics.configure([server.key for server in spec.servers])
+        self.lines.distinguish(
+            log_levels.of_gateways(spec), log_levels.of_backends(spec, self.options.log_level.lower())
+        )
+        await fleet.apply(spec)
 
     async def _follow(self, fleet: Fleet) -> None:
         version = self.configuration.spec.version

@@ -4,12 +4,17 @@ Owns how each becomes its spec. Deliberately compares no two of them (``config.r
 Invariant: as everywhere in a configuration: a mistake costs its own value only.
 """
 
+from typing import Final
+
 from mcp_gateway.config.addresses import host_pattern
-from mcp_gateway.config.schema import Item, Unfit, duration, fields_of, filled_text, list_of, text
+from mcp_gateway.config.schema import Item, Unfit, duration, fields_of, filled_text, list_of, one_of, text
 from mcp_gateway.config.secrets import signing_key
 from mcp_gateway.config.servers import entry_name
 from mcp_gateway.config.spec import GatewayEntry, SessionsSpec, VirtualServerSpec
 from mcp_gateway.values import BackendKey, GatewayName
+
+LOG_LEVELS: Final = {"debug": "debug", "info": "info", "warn": "warning", "warning": "warning", "error": "error"}
+"""As they are written, and as the log calls them."""
 
 
 def virtual_server(item: Item) -> tuple[str, VirtualServerSpec]:
@@ -34,6 +39,7 @@ def gateway(item: Item) -> tuple[str, GatewayEntry]:
         hosts=fields.take("hosts", list_of(host_pattern, unique=True), ()),
         servers=fields.take("servers", list_of(lambda name: BackendKey(entry_name(name)), unique=True), None),
         virtual_servers=fields.take("virtualServers", list_of(entry_name, unique=True), None),
+        log_level=fields.take("logLevel", one_of(LOG_LEVELS), ""),
     )
     fields.finish()
     return item.path, entry

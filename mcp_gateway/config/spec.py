@@ -160,6 +160,8 @@ class GatewayEntry:
     """None: all servers, in file order."""
     virtual_servers: tuple[str, ...] | None = None
     """None: all."""
+    log_level: str = ""
+    """The lowest that is written of what happens there; empty: that of the process."""
 
 
 @attrs.frozen(kw_only=True)

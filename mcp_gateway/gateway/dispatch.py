@@ -48,7 +48,7 @@ from mcp_gateway.protocol.envelope import Rejection, is_modern, meta_of, only_va
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.sessions.signed import SessionId
-from mcp_gateway.telemetry.trace import note_trace
+from mcp_gateway.telemetry.trace import note_gateway, note_trace
 
 PATH: Final = "/mcp"
 VIRTUAL: Final = "/mcp/vs/"
@@ -95,6 +95,7 @@ class Dispatch:
             return refuse(reply, place)
         if place is None:
             return whole_json(reply, 404, b'{"error":"no such virtual server"}')
+        note_gateway(place.gateway)
         if request.path in ("/sse", "/messages"):
             return self.sse.prepare(request, reply, place)
         if request.method == "POST":

@@ -1,7 +1,7 @@
 """Logging that never blocks the event loop.
 
 Owns the one queue, the one thread that writes, and the two forms of a line.
-Deliberately no log files and no levels per module. Invariant: ``emit`` puts a
+Deliberately no log files and no levels per module; a gateway may have its own. Invariant: ``emit`` puts a
 record into a bounded queue or counts it as dropped; nothing else happens on the
 loop. Secrets are not logged in the first place; hiding them here is the last
 line of defence.
@@ -20,7 +20,7 @@ from typing import Final, Literal, TextIO, TypeAlias
 import attrs
 import orjson
 
-from mcp_gateway.telemetry.trace import request_id, trace_id
+from mcp_gateway.telemetry.trace import gateway, request_id, trace_id
 from mcp_gateway.values import JsonObject, JsonValue
 
 Form: TypeAlias = Literal["text", "json"]
@@ -33,7 +33,7 @@ FLUSH_S: Final = 5.0
 """The longest that leaving ``setup`` waits for a reader of the log that does not read."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-_OWN: Final = frozenset({"time", "level", "logger", "message", "request_id", "trace_id", "traceback"})
+_OWN: Final = frozenset({"time", "level", "logger", "message", "request_id", "trace_id", "gateway", "traceback"})
 _SECRET: Final = frozenset(
     (
         *("authorization", "proxyauthorization", "cookie", "setcookie", "mcpsessionid", "xapikey", "apikey"),
@@ -52,16 +52,49 @@ _DEPTH: Final = 4
 _ITEMS: Final = 50
 
 
+OURS: Final = "mcp_gateway"
+"""The logger above all of ours."""
+
+
+@attrs.frozen(kw_only=True)
+class Levels:
+    """The lowest level that is written of our own lines, by what they are about."""
+
+    process: int
+    gateways: Mapping[str, int] = attrs.field(factory=dict)
+    backends: Mapping[str, int] = attrs.field(factory=dict)
+    """For lines that belong to no request."""
+
+    @property
+    def lowest(self) -> int:
+        """Of all."""
+        return min((self.process, *self.gateways.values(), *self.backends.values()))
+
+    def want(self, record: logging.LogRecord) -> bool:
+        """Whether a line of ours is to be written, as seen from the task that it comes from."""
+        place, backend = gateway.get(), record.__dict__.get("backend")
+        if place is not None:
+            return record.levelno >= self.gateways.get(place, self.process)
+        return record.levelno >= self.backends.get(str(backend), self.process)
+
+
 @attrs.define(eq=False)
 class Drain:
     """What the handler and the thread share: the queue and how many lines it had no room for."""
 
     lines: "queue.Queue[logging.LogRecord | None]" = attrs.field(factory=lambda: queue.Queue(QUEUE_LINES))
     dropped: int = 0
+    levels: Levels = attrs.field(factory=lambda: Levels(process=logging.NOTSET))
 
-
-OURS: Final = "mcp_gateway"
-"""The logger above all of ours."""
+    def distinguish(self, gateways: Mapping[str, str], backends: Mapping[str, str]) -> None:
+        """Give gateways and backends levels of their own, by name; all others have that of the process."""
+        known = logging.getLevelNamesMapping()
+        self.levels = Levels(
+            process=self.levels.process,
+            gateways={name: known[level.upper()] for name, level in gateways.items()},
+            backends={name: known[level.upper()] for name, level in backends.items()},
+        )
+        logging.getLogger(OURS).setLevel(self.levels.lowest)
 
 
 class QueueHandler(logging.Handler):
@@ -73,13 +106,15 @@ class QueueHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take what only this thread knows (arguments, context), then put without waiting."""
+        if record.name.partition(".")[0] == OURS and not self._drain.levels.want(record):
+            return
         if record.args:
             try:
                 record.msg = record.getMessage()
             except Exception:  # noqa: BLE001  # a library's bad format must not fail the request that logs it
                 record.msg = f"{record.msg} (its arguments do not fit)"
             record.args = None
-        record.__dict__["context"] = (request_id.get(), trace_id.get())
+        record.__dict__["context"] = (request_id.get(), trace_id.get(), gateway.get() or "")
         try:
             self._drain.lines.put_nowait(record)
         except queue.Full:
@@ -94,7 +129,7 @@ def setup(form: Form = "text", level: str = "INFO", stream: TextIO | None = None
 
     Args:
         form: ``text`` for people, ``json`` (one object per line) for machines.
-        level: the lowest level that is written of our own; of libraries, warnings and worse.
+        level: the lowest that is written of our own, where a gateway has none; of libraries, warnings and worse.
         stream: where to; standard error by default.
     Yields:
         The drain, whose ``dropped`` is a metric.
@@ -108,6 +143,7 @@ def setup(form: Form = "text", level: str = "INFO", stream: TextIO | None = None
     root, ours = logging.getLogger(), logging.getLogger(OURS)
     before = (root.handlers[:], root.level, ours.level)
     ours.setLevel(level.upper())
+    drain.levels = Levels(process=ours.level)
     # Libraries tell of each request at debug and info, with headers of answers among it.
     root.setLevel(max(ours.level, logging.WARNING))
     root.handlers = [handler]
@@ -209,8 +245,8 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _context(record: logging.LogRecord) -> dict[str, JsonValue]:
-    request, trace = getattr(record, "context", ("", ""))
-    return {name: value for name, value in (("request_id", request), ("trace_id", trace)) if value}
+    values = getattr(record, "context", ("", "", ""))
+    return {name: value for name, value in zip(("request_id", "trace_id", "gateway"), values, strict=True) if value}
 
 
 def _fields(record: logging.LogRecord) -> list[tuple[str, JsonValue]]:

@@ -1,6 +1,6 @@
 """Which request a line, a span or a backend call belongs to.
 
-Owns the two context variables that the log reads, and the W3C ``traceparent`` of a
+Owns the context variables that the log reads, and the W3C ``traceparent`` of a
 request. Deliberately records no spans and imports no OpenTelemetry.
 Invariant: what a client sends is either well-formed or ignored, never an error.
 Spec: W3C Trace Context (2021-11-23), 3.2; MCP 2026-07-28 carries the same text in ``_meta``.
@@ -21,6 +21,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The client's X-Request-Id if it is sane, else one of ours."""
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 """The trace the request belongs to (32 hexadecimal digits), or nothing."""
+gateway: ContextVar[str | None] = ContextVar("gateway", default=None)
+"""The gateway that the request is at; None: not known yet, or no request."""
 
 _OURS: Final = secrets.token_hex(4)
 _NUMBERS: Final = itertools.count()
@@ -72,6 +74,12 @@ def note_request(headers: Iterable[Header]) -> None:
     request_id.set(asked.decode("ascii") if _REQUEST_ID.fullmatch(asked) else f"{_OURS}{next(_NUMBERS):08x}")
     parsed = parse_traceparent(trace.decode("latin-1")) if trace else None
     trace_id.set(parsed.trace_id if parsed else "")
+    gateway.set(None)
+
+
+def note_gateway(name: str) -> None:
+    """Add which gateway the request is at, once that is decided."""
+    gateway.set(name)
 
 
 def note_trace(meta: Params) -> None:

@@ -63,7 +63,8 @@ gateways:
     hosts: [MCP.example.com, "*.mcp.local", 10.0.0.1, "[::1]"]
     servers: [time]
     virtualServers: [finance]
-  - {name: rest}
+    logLevel: warn
+  - {name: rest, logLevel: debug}
 sessions: {lifetime: 12h, idle: 10m, signingKeys: [{env: KEY}, {value: an older key of 24 by}], store: memory}
 http:
   allowedHosts: ["*", a.example.com, "a.example.com:8443", "[::1]:80", "*.b.example.com"]
@@ -130,8 +131,9 @@ SPEC = GatewaySpec(
             hosts=("mcp.example.com", "*.mcp.local", "10.0.0.1", "[::1]"),
             servers=(BackendKey("time"),),
             virtual_servers=("finance",),
+            log_level="warning",
         ),
-        GatewayEntry(name=GatewayName("rest")),
+        GatewayEntry(name=GatewayName("rest"), log_level="debug"),
     ),
     sessions=SessionsSpec(
         lifetime_s=12 * 3600.0, idle_s=600.0, signing_keys=(b"0123456789abcdef", b"an older key of 24 by")

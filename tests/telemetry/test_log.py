@@ -23,7 +23,7 @@ from mcp_gateway.telemetry.log import (
     setup,
     text_line,
 )
-from mcp_gateway.telemetry.trace import request_id, trace_id
+from mcp_gateway.telemetry.trace import gateway, note_request, request_id, trace_id
 
 logger = logging.getLogger("mcp_gateway.test")
 
@@ -48,7 +48,9 @@ def test_a_line_for_people() -> None:
 
 
 def test_a_line_for_machines() -> None:
-    line = orjson.loads(one_line(json_line, server="time", level="a field of that name", context=("r1", "t1")))
+    line = orjson.loads(
+        one_line(json_line, server="time", level="a field of that name", context=("r1", "t1", "team/mcp"))
+    )
     assert line == {
         "time": "1970-01-01T00:00:01.500Z",
         "level": "info",
@@ -58,6 +60,7 @@ def test_a_line_for_machines() -> None:
         "field_level": "a field of that name",
         "request_id": "r1",
         "trace_id": "t1",
+        "gateway": "team/mcp",
     }
 
 
@@ -206,3 +209,50 @@ def test_of_libraries_only_what_needs_a_human_is_written() -> None:
         logging.getLogger("httpx2").warning("odd")
         logger.debug("ours")
     assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["odd", "ours"]
+
+
+def test_a_gateway_may_be_spoken_of_more_or_less_than_the_rest() -> None:
+    stream = io.StringIO()
+    with setup("text", "info", stream) as drain:
+        drain.distinguish({"loud": "debug", "quiet": "error"}, {"behind-loud": "debug", "behind-quiet": "error"})
+        for place in ("loud", "quiet", "other"):
+            gateway.set(place)
+            logger.debug("details at %s", place)
+            logger.info("news at %s", place)
+            logger.debug("of a server", extra={"backend": "behind-loud"})
+            logger.error("trouble at %s", place)
+        note_request([(b"x-request-id", b"7")])  # the next request of the connection: nobody knows yet where it goes
+        for server in ("behind-loud", "behind-quiet", "another"):
+            logger.debug("details of %s", server, extra={"backend": server})
+            logger.info("news of %s", server, extra={"backend": server})
+        logger.info("of the process")
+        drain.distinguish({}, {})
+        gateway.set("loud")
+        logger.debug("forgotten")
+    request_id.set("")
+    gateway.set(None)
+    said = [line.split(" (", 1)[0].split(maxsplit=2)[2] for line in stream.getvalue().splitlines()]
+    assert said == [
+        "details at loud gateway=loud",
+        "news at loud gateway=loud",
+        "of a server backend=behind-loud gateway=loud",
+        "trouble at loud gateway=loud",
+        "trouble at quiet gateway=quiet",
+        "news at other gateway=other",
+        "trouble at other gateway=other",
+        "details of behind-loud backend=behind-loud request_id=7",
+        "news of behind-loud backend=behind-loud request_id=7",
+        "news of another backend=another request_id=7",
+        "of the process request_id=7",
+    ]
+
+
+def test_a_level_of_its_own_changes_nothing_of_the_lines_of_libraries() -> None:
+    stream = io.StringIO()
+    with setup("text", "info", stream) as drain:
+        drain.distinguish({"loud": "debug"}, {})
+        gateway.set("loud")
+        logging.getLogger("library").info("chatter")
+        logging.getLogger("library").warning("trouble")
+    gateway.set(None)
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["trouble"]
