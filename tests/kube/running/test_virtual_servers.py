@@ -3,6 +3,7 @@
 import pytest
 
 from mcp_gateway.kube import schema
+from mcp_gateway.values import JsonObject
 from tests.support.cluster import Document, grant, virtual_server
 from tests.support.kube.tenants import Tenant, until
 
@@ -34,10 +35,10 @@ def test_it_narrows_at_its_target_and_is_unknown_everywhere_else(tenant: Tenant)
     message = tenant.wait("Ready", "False", "NotReady", kind=schema.VIRTUAL_SERVER, name="selection")
     assert f"no server offers {theirs}" in message
     assert {add, echo} < tenant.tools()
-    called = {"arguments": {"a": 1, "b": 2}}
-    assert "content" in tenant.ask("tools/call", {"name": add, **called}, **header(tenant))
+    arguments: JsonObject = {"a": 1, "b": 2}
+    assert "content" in tenant.ask("tools/call", {"name": add, "arguments": arguments}, **header(tenant))
     for name in (echo, theirs):
-        assert "error" in tenant.ask("tools/call", {"name": name, **called}, **header(tenant)), name
+        assert "error" in tenant.ask("tools/call", {"name": name, "arguments": arguments}, **header(tenant)), name
     assert is_refused(other, of=tenant)
 
 
