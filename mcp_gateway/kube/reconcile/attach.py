@@ -51,14 +51,24 @@ def attach(
     named = [one for one in listeners if _is_named(parent, one)]
     if not named:
         there = ", ".join(f"{one.name} ({one.port})" for one in gateway.listeners) or "none"
-        why = f"{who}: no HTTP listener here is named by its parentRef {parent}; Gateway {gateway.meta.key} has {there}"
+        why = (
+            f"{who}: no HTTP listener here is named by its parentRef {parent}; Gateway {gateway.meta.key} has {there}; "
+            "correct sectionName and port of the parentRef"
+        )
         return Attachment(stage=Stage.PARENT, verdict=bad(Reason.NO_MATCHING_PARENT, why))
     names = ", ".join(one.name for one in named)
-    allowed = [one for one in named if admits(one, route.meta.key.namespace, gateway, labels) and _takes_routes(one)]
+    taking = [one for one in named if _takes_routes(one)]
+    if not taking:
+        why = (
+            f"{who}: listener {names} of Gateway {gateway.meta.key} does not take an HTTPRoute; ask its owner to add "
+            "the kind to allowedRoutes of the listener"
+        )
+        return Attachment(stage=Stage.ALLOWED, verdict=bad(Reason.NOT_ALLOWED_BY_LISTENERS, why))
+    allowed = [one for one in taking if admits(one, route.meta.key.namespace, gateway, labels)]
     if not allowed:
         why = (
             f"{who}: listener {names} of Gateway {gateway.meta.key} does not allow routes from namespace "
-            f'"{route.meta.key.namespace}"; its owner can change allowedRoutes of the listener'
+            f'"{route.meta.key.namespace}"; ask its owner to change allowedRoutes of the listener'
         )
         return Attachment(stage=Stage.ALLOWED, verdict=bad(Reason.NOT_ALLOWED_BY_LISTENERS, why))
     if not any(_share_a_host(one, route) for one in allowed):

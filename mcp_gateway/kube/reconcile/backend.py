@@ -13,7 +13,6 @@ from typing import Final
 
 import attrs
 
-from mcp_gateway.config.headers import refusal
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.gateway_api import HTTPRoute
 from mcp_gateway.kube.objects import Key, Service, ServicePort
@@ -23,7 +22,7 @@ from mcp_gateway.kube.reconcile.claims import Claim
 from mcp_gateway.kube.reconcile.conditions import Reason, Verdict, bad, good
 from mcp_gateway.kube.reconcile.grants import is_granted, missing_grant
 from mcp_gateway.kube.reconcile.membership import Membership, memberships
-from mcp_gateway.kube.reconcile.route import Choice, choose
+from mcp_gateway.kube.reconcile.route import Choice, choose, header_refusal
 from mcp_gateway.kube.store import Store
 from mcp_gateway.values import JsonObject, JsonValue
 
@@ -127,7 +126,7 @@ def _resolved(notes: Iterable[str] = ()) -> Verdict:
 def _refuse_headers(registration: Registration) -> Verdict | None:
     names = registration.settings.get("forwardHeaders")
     for name in names if isinstance(names, list) else ():
-        why = refusal(str(name))
+        why = header_refusal(str(name))
         if why is not None:
             return bad(Reason.UNSUPPORTED_VALUE, f"spec.forwardHeaders: {why}; remove it from the list")
     return None
@@ -186,7 +185,7 @@ def _service_address(
         return bad(Reason.BACKEND_NOT_FOUND, why)
     port = port or ServicePort(number=choice.backend.port or 0)
     if port.app_protocol in _UNSUPPORTED:
-        why = f"Service {key} port {port.number} has appProtocol {port.app_protocol}; MCP needs http or https"
+        why = f"Service {key} port {port.number} has appProtocol {port.app_protocol}; set it to http or https, which MCP needs"
         return bad(Reason.UNSUPPORTED_PROTOCOL, why)
     tls, server_name, notes = _tls(view, key, port)
     scheme = "https" if tls or forced_tls else "http"

@@ -82,7 +82,7 @@ def _claim(view: Store, extension: Extension, register: _Register) -> Claim:
         return Claim(extension=extension, accepted=refused, resolved=_not_looked_up())
     if not is_granted(view, schema.EXTENSION, key.namespace, schema.GATEWAY, target):
         why = f"invalid: {missing_grant(schema.EXTENSION, key.namespace, schema.GATEWAY, target)}"
-        waits = unknown(Reason.PENDING, "waits for the ReferenceGrant")
+        waits = unknown(Reason.PENDING, "waits for the ReferenceGrant: see ResolvedRefs")
         return Claim(extension=extension, accepted=waits, resolved=bad(Reason.REF_NOT_PERMITTED, why))
     gateway = view.gateway(target)
     if gateway is None:
@@ -120,7 +120,7 @@ def _claim_of(view: Store, extension: Extension, gateway: Gateway, register: _Re
 
 
 def _not_looked_up() -> Verdict:
-    return unknown(Reason.PENDING, "not looked up: the extension is not accepted")
+    return unknown(Reason.PENDING, "not looked up: see Accepted")
 
 
 def _refuse_namespace(extension: Extension, register: _Register) -> Verdict | None:
@@ -150,7 +150,8 @@ def _refuse_listeners(
     there = ", ".join(f"{one.name} ({one.protocol} {one.port})" for one in gateway.listeners) or "none"
     if not listeners:
         what = f'listener "{extension.section}"' if extension.section else "an HTTP or HTTPS listener"
-        why = f"invalid: {what} not found on gateway {gateway.meta.key}; it has {there}"
+        next_ = "correct spec.targetRef.sectionName" if extension.section else "ask its owner for one"
+        why = f"invalid: {what} not found on gateway {gateway.meta.key}; it has {there}; {next_}"
         return bad(Reason.NO_MATCHING_PARENT, why)
     namespace = extension.meta.key.namespace
     labels = view.namespace_labels(namespace)
@@ -160,7 +161,7 @@ def _refuse_listeners(
     names = ", ".join(f'"{one.name}"' for one in entrances)
     why = (
         f'invalid: listener {names} on gateway {gateway.meta.key} does not allow routes from namespace "{namespace}"; '
-        "its owner can change allowedRoutes of the listener"
+        "ask its owner to change allowedRoutes of the listener"
     )
     return bad(Reason.NOT_ALLOWED_BY_LISTENERS, why)
 

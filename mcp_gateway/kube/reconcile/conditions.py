@@ -73,6 +73,7 @@ STALLING: Final = frozenset(
         Reason.CONFIG_TOO_LARGE,
         Reason.INVALID_KIND,
         Reason.UNSUPPORTED_PROTOCOL,
+        Reason.INVALID_ENTRY,
     }
 )
 """What no object that is still to come mends: kstatus then says Failed and a roll-out need not wait any longer."""

@@ -89,7 +89,7 @@ def members(view: Store) -> Mapping[Key, tuple[Membership, ...]]:
 
 def _membership(view: Store, registration: Registration) -> Membership:
     key, target = registration.meta.key, registration.route
-    waits = unknown(Reason.PENDING, "waits for the HTTPRoute")
+    waits = unknown(Reason.PENDING, "waits for the HTTPRoute: see ResolvedRefs")
     if not is_granted(view, schema.REGISTRATION, key.namespace, schema.HTTP_ROUTE, target):
         why = missing_grant(schema.REGISTRATION, key.namespace, schema.HTTP_ROUTE, target)
         return Membership(registration=registration, resolved=bad(Reason.REF_NOT_PERMITTED, why), accepted=waits)
@@ -189,7 +189,7 @@ def _vetoed(view: Store, route: HTTPRoute, parent: ParentRef) -> Verdict | None:
             continue
         why = (
             f"{refusal.controller} does not accept HTTPRoute {route.meta.key} at {parent}: "
-            f"{refusal.reason}: {refusal.message}"
+            f"{refusal.reason}: {refusal.message}; change what it refuses, or ask whoever runs it"
         )
         return bad(refusal.reason or Reason.NOT_ALLOWED_BY_LISTENERS, why)
     return None

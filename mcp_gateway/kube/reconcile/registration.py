@@ -23,6 +23,7 @@ from mcp_gateway.values import JsonObject, JsonValue
 
 MAX_EXTENSIONS: Final = 16
 _STATUS: Final = schema.GENERATION.status_fields
+_DISABLED: Final = "server is disabled; set spec.state to Enabled to serve it"
 
 
 def reconcile(key: Key, view: Store, reports: Reports, now: Now) -> Outcome:
@@ -87,7 +88,7 @@ def _undecided(programmed: Verdict) -> Folded:
 
 
 def _disabled(folded: Folded) -> Folded:
-    return Folded(programmed=folded.programmed, connected=bad(Reason.DISABLED, "server is disabled"))
+    return Folded(programmed=folded.programmed, connected=bad(Reason.DISABLED, _DISABLED))
 
 
 def _as_before(registration: Registration) -> Folded:
@@ -110,13 +111,13 @@ def _as_before(registration: Registration) -> Folded:
 
 def _ready(registration: Registration, verdicts: Mapping[str, Verdict], folded: Folded) -> Verdict:
     if not registration.enabled:
-        return bad(Reason.DISABLED, "server is disabled; set spec.state to Enabled to serve it")
+        return bad(Reason.DISABLED, _DISABLED)
     failing = conditions.first_failing(verdicts)
     if failing is not None:
         same = failing.reason == Reason.PREFIX_CONFLICT
         return bad(Reason.PREFIX_CONFLICT if same else Reason.NOT_READY, failing.message)
     if folded.tools is None:
-        return bad(Reason.NOT_READY, "connected; its tools are being discovered")
+        return bad(Reason.NOT_READY, "connected; wait, its tools are being discovered")
     return good(Reason.READY, f"{folded.tools} tools are served")
 
 

@@ -27,7 +27,10 @@ MAX_PODS_NAMED: Final = 3
 
 NOT_GIVEN: Final = unknown(Reason.PENDING, "not given to the gateway: see Accepted and ResolvedRefs")
 """What has no entry in the configuration cannot have been loaded."""
-NOT_REPORTED: Final = unknown(Reason.PENDING, "waits for the first report of a pod of the gateway")
+NOT_REPORTED: Final = unknown(
+    Reason.PENDING,
+    f"waits for the first report of a pod of the gateway; if that lasts, see its Deployment {schema.DATA_PLANE}",
+)
 """It has one, and nobody has told of it yet."""
 
 _CONNECTED: Final = "Connected"
@@ -159,11 +162,11 @@ def _programmed(current: list[tuple[str, str, str]], pods: int) -> Verdict:
         if refused:
             pod, error = refused[0]
             why = f"{len(refused)} of {pods} pods cannot serve it: {pod}: {error or 'it does not say why'}"
-            hint = "; upgrade the data plane" if reason is Reason.UNSUPPORTED_FEATURE else ""
-            return bad(reason, why + hint)
+            hint = "upgrade the data plane" if reason is Reason.UNSUPPORTED_FEATURE else "correct what it names"
+            return bad(reason, f"{why}; {hint}")
     if len(current) < pods:
         return unknown(
-            Reason.PENDING, f"{len(current)} of {pods} pods have loaded it; the others follow within seconds"
+            Reason.PENDING, f"{len(current)} of {pods} pods have loaded it; wait, the others follow within seconds"
         )
     return good(Reason.PROGRAMMED, "loaded by every pod")  # how many there are changes with each roll-out
 
@@ -175,7 +178,8 @@ def _connected(current: list[tuple[str, ServerReport]], pods: int) -> Verdict:
     failing = [(pod, one) for pod, one in current if one.state in _FAILURES]
     if not failing:
         return unknown(
-            Reason.CONNECTING, f"{states[_CONNECTED]} of {pods} pods are connected, the others are connecting"
+            Reason.CONNECTING,
+            f"{states[_CONNECTED]} of {pods} pods are connected; wait for the others, and see their log if that lasts",
         )
     worst = next(reason for reason in _FAILURES if states[reason])
     named = "; ".join(f"{pod}: {one.last_error or one.state}" for pod, one in failing[:MAX_PODS_NAMED])

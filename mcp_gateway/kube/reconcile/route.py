@@ -27,6 +27,11 @@ _COSTLY: Final = re.compile(r"\)[*+?{]|\(\?|\\[0-9]|[*+}][*+{]")
 _DOUBTFUL: Final = re.compile(r"\[\[|--|&&|~~|\|\|")
 """What Python warns of because it may mean something else one day."""
 _PART: Final = re.compile(r"([0-9]{1,5})(h|ms|m|s)")
+_WORDS: Final = (
+    ("use credential", "use spec.credentialRef"),
+    ("use connect to dial another address", "use filter URLRewrite for another name"),
+)
+"""What the file of a configuration calls otherwise."""
 _MILLISECONDS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
 
@@ -130,9 +135,9 @@ def _filtered(choice: Choice, filters: Sequence[Filter], match: Match, who: str)
     for one in filters:
         if one.type == "RequestHeaderModifier":
             for name, value in one.set_headers:
-                why = refusal(name)
+                why = header_refusal(name)
                 if why is not None:
-                    return _unsupported(f"{who}: filter RequestHeaderModifier: {_in_our_words(why)}")
+                    return _unsupported(f"{who}: filter RequestHeaderModifier: {why}; remove it from the filter")
                 headers[name.lower()] = (name, value)
             removed.update(name.lower() for name in one.removed_headers)
         elif one.type == "URLRewrite":
@@ -147,8 +152,12 @@ def _filtered(choice: Choice, filters: Sequence[Filter], match: Match, who: str)
     )
 
 
-def _in_our_words(why: str) -> str:
-    return why.replace("use credential", "use spec.credentialRef")
+def header_refusal(name: str) -> str | None:
+    """Why a header may be neither set nor let through, in the words of the cluster; None: it may."""
+    why = refusal(name)
+    for word, here in _WORDS if why is not None else ():
+        why = why.replace(word, here)
+    return why
 
 
 def _rewritten(path: str, one: Filter, match: Match) -> str:

@@ -46,7 +46,7 @@ def credential(view: Store, namespace: str, ref: SecretRef) -> Found[str]:
         return Found(value=header_value(content), verdict=found.verdict)
     except Unfit as unfit:
         why = (
-            f"credential secret {ref.name}: key {ref.key} {unfit}; it must be one line for the header Authorization, "
+            f"credential secret {ref.name}: key {ref.key} {unfit}; put one line for the header Authorization there, "
             f"at most {MAX_CREDENTIAL_BYTES} bytes"
         )
         return Found(verdict=bad(Reason.SECRET_INVALID, why))
@@ -58,13 +58,11 @@ def authorities(view: Store, namespace: str, ref: SecretRef) -> Found[str]:
     if found.value is None:
         return Found(verdict=found.verdict)
     if len(found.value) > MAX_CA_BYTES:
-        why = f"CA certificate secret {ref.name}: key {ref.key} exceeds maximum size ({MAX_CA_BYTES} bytes)"
+        why = f"CA certificate secret {ref.name}: key {ref.key} exceeds maximum size ({MAX_CA_BYTES} bytes); leave out authorities"
         return Found(verdict=bad(Reason.SECRET_INVALID, why))
     pem = _certificates(found.value)
     if pem is None:
-        why = (
-            f"CA certificate secret {ref.name}: key {ref.key} is invalid: it must hold PEM certificates of authorities"
-        )
+        why = f"CA certificate secret {ref.name}: key {ref.key} is invalid; put PEM certificates of authorities there"
         return Found(verdict=bad(Reason.SECRET_INVALID, why))
     return Found(value=pem, verdict=found.verdict)
 
@@ -88,24 +86,25 @@ def _entry(view: Store, namespace: str, ref: SecretRef, what: str) -> Found[byte
         if forbidden is not None:
             return Found(verdict=forbidden)
         if access is not Access.LISTED:
-            why = f"{what} {ref.name}: the Secrets of namespace {namespace} could not be read yet"
+            why = f"{what} {ref.name}: the Secrets of namespace {namespace} could not be read yet; wait, and see the log of the controller if that lasts"
             return Found(verdict=unknown(Reason.PENDING, why))
         why = (
-            f"{what} {ref.name} not found in namespace {namespace}, or it is missing required label {_LABEL}: "
-            f"kubectl label secret {ref.name} -n {namespace} {_LABEL}"
+            f"{what} {ref.name} not found in namespace {namespace}, or it is missing required label {_LABEL}; "
+            f"create it, or run: kubectl label secret {ref.name} -n {namespace} {_LABEL}"
         )
         return Found(verdict=bad(Reason.SECRET_NOT_FOUND, why))
     labels = secret.meta.labels
     if schema.LABEL_TRUE not in (labels.get(schema.LABEL_CREDENTIAL), labels.get(schema.LABEL_CREDENTIAL_ALIAS)):
         why = (
-            f"{what} {ref.name} is missing required label {_LABEL}: "
-            f"kubectl label secret {ref.name} -n {namespace} {_LABEL}"
+            f"{what} {ref.name} is missing required label {_LABEL}; "
+            f"run: kubectl label secret {ref.name} -n {namespace} {_LABEL}"
         )
         return Found(verdict=bad(Reason.SECRET_INVALID, why))
     value = secret.data.get(ref.key)
     if value is None:
         there = ", ".join(sorted(secret.data)) or "none"
-        return Found(verdict=bad(Reason.SECRET_INVALID, f"{what} {ref.name} missing key {ref.key}; it has {there}"))
+        why = f"{what} {ref.name} missing key {ref.key}; it has {there}; add it, or correct the key of the reference"
+        return Found(verdict=bad(Reason.SECRET_INVALID, why))
     return Found(value=value, verdict=forbidden)
 
 

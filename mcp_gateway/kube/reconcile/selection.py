@@ -51,7 +51,7 @@ def _selection(view: Store, server: VirtualServer) -> Selection:
 
 def _targeted(view: Store, server: VirtualServer, target: Key) -> Selection:
     namespace = server.meta.key.namespace
-    waits = unknown(Reason.PENDING, "waits for the MCPGatewayExtension")
+    waits = unknown(Reason.PENDING, "waits for the MCPGatewayExtension: see ResolvedRefs")
     owner = schema.DEFAULT_INSTANCE
     if not is_granted(view, schema.VIRTUAL_SERVER, namespace, schema.EXTENSION, target):
         why = missing_grant(schema.VIRTUAL_SERVER, namespace, schema.EXTENSION, target)

@@ -148,7 +148,7 @@ def test_a_server_outside_the_cluster_is_marked_so_that_every_address_is_checked
         pytest.param(
             [service(ports=[{"port": 9090, "appProtocol": "kubernetes.io/h2c"}])],
             "UnsupportedProtocol",
-            "appProtocol kubernetes.io/h2c; MCP needs http or https",
+            "appProtocol kubernetes.io/h2c; set it to http or https",
             id="h2c",
         ),
         pytest.param(
@@ -286,8 +286,8 @@ WITH_CA = registration(caCertSecretRef={"name": "ca"})
 @pytest.mark.parametrize(
     "content, words",
     [
-        pytest.param(b"not PEM", "must hold PEM certificates of authorities", id="no PEM"),
-        pytest.param(PEM.replace(b"MII", b"AAA"), "must hold PEM certificates", id="no certificate inside"),
+        pytest.param(b"not PEM", "put PEM certificates of authorities", id="no PEM"),
+        pytest.param(PEM.replace(b"MII", b"AAA"), "put PEM certificates", id="no certificate inside"),
         pytest.param(PEM + b"#" * 65536, "exceeds maximum size (65536 bytes)", id="huge"),
     ],
 )

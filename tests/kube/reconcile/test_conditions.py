@@ -21,21 +21,9 @@ from mcp_gateway.kube.reconcile.conditions import (
     unknown,
 )
 from tests.support.cluster import LATER, NOW
+from tests.support.kstatus import kstatus
 
 ACCEPTED = good(Reason.ACCEPTED, "yes")
-
-
-def kstatus(document: dict[str, Any]) -> str:
-    """The generic rules of kstatus, for a kind with a Ready condition."""
-    status = document.get("status", {})
-    if document["metadata"]["generation"] != status.get("observedGeneration", document["metadata"]["generation"]):
-        return "InProgress"
-    found = {one["type"]: one["status"] for one in status.get("conditions", [])}
-    if found.get("Reconciling") == "True":
-        return "InProgress"
-    if found.get("Stalled") == "True":
-        return "Failed"
-    return "Current" if found.get("Ready", "True") == "True" else "InProgress"
 
 
 @pytest.mark.parametrize(
@@ -129,3 +117,23 @@ def test_every_reason_is_one_that_the_crd_admits() -> None:
 def test_every_reason_is_explained_to_users() -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / "kubernetes-conditions.md").read_text()
     assert {reason for reason in Reason if f"`{reason}`" not in text} == set()
+
+
+@pytest.mark.parametrize(
+    "document, said",
+    [
+        pytest.param({}, "Current", id="nothing is known of it"),
+        pytest.param({"conditions": [{"type": "Ready", "status": "Unknown"}]}, "InProgress", id="not looked at yet"),
+        pytest.param({"conditions": [{"type": "Reconciling", "status": "True"}]}, "InProgress", id="at work"),
+        pytest.param({"conditions": [{"type": "Stalled", "status": "False"}]}, "Current", id="not stalled"),
+        pytest.param(
+            {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Stalled", "status": "True"}]},
+            "Failed",
+            id="stalled in spite of Ready",
+        ),
+        pytest.param({"observedGeneration": 0, "conditions": []}, "InProgress", id="another generation"),
+    ],
+)
+def test_the_rules_of_kstatus(document: dict[str, Any], said: str) -> None:
+    assert kstatus({"metadata": {"generation": 1}, "status": document}) == said
+    assert kstatus({"metadata": {"generation": 1, "deletionTimestamp": "x"}, "status": document}) == "Terminating"

@@ -319,7 +319,7 @@ def test_extensions_of_one_second_are_ordered_by_name() -> None:
     [
         pytest.param([], "False SecretNotFound", "CA certificate secret ca not found", id="missing"),
         pytest.param([secret("ca", labelled=False, ca__crt=PEM)], "False SecretInvalid", "label", id="unlabelled"),
-        pytest.param([secret("ca", ca__crt=b"x")], "False SecretInvalid", "must hold PEM certificates", id="no PEM"),
+        pytest.param([secret("ca", ca__crt=b"x")], "False SecretInvalid", "put PEM certificates", id="no PEM"),
     ],
 )
 def test_a_bundle_that_cannot_be_used_is_named_and_the_extension_goes_on_serving(

@@ -131,7 +131,7 @@ def test_a_spec_that_changes_the_entry_is_not_ready_until_a_pod_has_loaded_it() 
     cluster.put(changed)
     found = conditions(reconcile(cluster, reports))
     assert found["Programmed"][:2] == ("Unknown", "Pending")
-    assert found["Ready"] == ("False", "NotReady", "0 of 1 pods have loaded it; the others follow within seconds")
+    assert found["Ready"] == ("False", "NotReady", "0 of 1 pods have loaded it; wait, the others follow within seconds")
     assert conditions(reconcile(cluster, connected(cluster)))["Ready"][:2] == ("True", "Ready")
 
 
@@ -500,7 +500,7 @@ def test_connected_without_a_list_of_tools_is_not_ready() -> None:
     cluster = seed()
     found = conditions(reconcile(cluster, connected(cluster, tools=None)))
     assert found["Connected"][:2] == ("True", "Connected")
-    assert found["Ready"] == ("False", "NotReady", "connected; its tools are being discovered")
+    assert found["Ready"] == ("False", "NotReady", "connected; wait, its tools are being discovered")
 
 
 def test_a_disabled_server_says_so_and_keeps_its_prefix() -> None:
