@@ -24,7 +24,7 @@ from mcp_gateway.kube.objects import Key
 from mcp_gateway.kube.pen import NotLeading, Pen
 from mcp_gateway.kube.reconcile import extension, public_route, registration, route_status, virtual_server
 from mcp_gateway.kube.reconcile.compile import MIN_SIGNING_KEY_BYTES, document, is_same
-from mcp_gateway.kube.reconcile.conditions import Now
+from mcp_gateway.kube.reconcile.conditions import Now, is_new
 from mcp_gateway.kube.reconcile.outcome import NOTHING, Delete, Outcome
 from mcp_gateway.kube.reconcile.reports import ReportLog
 from mcp_gateway.kube.store import Store
@@ -102,7 +102,7 @@ class Controller:
         if outcome == NOTHING:
             return
         status = outcome.status
-        if status is not None and status.provisional and not self.store.status(status.kind, status.key):
+        if status is not None and status.provisional and is_new(self.store.status(status.kind, status.key)):
             at = self._first_seen.setdefault(status.uid, now_at) + FIRST_STATUS_S
             if at > now_at:
                 self.agenda.add(item, at)

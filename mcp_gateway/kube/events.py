@@ -20,7 +20,7 @@ from mcp_gateway.kube import schema
 from mcp_gateway.kube.api import Api
 from mcp_gateway.kube.errors import ApiMissing, KubeError
 from mcp_gateway.kube.queue import Bucket
-from mcp_gateway.kube.reconcile.conditions import rfc3339
+from mcp_gateway.kube.reconcile.conditions import Reason, rfc3339
 from mcp_gateway.kube.reconcile.outcome import StatusWrite
 from mcp_gateway.kube.schema import Kind
 from mcp_gateway.values import JsonObject, JsonValue
@@ -53,13 +53,14 @@ class Happening:
 
 
 def happenings(write: StatusWrite, before: JsonObject) -> tuple[Happening, ...]:
-    """What a new status has to tell: a Ready that became another one, for another reason or with another outcome."""
-    old, new = _ready(before), _ready(write.status)
-    if new is None or (old is not None and (old[0], old[1]) == (new[0], new[1])):
+    """What a new status has to tell: a Ready that became another one, for another reason or with another outcome.
+
+    That the pods are about to load something is no news; what comes after that is, whatever was before.
+    """
+    old, new = None if _waits(before) else _ready(before), _ready(write.status)
+    if new is None or _waits(write.status) or (old is not None and (old[0], old[1]) == (new[0], new[1])):
         return ()
     status, reason, message = new
-    if old is None and status == "Unknown":
-        return ()  # it is new, and that is no news
     told = Happening(
         kind=write.kind,
         namespace=write.key.namespace,
@@ -72,10 +73,22 @@ def happenings(write: StatusWrite, before: JsonObject) -> tuple[Happening, ...]:
     return (told,)
 
 
+def _waits(status: JsonObject) -> bool:
+    """Whether nothing but the word of the pods is missing."""
+    said = [_condition(status, type_) for type_ in (schema.ACCEPTED, schema.RESOLVED_REFS, schema.PROGRAMMED)]
+    states = [None if one is None else one[0] for one in said]
+    return states == ["True", "True", "Unknown"] and said[2] is not None and said[2][1] == Reason.PENDING
+
+
 def _ready(status: JsonObject) -> tuple[str, str, str] | None:
+    return _condition(status, schema.READY)
+
+
+def _condition(status: JsonObject, type_: str) -> tuple[str, str, str] | None:
+    """Status, reason and message."""
     conditions = status.get("conditions")
     for one in conditions if isinstance(conditions, list) else ():
-        if isinstance(one, dict) and one.get("type") == schema.READY:
+        if isinstance(one, dict) and one.get("type") == type_:
             return str(one.get("status")), str(one.get("reason")), str(one.get("message"))
     return None
 

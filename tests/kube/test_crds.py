@@ -174,7 +174,8 @@ async def test_status_is_written_through_its_own_door(kubectl: Kubectl) -> None:
     }
     whole = {**registration(toolPrefix="myserver_", credentialRef={"name": "token"}), "status": status}
     await kubectl.apply(whole)
-    assert await kubectl("get", "mcpsr", "time", "--output=jsonpath={.status}") == ""
+    path = "{.status.discoveredTools}{.status.conditions[*].status}"
+    assert await kubectl("get", "mcpsr", "time", f"--output=jsonpath={path}") == "Unknown"  # what the CRD begins with
     words = ("apply", "--server-side", "--subresource=status", "--field-manager=test", "--validate=strict", "-f", "-")
     await kubectl(*words, stdin=json.dumps({key: part for key, part in whole.items() if key != "spec"}))
     lines = (await kubectl("get", "mcpsr")).splitlines()

@@ -1,4 +1,4 @@
-"""What tools that follow kstatus (Flux, Argo CD, kpt, ``helm --wait``) make of an object of a kind that they do not know.
+"""What tools that follow kstatus (Flux, kpt, ``helm --wait``) make of an object of a kind that they do not know.
 
 Owns kstatus's generic rules, in its order. Deliberately none of its rules for kinds of Kubernetes itself. Invariant: it
 looks at nothing but ``metadata`` and ``status``.

@@ -185,7 +185,7 @@ def _service_address(
         return bad(Reason.BACKEND_NOT_FOUND, why)
     port = port or ServicePort(number=choice.backend.port or 0)
     if port.app_protocol in _UNSUPPORTED:
-        why = f"Service {key} port {port.number} has appProtocol {port.app_protocol}; set it to http or https, which MCP needs"
+        why = f"Service {key} port {port.number} has appProtocol {port.app_protocol}; set it to http or https"
         return bad(Reason.UNSUPPORTED_PROTOCOL, why)
     tls, server_name, notes = _tls(view, key, port)
     scheme = "https" if tls or forced_tls else "http"

@@ -169,6 +169,11 @@ def status_after(
     return {names.observed_generation: generation, names.conditions: made, **given}
 
 
+def is_new(status: JsonObject) -> bool:
+    """Whether nobody has decided anything yet: a status that is absent, or the one that the CRD begins with."""
+    return schema.GENERATION.status_fields.observed_generation not in status
+
+
 def is_said(before: JsonObject, wanted: JsonObject) -> bool:
     """Whether a status says all that is wanted, and nothing of ours besides; what others put there is theirs."""
     name = schema.GENERATION.status_fields.conditions

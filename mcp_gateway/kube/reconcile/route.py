@@ -155,7 +155,9 @@ def _filtered(choice: Choice, filters: Sequence[Filter], match: Match, who: str)
 def header_refusal(name: str) -> str | None:
     """Why a header may be neither set nor let through, in the words of the cluster; None: it may."""
     why = refusal(name)
-    for word, here in _WORDS if why is not None else ():
+    if why is None:
+        return None
+    for word, here in _WORDS:
         why = why.replace(word, here)
     return why
 

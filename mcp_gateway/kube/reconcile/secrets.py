@@ -58,7 +58,10 @@ def authorities(view: Store, namespace: str, ref: SecretRef) -> Found[str]:
     if found.value is None:
         return Found(verdict=found.verdict)
     if len(found.value) > MAX_CA_BYTES:
-        why = f"CA certificate secret {ref.name}: key {ref.key} exceeds maximum size ({MAX_CA_BYTES} bytes); leave out authorities"
+        why = (
+            f"CA certificate secret {ref.name}: key {ref.key} exceeds maximum size ({MAX_CA_BYTES} bytes); "
+            "leave out authorities"
+        )
         return Found(verdict=bad(Reason.SECRET_INVALID, why))
     pem = _certificates(found.value)
     if pem is None:
@@ -86,7 +89,10 @@ def _entry(view: Store, namespace: str, ref: SecretRef, what: str) -> Found[byte
         if forbidden is not None:
             return Found(verdict=forbidden)
         if access is not Access.LISTED:
-            why = f"{what} {ref.name}: the Secrets of namespace {namespace} could not be read yet; wait, and see the log of the controller if that lasts"
+            why = (
+                f"{what} {ref.name}: the Secrets of namespace {namespace} could not be read yet; wait, and see the log "
+                "of the controller if that lasts"
+            )
             return Found(verdict=unknown(Reason.PENDING, why))
         why = (
             f"{what} {ref.name} not found in namespace {namespace}, or it is missing required label {_LABEL}; "

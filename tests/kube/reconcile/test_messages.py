@@ -110,12 +110,12 @@ def said(state: str, **more: object) -> Callable[[Cluster], Reports]:
     def reports(cluster: Cluster) -> Reports:
         made = cluster.store().once(document)
         servers = [server_said(revision, state, key, **more) for key, revision in made.servers.items()]
-        parts = {"gateways": [part_said(revision, key) for key, revision in made.gateways.items()]}
+        gateways = [part_said(revision, key) for key, revision in made.gateways.items()]
         virtual = [
             part_said(revision, key, state="Loaded" if state == "Connected" else state, **more)
             for key, revision in made.virtual_servers.items()
         ]
-        return heard(report(servers=servers, virtualServers=virtual, **parts))
+        return heard(report(servers=servers, virtualServers=virtual, gateways=gateways))
 
     return reports
 
@@ -159,8 +159,9 @@ def refused_by_implementation(cluster: Cluster) -> None:
 
 
 def rows() -> dict[str, Row]:
-    closed = {"allowedRoutes": {"namespaces": {"from": "Same"}}}
-    grpc = {"allowedRoutes": {"namespaces": {"from": "All"}, "kinds": [{"kind": "GRPCRoute"}]}}
+    closed = {"namespaces": {"from": "Same"}}
+    grpc = {"namespaces": {"from": "All"}, "kinds": [{"kind": "GRPCRoute"}]}
+    at_x = {"name": GATEWAY.name, "namespace": GATEWAY.namespace, "sectionName": "x"}
     second = extension_of(Key("team-b", "late"), born=5)
     team_b = grant("gateway-system", (schema.GROUP, "MCPGatewayExtension", "team-b"), name="b")
     return {
@@ -169,7 +170,7 @@ def rows() -> dict[str, Row]:
         "no Gateway": Row(change=drop(schema.GATEWAY, GATEWAY), kind=schema.EXTENSION),
         "no such listener": Row(change=put(extension_of(section="x")), kind=schema.EXTENSION),
         "no HTTP listener": Row(change=put(gateway(listener("x", protocol="TCP"))), kind=schema.EXTENSION),
-        "closed listener": Row(change=put(gateway(listener("x", **closed))), kind=schema.EXTENSION),
+        "closed listener": Row(change=put(gateway(listener("x", allowedRoutes=closed))), kind=schema.EXTENSION),
         "second of its namespace": Row(
             change=put(extension_of(Key("mcp-test", "late"), born=5)),
             kind=schema.EXTENSION,
@@ -199,14 +200,10 @@ def rows() -> dict[str, Row]:
         "no Gateway among its parents": Row(change=put(route(parents=[{"name": "s", "kind": "Service"}]))),
         "no extension": Row(change=drop(schema.EXTENSION, EXTENSION)),
         "extension not accepted": Row(change=drop(schema.GATEWAY, GATEWAY)),
-        "no such section": Row(
-            change=put(route(parents=[{"name": GATEWAY.name, "namespace": GATEWAY.namespace, "sectionName": "x"}]))
-        ),
-        "kinds of the listener": Row(change=put(gateway(listener("mcp", **grpc)))),
+        "no such section": Row(change=put(route(parents=[at_x]))),
+        "kinds of the listener": Row(change=put(gateway(listener("mcp", allowedRoutes=grpc)))),
         "namespaces of the listener": Row(
-            change=put(gateway(listener("mcp"), listener("x", "*.x.io", **closed)), route(hostnames=["a.x.io"], parents=[
-                {"name": GATEWAY.name, "namespace": GATEWAY.namespace, "sectionName": "x"}
-            ]))
+            change=put(gateway(listener("mcp"), listener("x", allowedRoutes=closed)), route(parents=[at_x]))
         ),
         "hostnames": Row(change=put(route(hostnames=["elsewhere.example"]))),
         "refused by an implementation": Row(change=refused_by_implementation),
@@ -278,13 +275,11 @@ def rows() -> dict[str, Row]:
         "extension of another namespace": Row(
             change=put(virtual_server_of(targetRef={"name": "e", "namespace": "team-b"})), kind=VIRTUAL, key=SELECTION
         ),
-        "no such extension": Row(
-            change=put(virtual_server_of(targetRef={"name": "e"})), kind=VIRTUAL, key=SELECTION
-        ),
+        "no such extension": Row(change=put(virtual_server_of(targetRef={"name": "e"})), kind=VIRTUAL, key=SELECTION),
         "its extension is not accepted": Row(
-            change=lambda cluster: cluster.put(
-                virtual_server_of(targetRef={"name": EXTENSION.name})
-            ).drop(schema.GATEWAY, GATEWAY),
+            change=lambda cluster: cluster.put(virtual_server_of(targetRef={"name": EXTENSION.name})).drop(
+                schema.GATEWAY, GATEWAY
+            ),
             kind=VIRTUAL,
             key=SELECTION,
         ),
@@ -297,7 +292,7 @@ def rows() -> dict[str, Row]:
             key=SELECTION,
             reports=said("Connected", missing=["a", "b", "c", "d"], missingCount=4),
         ),
-    }  # fmt: skip  # a row is one case
+    }
 
 
 def second_key(document: Document) -> Key:
