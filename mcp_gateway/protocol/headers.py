@@ -14,6 +14,7 @@ from binascii import Error as BadBase64
 from binascii import a2b_base64
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from math import isfinite
 from typing import Final, TypeAlias
 
@@ -35,6 +36,8 @@ Annotations: TypeAlias = "tuple[tuple[str, tuple[str, ...]], ...]"
 ByName: TypeAlias = "Mapping[bytes, bytes | None]"
 """Name, in lower case, to the one value; None: it occurs more than once."""
 
+_NAMES: Final = {"Mcp-Method": b"mcp-method", "Mcp-Name": b"mcp-name"}
+_MAX_KEPT_VALUE: Final = 128
 _PREFIX: Final = b"=?base64?"
 _SUFFIX: Final = b"?="
 _PLAIN: Final = re.compile(rb"[\t\x20-\x7e]*")
@@ -85,6 +88,10 @@ def decode_value(raw: bytes) -> str:
     except (BadBase64, UnicodeDecodeError) as exc:
         raise HeaderFault(what="a header value with bad base64") from exc
     raise HeaderFault(what="a header value with bad base64")
+
+
+_decode_kept: Final = lru_cache(maxsize=512)(decode_value)
+"""Clients call few tools many times."""
 
 
 def annotated(schema: JsonValue) -> Annotations:
@@ -268,7 +275,7 @@ def custom_name(params: Params, headers: Sequence[Header], *, modern: bool) -> s
 
 
 def _only(label: str, headers: ByName) -> bytes:
-    name = label.lower().encode("ascii")
+    name = _NAMES[label]
     value = headers.get(name)
     if value is None:
         raise HeaderFault(what=f"{label} occurs more than once" if name in headers else f"{label} is missing")
@@ -277,6 +284,6 @@ def _only(label: str, headers: ByName) -> bytes:
 
 def _decoded(label: str, raw: bytes) -> str:
     try:
-        return decode_value(raw)
+        return _decode_kept(raw) if len(raw) <= _MAX_KEPT_VALUE else decode_value(raw)
     except HeaderFault as fault:
         raise HeaderFault(what=f"{label}: {fault.what}") from fault

@@ -9,8 +9,9 @@ members that are there twice and numbers beyond a double.
 import json
 import re
 from itertools import accumulate
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
+import msgspec
 import orjson
 
 from mcp_gateway.errors import MalformedMessage
@@ -21,7 +22,11 @@ MAX_DEPTH: Final = 128
 MAX_PARSED_BYTES: Final = 1 << 20
 """Above this an answer is not parsed, only its structure is scanned: parsing is loop time."""
 
+NOT_READ: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises for a text that it does not take: lone surrogates, too, and bad UTF-8 in a name."""
+
 _PARSE_ERROR: Final = -32700
+_WALKER: Final = msgspec.json.Decoder(msgspec.Raw)
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'"[]{}'))
 _IN_QUOTES: Final = re.compile(rb'"[^"]*+"')
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -42,6 +47,11 @@ def parse(raw: bytes) -> JsonValue:
     Raises:
         MalformedMessage: -32700; also for a BOM, NaN, trailing bytes and more than ``MAX_DEPTH`` levels.
     """
+    if raw.startswith(b'"'):  # nothing to be counted in a string
+        try:
+            return cast(str, orjson.loads(raw))
+        except ValueError:
+            return _parse_slowly(raw)
     if is_too_deep(raw):
         raise MalformedMessage(what=f"JSON of more than {MAX_DEPTH} levels", code=_PARSE_ERROR)
     try:
@@ -112,9 +122,10 @@ def is_utf8(raw: bytes) -> bool:
         return False
 
 
-def validate(raw: bytes) -> None:
-    """``parse`` for its errors only, of what ``may_be_parsed``: rounding does not matter."""
+def is_usual(raw: bytes) -> bool:
+    """Whether it is one JSON text, found without parsing it; False: look closer, it may be one that few write."""
     try:
-        orjson.loads(raw)
-    except ValueError:
-        _parse_slowly(raw)
+        _WALKER.decode(raw)
+    except NOT_READ:
+        return False
+    return is_utf8(raw)

@@ -14,7 +14,8 @@ import msgspec
 
 from mcp_gateway.errors import MalformedMessage, RemoteFault
 from mcp_gateway.protocol import json_text, splice
-from mcp_gateway.protocol.members import NO_MEMBERS, NOT_READ, Members, least_length
+from mcp_gateway.protocol.json_text import NOT_READ
+from mcp_gateway.protocol.members import NO_MEMBERS, Members, least_length
 from mcp_gateway.values import JsonObject, JsonValue, RequestId
 
 MAX_BATCH: Final = 100
@@ -37,8 +38,8 @@ _GUARDED_META: Final = frozenset(
 )
 
 _ABSENT: Final = msgspec.Raw(b"")
-_QUOTE: Final = ord('"')
-_USUAL_ID: Final = re.compile(rb'-?(?:0|[1-9][0-9]{0,15})|"[ -!#-\[\]-~]*+"')
+_USUAL_DIGITS: Final = 16
+_USUAL_TEXT: Final = re.compile(rb'"[ -!#-\[\]-~]*+"')
 _FRAME: Final = len(b'{"jsonrpc":"2.0","method":""}')
 _FRAME_OF_ID: Final = len(b',"id":')
 _FRAME_OF_PARAMS: Final = _FRAME + len(b',"params":')
@@ -86,7 +87,8 @@ class RpcRequest:
     def sent_on(self, id_raw: bytes, params: bytes) -> bytes:
         """The same request under another id and with other raw params; what it says beyond that keeps its bytes."""
         if self.plain:
-            return b'{"jsonrpc":"2.0","id":%b,"method":"%b","params":%b}' % (id_raw, self.method.encode(), params)
+            method = self.method.encode()
+            return b"".join((b'{"jsonrpc":"2.0","id":', id_raw, b',"method":"', method, b'","params":', params, b"}"))
         return splice.rewrite(self.raw, {"id": id_raw, "params": params})
 
 
@@ -189,9 +191,13 @@ def _usual_call(raw: bytes) -> RpcRequest | RpcNotification | None:
         return None
     if not id_raw:
         return RpcNotification(raw, method, params)
-    if _USUAL_ID.fullmatch(id_raw) is None:
+    request_id: RequestId
+    if id_raw.isdigit() and len(id_raw) <= _USUAL_DIGITS:
+        request_id = int(id_raw)
+    elif _USUAL_TEXT.fullmatch(id_raw) is not None:
+        request_id = id_raw[1:-1].decode()
+    else:
         return None
-    request_id = id_raw[1:-1].decode() if id_raw[0] == _QUOTE else int(id_raw)
     return RpcRequest(raw, request_id, id_raw, method, params, True)
 
 
@@ -260,6 +266,8 @@ def _id_of(top: Members) -> tuple[RequestId | None, bytes]:
 
 
 def _id_in(id_raw: bytes) -> RequestId | None:
+    if id_raw.isdigit() and len(id_raw) <= _USUAL_DIGITS:
+        return int(id_raw)
     found = json_text.parse(id_raw)
     # "Requests MUST include a string or integer ID." -- MCP 2026-07-28, basic, Requests. A bool is no integer here.
     if found is None or isinstance(found, str) or type(found) is int:
@@ -324,7 +332,7 @@ def readable_id(raw: bytes) -> bytes | None:
 
 def render_result(id_raw: bytes, result: bytes) -> bytes:
     """A response; ``result`` is raw JSON."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id_raw, result)
+    return b"".join((b'{"jsonrpc":"2.0","id":', id_raw, b',"result":', result, b"}"))
 
 
 def render_error(id_raw: bytes | None, code: int, message: str, data: JsonValue = None) -> bytes:
@@ -402,10 +410,12 @@ def _usual_answer(raw: bytes) -> AnswerParts | None:
 
 
 def _is_one_value(raw: bytes) -> bool:
+    if json_text.is_usual(raw):
+        return True
     try:
         if not json_text.may_be_parsed(raw):
             return splice.skip(raw, 0) == len(raw)
-        json_text.validate(raw)
+        json_text.parse(raw)
     except MalformedMessage:
         return False
     return True

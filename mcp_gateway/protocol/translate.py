@@ -10,7 +10,7 @@ Spec: reference section 2; MCP 2026-07-28 basic/index (``_meta``), basic/pattern
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import attrs
@@ -71,9 +71,10 @@ _OWN_TYPES: Final = frozenset({_INPUT_REQUIRED, tasks.CREATED})
 _ABOUT_RESOURCES: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 # These exist only between modern peers, and the gateway gives its own.
 _MODERN_PARAMS: Final = ("inputResponses", "requestState")
-_NO_MODERN_META: Final[Mapping[str, bytes | None]] = MappingProxyType(
-    dict.fromkeys((META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL))
+_NO_MODERN_META: Final[dict[str, bytes | None]] = dict.fromkeys(
+    (META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL)
 )
+_KEPT_META_BYTES: Final = 2 * 2**10
 
 
 @attrs.frozen(kw_only=True)
@@ -121,9 +122,10 @@ def request_params(
         answered = _answers(params.raw("inputResponses"), uri_back)
         changes.update({"inputResponses": answered} if answered else {})
     changes.update(edits)
-    meta_edit = _meta_edit(params, _hop_meta(backend, meta))
-    if meta_edit is not None:
-        changes["_meta"] = meta_edit
+    if backend.modern or meta.progress_token is not None or "_meta" in params:
+        meta_edit = _meta_edit(params, _hop_meta(backend, meta))
+        if meta_edit is not None:
+            changes["_meta"] = meta_edit
     return params.edited(changes) if changes else params.text
 
 
@@ -188,58 +190,51 @@ def result(
         return splice.rewrite(result, changes) if changes else result
     found = Members.of(result)
     if client.modern:
-        beyond = Beyond(extended=extended, may_be_task=may_be_task)
-        _to_modern(changes, method, found, backend, server_info, hints, beyond)
+        kind = found.raw("resultType")
+        # "Clients MUST treat an absent resultType as "complete"": said for them; of legacy backends it is always so.
+        if not backend.modern or _is_untyped(method, kind, extended=extended, may_be_task=may_be_task):
+            changes["resultType"] = kind = _COMPLETE
+        if method in CACHED and kind == _COMPLETE:
+            changes.update(_caching(found, backend, hints))
+        _stamp(changes, found, server_info)
     else:
         _to_legacy(changes, method, found)
     return found.edited(changes) if changes else result
 
 
-def _to_modern(
-    changes: Changes,
-    method: str,
-    found: Members,
-    backend: Era,
-    server_info: bytes,
-    hints: Hints | None,
-    beyond: "Beyond",
-) -> None:
-    kind = found.raw("resultType")
-    # "Clients MUST treat an absent resultType as "complete"": said for them, and of legacy backends it is always so.
-    complete = not backend.modern or _check_type(method, kind, beyond)
-    if complete:
-        changes["resultType"] = _COMPLETE
-    if method in CACHED and (complete or kind == _COMPLETE):
-        changes.update(_caching(found, backend, hints))
-    meta_edit = _meta_edit(found, {META_SERVER_INFO: server_info or None})
-    if meta_edit is not None:
-        _merge_meta(changes, meta_edit)
+def _stamp(changes: Changes, found: Members, server_info: bytes) -> None:
+    meta = found.raw("_meta")
+    if meta is not None and "_meta" not in changes and len(meta) <= _KEPT_META_BYTES:
+        edit: bytes | splice.Remove | Edits | None = _stamped(meta, server_info)
+    else:
+        edit = _meta_edit(found, {META_SERVER_INFO: server_info or None})
+    if edit is not None:
+        _merge_meta(changes, edit)
 
 
-@attrs.frozen(kw_only=True)
-class Beyond:
-    """Which types of results client and backend have agreed on beyond those of the core."""
-
-    extended: bool = False
-    may_be_task: bool = False
-
-
-_CORE: Final = Beyond()
+@lru_cache(maxsize=256)
+def _stamped(meta: bytes, server_info: bytes) -> "bytes | splice.Remove":
+    """``_meta`` of a result, which most servers repeat with every one, with our name in place of theirs."""
+    edit = _meta_edit(Members({"_meta": meta}), {META_SERVER_INFO: server_info or None})
+    if edit is None:
+        return meta
+    return edit if isinstance(edit, bytes | splice.Remove) else Members.of(meta).edited(edit)
 
 
-def _check_type(method: str, said: bytes | None, beyond: Beyond = _CORE) -> bool:
+def _is_untyped(method: str, said: bytes | None, *, extended: bool = False, may_be_task: bool = False) -> bool:
     """Whether a modern backend left its result's type out.
 
     Raises:
         RemoteFault: "a result with an unrecognized resultType is invalid" (basic/index), and only some may be interim.
     """
+    if said == _COMPLETE:
+        return False
     if said in (None, b"null"):
         return True
     allowed = (
-        said == _COMPLETE
-        or (said == _INPUT_REQUIRED and method in INTERIM)
-        or (said == tasks.CREATED and method == "tools/call" and beyond.may_be_task)
-        or (said not in _OWN_TYPES and beyond.extended)
+        (said == _INPUT_REQUIRED and method in INTERIM)
+        or (said == tasks.CREATED and method == "tools/call" and may_be_task)
+        or (said not in _OWN_TYPES and extended)
     )
     if not allowed:
         raise RemoteFault(what="a result of a type that this request cannot have")
@@ -258,7 +253,7 @@ def _caching(found: Members, backend: Era, hints: Hints | None) -> Changes:
 
 
 def _to_legacy(changes: Changes, method: str, found: Members) -> None:
-    _check_type(method, found.raw("resultType"))
+    _is_untyped(method, found.raw("resultType"))
     for member in ("resultType", "ttlMs", "cacheScope"):
         if member in found:
             changes[member] = REMOVE

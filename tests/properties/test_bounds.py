@@ -88,6 +88,17 @@ def test_a_mebibyte_of_json_is_read_or_refused_within_a_bound(shape: str) -> Non
             read(raw)
 
 
+def test_arguments_that_nobody_asks_for_become_no_objects() -> None:
+    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"a":[%b1]}}}' % (
+        b"1," * MIB
+    )
+    with at_most(64 * KIB):
+        message = jsonrpc.read(call)
+    assert isinstance(message, jsonrpc.RpcRequest)
+    with at_most(64 * KIB):
+        assert message.params.get("name") == "t"
+
+
 @pytest.mark.parametrize(
     "piece", [b"d", b"da", b"data: x\n", b":\n", b"id: 1\n", b"event: ee\n", b"\r", b"data\n", b"x\r\n"]
 )

@@ -337,3 +337,18 @@ def test_what_the_gateway_does_not_know_survives(raw: JsonObject, method: str, c
         key: value for key, value in raw.items() if key not in own
     }
     assert ("resultType" in made) is (client.modern or "resultType" in raw)
+
+
+@pytest.mark.parametrize("ours", [b"", b'{"name":"g"}'])
+def test_metadata_that_says_what_is_wanted_keeps_its_bytes(ours: bytes) -> None:
+    said = b'{"io.modelcontextprotocol/serverInfo":%b}' % ours if ours else b'{"x":1.0}'
+    raw = b'{"resultType":"complete","_meta":%b}' % said
+    assert result("tools/call", raw, client=M, backend=M, server_info=ours) == raw
+
+
+@pytest.mark.parametrize("padding", [1, 5_000], ids=["short", "long"])
+def test_a_server_is_named_as_the_gateway_however_much_its_metadata_says(padding: int) -> None:
+    other = b'"x":"%b"' % (b"x" * padding)
+    raw = b'{"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s"},%b}}' % other
+    made = result("tools/call", raw, client=M, backend=M, server_info=b'{"name":"g"}')
+    assert made == raw.replace(b'"s"', b'"g"')
