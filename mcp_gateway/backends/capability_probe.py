@@ -176,16 +176,10 @@ class CapabilityProbe:
 
         async with Start.of(self.spec).link(self.connector, verdict, identity, hear) as connection:
             opened.append(connection.link)
-            return await self._listed(connection, verdict, base, hear)
+            return await self._listed(connection, base, hear)
 
-    async def _listed(self, connection: Connection, verdict: Verdict, base: Catalogue, hear: Hear) -> Catalogue:
-        discovery = Discovery(
-            link=connection.link,
-            backend=self.spec.key,
-            list_s=self.spec.timeouts.list_s,
-            over_http=verdict.transport != "stdio",
-            hear=hear,
-        )
+    async def _listed(self, connection: Connection, base: Catalogue, hear: Hear) -> Catalogue:
+        discovery = Discovery.of(self.spec, connection.link, hear)
         async with trio.open_nursery() as nursery:
             heard = trio.Event()
             nursery.start_soon(self._listen, connection, hear, heard)

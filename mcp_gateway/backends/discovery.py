@@ -14,6 +14,7 @@ import trio
 
 from mcp_gateway.backends.own_requests import METHOD_NOT_FOUND, ask, request
 from mcp_gateway.backends.transports.base import Hear, Hello, Link
+from mcp_gateway.config.spec import ServerSpec, StdioTarget
 from mcp_gateway.errors import (
     BackendError,
     BackendGone,
@@ -154,6 +155,12 @@ class Discovery:
     list_s: float
     over_http: bool
     hear: Hear
+
+    @classmethod
+    def of(cls, spec: ServerSpec, link: Link, hear: Hear) -> "Discovery":
+        """How a configured server is discovered over one of its links."""
+        over_http = not isinstance(spec.target, StdioTarget)
+        return cls(link=link, backend=spec.key, list_s=spec.timeouts.list_s, over_http=over_http, hear=hear)
 
     async def run(self, hello: Hello, last: Catalogue | None) -> Catalogue:
         """Fetch every advertised list.

@@ -87,13 +87,7 @@ class LegacySide:
         async with Start.of(self.spec).link(self.connector, verdict, GATEWAY, hear) as connection:
             opened.append(connection.link)
             self._greeted(connection)
-            discovery = Discovery(
-                link=connection.link,
-                backend=self.spec.key,
-                list_s=self.spec.timeouts.list_s,
-                over_http=True,
-                hear=hear,
-            )
+            discovery = Discovery.of(self.spec, connection.link, hear)
             facts = self.builder.legacy
             assert facts is not None  # it was greeted just now
             try:

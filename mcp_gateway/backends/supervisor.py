@@ -436,13 +436,7 @@ class Supervisor:
         verdict, builder = self.known_now(), self.builder
         noticed = self._schedule.discovering(trio.current_time())
         hello = builder.hello or upstream.connection.hello
-        discovery = Discovery(
-            link=upstream.link,
-            backend=self.key,
-            list_s=self.spec.timeouts.list_s,
-            over_http=verdict.transport != "stdio",
-            hear=partial(self._hear_on, upstream.link),
-        )
+        discovery = Discovery.of(self.spec, upstream.link, partial(self._hear_on, upstream.link))
         found = await discovery.run(hello, builder.catalogue)
         self._schedule.discovered(found, trio.current_time())
         if self.legacy.due(found, noticed=noticed):
