@@ -26,7 +26,7 @@ from mcp_gateway.backends.snapshot_builder import SnapshotBuilder
 from mcp_gateway.backends.subscriptions import Subscriptions
 from mcp_gateway.backends.supervisor import Supervisor
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Inbound, Link, Outgoing
-from mcp_gateway.backends.transports.places import Places
+from mcp_gateway.backends.transports.limiter import Limiter
 from mcp_gateway.backends.upstream import Jitter, Overhearing, Upstream
 from mcp_gateway.config.spec import ServerSpec
 from mcp_gateway.errors import BackendDown, BackendGone, BackendProtocol, BackendSessionLost, Executed
@@ -62,7 +62,7 @@ class Backend:
     gone: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Everything of it has ended."""
     _nursery: trio.Nursery | None = attrs.field(init=False, default=None, repr=False)
-    _places: Places = attrs.field(init=False, repr=False)
+    _places: Limiter = attrs.field(init=False, repr=False)
     _running: Running = attrs.field(init=False, factory=Running, repr=False)
     _retiring: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _patience: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope, repr=False)
@@ -70,7 +70,7 @@ class Backend:
 
     def __attrs_post_init__(self) -> None:
         limits = self.spec.limits
-        self._places = Places(limit=limits.concurrency)
+        self._places = Limiter(limit=limits.concurrency)
         self.supervisor = Supervisor(
             spec=self.spec,
             connector=self._connector,
@@ -216,10 +216,6 @@ class Backend:
         """See ``Running.scope``."""
         return self._running.scope()
 
-    def running(self, removed: Callable[[], None]) -> AbstractContextManager[None]:
-        """See ``Running.told``."""
-        return self._running.told(removed)
-
     def era_for(self, caller: Caller) -> Era:
         """The revision in which this caller's requests go up now; see ``era_choice``.
 
@@ -347,7 +343,7 @@ class Backend:
         scope = trio.CancelScope()
 
         async def run() -> None:
-            with self._running.told(lambda: scope.cancel(REMOVED)), scope:
+            with self._running.scope(scope):
                 await task()
 
         nursery.start_soon(run, name=name)

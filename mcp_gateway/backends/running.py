@@ -5,7 +5,7 @@ ends nobody: a call is told that its backend is removed, and ends itself. Invari
 ``idle`` returns only when nothing runs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -27,17 +27,10 @@ class RunningCall(Protocol):
 class _Scoped:
     """A call of which nothing is known but its scope."""
 
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    scope: trio.CancelScope
 
     def removed(self) -> None:
         self.scope.cancel(REMOVED)
-
-
-@attrs.define(eq=False)
-class _Told:
-    """A call that is told by a function."""
-
-    removed: Callable[[], None]
 
 
 @attrs.define(eq=False)
@@ -67,23 +60,13 @@ class Running:
             call.removed()
 
     @contextmanager
-    def scope(self) -> Iterator[trio.CancelScope]:
-        """A scope for one call, entered here, which removal cancels with ``REMOVED`` and nobody else."""
-        call = _Scoped()
-        with self._counted(call), call.scope:
-            yield call.scope
-
-    @contextmanager
-    def told(self, removed: Callable[[], None]) -> Iterator[None]:
-        """A call that has a scope of its own, and is told by a function."""
-        with self._counted(_Told(removed)):
-            yield
-
-    @contextmanager
-    def _counted(self, call: RunningCall) -> Iterator[None]:
+    def scope(self, scope: trio.CancelScope | None = None) -> Iterator[trio.CancelScope]:
+        """A scope for one call, entered here, which removal cancels with ``REMOVED``; None: a new one."""
+        call = _Scoped(scope or trio.CancelScope())
         self.calls.add(call)
         try:
-            yield
+            with call.scope:
+                yield call.scope
         finally:
             self.calls.discard(call)
             self.ended()

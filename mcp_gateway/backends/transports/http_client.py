@@ -20,9 +20,9 @@ import trio
 from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.dial import Dialler
 from mcp_gateway.backends.transports.http_connection import HttpConnection
+from mcp_gateway.backends.transports.limiter import Limiter
 from mcp_gateway.backends.transports.origin import Origin, name_url, read_origin, render_headers
 from mcp_gateway.backends.transports.pipelining import Pipelining
-from mcp_gateway.backends.transports.places import Places
 from mcp_gateway.config.spec import HttpTarget
 from mcp_gateway.errors import BackendGone, BackendProtocol, Executed
 from mcp_gateway.values import BackendKey, Header
@@ -54,7 +54,7 @@ class HttpRequest:
     head: bytes = attrs.field(default=b"", repr=False)
     """As ``HttpPool.head`` makes it."""
     content: Body = attrs.field(default=b"", repr=False)
-    places: Places | None = None
+    places: Limiter | None = None
     """Where it takes a place."""
     placed: bool = False
     connection: HttpConnection | None = None
@@ -82,8 +82,8 @@ class HttpPool:
     """Where requests go that name no path; replaced when a redirect was followed."""
     _dialler: Dialler = attrs.field(init=False, repr=False)
     _starts: dict[bytes, bytes] = attrs.field(init=False, factory=dict, repr=False)
-    _control: Places = attrs.field(init=False)
-    _streams: Places = attrs.field(init=False)
+    _control: Limiter = attrs.field(init=False)
+    _streams: Limiter = attrs.field(init=False)
     _pipelining: Pipelining = attrs.field(init=False, repr=False)
     _open: set[HttpConnection] = attrs.field(init=False, factory=set, repr=False)
     _idle: deque[HttpConnection] = attrs.field(init=False, factory=deque, repr=False)
@@ -99,8 +99,8 @@ class HttpPool:
             connect_s=self.connect_s,
             routable_only=self.target.routable_only,
         )
-        self._control = Places(limit=CONTROL_PLACES)
-        self._streams = Places(limit=self.streams)
+        self._control = Limiter(limit=CONTROL_PLACES)
+        self._streams = Limiter(limit=self.streams)
         self._pipelining = Pipelining(
             places=self._control,
             take=lambda fresh: self.take(fresh=fresh),
@@ -173,7 +173,7 @@ class HttpPool:
         finally:
             self.release(request)
 
-    def places(self, *, control: bool, stream: bool) -> Places | None:
+    def places(self, *, control: bool, stream: bool) -> Limiter | None:
         """Where a request takes a place that is no call."""
         return self._streams if stream else self._control if control else None
 

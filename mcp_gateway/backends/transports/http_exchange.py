@@ -272,14 +272,17 @@ class AnswerReader:
         Raises:
             RemoteFault: it is none. BackendProtocol, BackendTooLarge: one that must not come.
         """
-        if not _is_answer(raw, exchange.upstream_id):
+        parts = jsonrpc.usual_answer(raw, exchange.upstream_id)
+        if parts is None and b'"method"' in raw and not jsonrpc.begins_answer(raw):
             message = jsonrpc.read(raw)
             if not isinstance(message, RpcResponse):
                 return self.inbound(message)
-        return self._answer(raw, status, exchange)
+        return self._answer(raw, status, exchange, parts)
 
-    def _answer(self, raw: bytes, status: int, exchange: HttpExchange) -> Answer:
-        answer = Answer(raw=raw, status=status)
+    def _answer(
+        self, raw: bytes, status: int, exchange: HttpExchange, known: jsonrpc.AnswerParts | None = None
+    ) -> Answer:
+        answer = Answer(raw=raw, status=status, known=known)
         parts = answer.parts
         # An id of another type is another id: "3" is not 3.
         if type(parts.id) is not int or parts.id != exchange.upstream_id:
@@ -356,14 +359,6 @@ class AnswerReader:
         if exchange.skipped:
             why += f"; of its events {exchange.skipped} were not JSON-RPC: {exchange.skipped_why}"
         return self._protocol(why)
-
-
-def _is_answer(raw: bytes, upstream_id: int) -> bool:
-    """Whether an event is certainly a response, seen by its first bytes or by what it lacks; False: look closer."""
-    if b'"method"' not in raw:
-        return True
-    heads = (b'{"jsonrpc":"2.0","id":%d,"result":' % upstream_id, b'{"jsonrpc":"2.0","id":%d,"error":' % upstream_id)
-    return raw.startswith((*heads, b'{"result":', b'{"error":'))
 
 
 def leaving_reason() -> str:

@@ -21,7 +21,7 @@ from mcp_gateway.backends.observer import SILENT, Observer
 from mcp_gateway.backends.transports.base import GOODBYE_S, Answer, Hear, Hello, Inbound, Outgoing
 from mcp_gateway.backends.transports.correlate import Correlator
 from mcp_gateway.backends.transports.inbox import Inbox
-from mcp_gateway.backends.transports.places import Places
+from mcp_gateway.backends.transports.limiter import Limiter
 from mcp_gateway.config.spec import BackendLimits
 from mcp_gateway.errors import (
     BackendError,
@@ -107,7 +107,7 @@ class PipeLink:
     _hello: Hello | None = attrs.field(default=None, init=False)
     _why_lost: str | None = attrs.field(default=None, init=False)
     _pending: Correlator[Inbox] = attrs.field(init=False, repr=False)
-    _control: Places = attrs.field(factory=lambda: Places(limit=CONTROL_EXCHANGES), init=False, repr=False)
+    _control: Limiter = attrs.field(factory=lambda: Limiter(limit=CONTROL_EXCHANGES), init=False, repr=False)
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     _unattributed: Inbox = attrs.field(init=False, repr=False)
     _answers_in: trio.MemorySendChannel[bytes] = attrs.field(init=False, repr=False)

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from mcp_gateway.backends.transports.http_connection import HttpConnection
-from mcp_gateway.backends.transports.places import Places, Waiter
+from mcp_gateway.backends.transports.limiter import Limiter, Waiter
 from mcp_gateway.errors import BackendGone, BackendProtocol
 
 TOGETHER_MAX: Final = 256
@@ -43,7 +43,7 @@ class _Notice(Waiter):
 class Pipelining:
     """The notices of one pool."""
 
-    places: Places
+    places: Limiter
     """For connections with notices on them, and whatever else shares the bound."""
     take: Callable[[bool], Awaitable[HttpConnection]]
     """Gives a connection; True: a new one."""

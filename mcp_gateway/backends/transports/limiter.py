@@ -1,4 +1,4 @@
-"""Places: how many may be inside at once, first come first served.
+"""Limiter: how many may be inside at once, first come first served.
 
 Owns a counter and a queue. Deliberately no deadline: the caller's scope is the
 limit of the wait. Invariant: ``taken`` never exceeds ``limit``, nobody waits while it is below, and who leaves the
@@ -22,7 +22,7 @@ class Waiter:
 
 
 @attrs.define(eq=False)
-class Places:
+class Limiter:
     """A bounded number of places; the queue is bounded by the gateway's calls in flight."""
 
     limit: int

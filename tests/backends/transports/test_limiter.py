@@ -1,15 +1,15 @@
-"""Places are given in order and never lost."""
+"""Limiter are given in order and never lost."""
 
 import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_gateway.backends.transports.places import Places, Waiter
+from mcp_gateway.backends.transports.limiter import Limiter, Waiter
 
 
 async def test_places_are_given_in_order_of_arrival() -> None:
-    places = Places(limit=1)
+    places = Limiter(limit=1)
     order: list[int] = []
 
     async def visitor(number: int) -> None:
@@ -31,7 +31,7 @@ async def test_places_are_given_in_order_of_arrival() -> None:
 
 
 async def test_who_is_cancelled_in_the_queue_leaves_no_trace() -> None:
-    places = Places(limit=1)
+    places = Limiter(limit=1)
     await places.enter()
     with trio.move_on_after(0):
         await places.enter()
@@ -39,7 +39,7 @@ async def test_who_is_cancelled_in_the_queue_leaves_no_trace() -> None:
 
 
 async def test_a_place_given_in_the_moment_of_cancellation_goes_on_to_the_next() -> None:
-    places = Places(limit=1)
+    places = Limiter(limit=1)
     await places.enter()
     got: list[str] = []
 
@@ -62,7 +62,7 @@ async def test_a_place_given_in_the_moment_of_cancellation_goes_on_to_the_next()
 
 
 async def test_closing_lets_all_in() -> None:
-    places = Places(limit=1)
+    places = Limiter(limit=1)
     await places.enter()
     async with trio.open_nursery() as nursery:
         for _ in range(3):
@@ -77,7 +77,7 @@ async def test_closing_lets_all_in() -> None:
 
 
 async def test_who_is_withdrawn_sleeps_until_woken_and_may_queue_again() -> None:
-    places = Places(limit=1)
+    places = Limiter(limit=1)
     await places.enter()
     got: list[bool] = []
 
@@ -102,7 +102,7 @@ async def test_who_is_withdrawn_sleeps_until_woken_and_may_queue_again() -> None
 
 
 async def test_who_queues_again_is_the_last() -> None:
-    places = Places(limit=1)
+    places = Limiter(limit=1)
     await places.enter()
     order: list[str] = []
 
@@ -127,7 +127,7 @@ async def test_who_queues_again_is_the_last() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["stay", "cancel"])), max_size=20), st.integers(1, 3))
 def test_the_limit_holds_and_nothing_is_lost(visits: list[tuple[int, str]], limit: int) -> None:
     async def main() -> None:
-        places = Places(limit=limit)
+        places = Limiter(limit=limit)
         inside = 0
 
         async def visitor(stay_s: int, how: str) -> None:
