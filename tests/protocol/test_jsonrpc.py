@@ -301,6 +301,25 @@ def test_an_answer_is_taken_apart(raw: bytes, parts: AnswerParts) -> None:
     assert usual_answer(raw, 7) in (None, parts)
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(b',"id":8}', id="another id"),
+        pytest.param(b',"method":"x"}', id="a method"),
+        pytest.param(b"}}", id="one bracket too many"),
+        pytest.param(b"", id="cut off"),
+        pytest.param(b',"x":"\xff"}', id="not UTF-8"),
+    ],
+)
+def test_behind_a_large_result_nothing_can_hide(after: bytes) -> None:
+    large = b'{"rows":[%b]}' % b",".join(b'{"id":%d}' % number for number in range(4000))
+    begun = b'{"jsonrpc":"2.0","id":7,"result":' + large
+    assert usual_answer(begun + b"}", 7) == answer_parts(begun + b"}") == AnswerParts(7, False, large)
+    assert usual_answer(begun + after, 7) is None
+    with pytest.raises(RemoteFault):
+        answer_parts(begun + after)
+
+
 def test_the_usual_answer_is_known_by_its_first_bytes() -> None:
     raw = b'{"jsonrpc":"2.0","id":7,"result":{"a":1}}'
     assert usual_answer(raw, 7) == AnswerParts(7, False, b'{"a":1}')
