@@ -13,7 +13,7 @@ import trio
 
 from mcp_gateway.kube import schema
 from mcp_gateway.kube.api import Api
-from mcp_gateway.kube.errors import ApiConflict, ApiMissing
+from mcp_gateway.kube.errors import ApiConflict, ApiMissing, KubeError
 from mcp_gateway.kube.queue import Bucket
 from mcp_gateway.kube.reconcile.outcome import Apply, Delete, ListenerMark, RouteStatusWrite, StatusWrite
 from mcp_gateway.values import JsonObject, JsonValue
@@ -68,11 +68,26 @@ class Pen:
         await self.api.merge(kind, key.namespace, key.name, {**value, "status": {"parents": parents}}, "status")
 
     async def mark(self, mark: ListenerMark) -> float:
-        """Our condition on a Gateway's listener; returns 0, or the seconds to wait because it was written just now."""
+        """Our condition on a Gateway's listener; returns 0, or the seconds to wait because it was written just now.
+
+        What was not written, and what takes the condition away, is no fight and counts for nothing.
+        """
         place = (str(mark.gateway), mark.listener)
         bucket = self._marks.setdefault(place, Bucket(burst=2.0, per_s=1 / MARK_EVERY_S))
+        types = [one.get("type") for one in mark.conditions if isinstance(one, dict)]
+        if schema.LISTENER_CONDITION not in types:
+            await self._mark(mark)
+            return 0.0
         if not bucket.take_now(trio.current_time()):
             return MARK_EVERY_S
+        try:
+            await self._mark(mark)
+        except KubeError:
+            bucket.give_back()
+            raise
+        return 0.0
+
+    async def _mark(self, mark: ListenerMark) -> None:
         kind, key = schema.GATEWAY, mark.gateway
         there = await self.api.get(kind, key.namespace, key.name)
         status = there.get("status")
@@ -85,7 +100,6 @@ class Pen:
         self._check(f"listeners of {key}")
         patch: JsonObject = {**value, "status": {"listeners": [*listeners]}}
         await self.api.merge(kind, key.namespace, key.name, patch, "status")
-        return 0.0
 
     async def apply(self, wanted: Apply) -> None:
         """An object that is ours, new or changed."""

@@ -116,5 +116,9 @@ class Bucket:
         """Take one if there is one."""
         if self.take(now_at) <= 0.0:
             return True
-        self._tokens += 1.0
+        self.give_back()
         return False
+
+    def give_back(self) -> None:
+        """One that was taken was not needed."""
+        self._tokens += 1.0
