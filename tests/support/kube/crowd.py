@@ -20,7 +20,8 @@ from tests.support.kube.small_cluster import EXTENSION, GRANT, PATIENCE_S, ROUTE
 from tests.support.kube.status_writes import StatusWrites, watching
 
 ROUTES: Final = 20
-PATIENT: Final = {"timeouts": {"connect": "60s", "call": "60s", "list": "60s"}, "health": {"interval": "10m"}}
+PATIENT: Final = {"connect": "60s", "call": "60s", "list": "60s"}
+SELDOM: Final = {"interval": "10m"}
 """One server behind them all is slow on a busy machine, and that is no matter of ours here."""
 
 
@@ -45,7 +46,7 @@ class Crowd(SmallCluster):
     def create(self, count: int) -> None:
         """All at once, as far as one connection can."""
         for number in range(count):
-            made = registration(f"r{number:04}", route=f"route-{number % ROUTES}", **PATIENT)
+            made = registration(f"r{number:04}", route=f"route-{number % ROUTES}", timeouts=PATIENT, health=SELDOM)
             self.admin.create(schema.REGISTRATION, made)
 
     def all_ready(self, count: int, patience_s: float) -> float:

@@ -156,13 +156,17 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+
+    @property
+    def _through(self) -> _Server:
+        assert isinstance(self.server, _Server)
+        return self.server
 
     def setup(self) -> None:
         raw = self.request
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.request = self.server.context.wrap_socket(raw, server_side=True)
-        api = self.server.way.api
+        self.request = self._through.context.wrap_socket(raw, server_side=True)
+        api = self._through.way.api
         # With no certificate of its own: the program's token is what the server sees.
         trust = ssl.create_default_context(cafile=api.folder / "ca.crt")
         self._upstream = http.client.HTTPSConnection("127.0.0.1", api.port, timeout=120, context=trust)
@@ -178,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def _pass_on(self) -> None:
-        way = self.server.way
+        way = self._through.way
         length = int(self.headers.get("content-length") or 0)
         request = Request(
             verb=self.command,
@@ -214,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # the base's names
 
     def _refuse(self, request: Request, refusal: Refusal) -> None:
-        self.server.way.seen.put((request, refusal.status))
+        self._through.way.seen.put((request, refusal.status))
         said = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -241,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, answer: http.client.HTTPResponse) -> None:
         upstream = self._upstream.sock
         assert upstream is not None
-        with self.server.way.watched_over(self.request, upstream), contextlib.suppress(OSError):
+        with self._through.way.watched_over(self.request, upstream), contextlib.suppress(OSError):
             self.send_response_only(answer.status)
             self.send_header("content-type", answer.headers.get("content-type", "application/json"))
             self.send_header("transfer-encoding", "chunked")

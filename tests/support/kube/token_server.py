@@ -38,7 +38,11 @@ class TokenServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: TokenServer
+
+    @property
+    def _tokens(self) -> TokenServer:
+        assert isinstance(self.server, TokenServer)
+        return self.server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
         """Says nothing."""
@@ -52,9 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
-        self.server.last = token
-        if token not in self.server.accepted:
-            self.server.refused += 1
+        self._tokens.last = token
+        if token not in self._tokens.accepted:
+            self._tokens.refused += 1
             self._answer(401)
         elif "id" not in asked:
             self._answer(202)
