@@ -166,6 +166,7 @@ def _assemble(
         addresses=addresses,
         draining=lambda: gateway.refusing,
     )
+    metrics.readings.in_flight = calls.in_flight.by_server
     requests = Requests(context=context)
     legacy = LegacyFace(context=context, requests=requests)
     streams, listening = GetStreams(context=context), Listening(context=context)

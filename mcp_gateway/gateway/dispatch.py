@@ -44,7 +44,7 @@ from mcp_gateway.gateway.origin import Refusal, check
 from mcp_gateway.gateway.place import Place
 from mcp_gateway.gateway.session import Session
 from mcp_gateway.protocol import jsonrpc
-from mcp_gateway.protocol.envelope import Rejection, is_modern, meta_of, only_value
+from mcp_gateway.protocol.envelope import Rejection, is_modern, meta_of
 from mcp_gateway.protocol.eras import ERAS, LEGACY_VERSIONS, MODERN_VERSIONS
 from mcp_gateway.protocol.wire_errors import METHOD_NOT_FOUND
 from mcp_gateway.sessions.signed import SessionId
@@ -109,8 +109,8 @@ class Dispatch:
         path = request.path[len(VIRTUAL) :] if request.path.startswith(VIRTUAL) else None
         host = (request.header(b"host") or b"").decode("latin-1")
         narrowed = ""
-        if request.all(VIRTUAL_HEADER):
-            narrowed = only_value(request.headers, VIRTUAL_HEADER) or ""
+        if request.header(VIRTUAL_HEADER) is not None:
+            narrowed = request.only(VIRTUAL_HEADER) or ""
             if not narrowed:
                 return refusal(400, "X-MCP-Virtualserver must be sent once, with the name of a virtual server")
             if path is not None and path != narrowed:
@@ -123,7 +123,7 @@ class Dispatch:
         accepts = accepted(request)
         if not (accepts.json or accepts.sse):
             return refuse(reply, NOT_ACCEPTED)
-        version = only_value(request.headers, VERSION_HEADER)
+        version = request.only(VERSION_HEADER)
         if jsonrpc.looks_like_batch(request.body):
             return self._batch(request, reply, place, version)
         try:
@@ -164,7 +164,7 @@ class Dispatch:
 
     def _with_session(self, request: Request, reply: Reply, place: Place, then: Callable[[Session], Job]) -> Job:
         """``then`` of the session that a request names, or its refusal."""
-        text = only_value(request.headers, SESSION_HEADER)
+        text = request.only(SESSION_HEADER)
         if text is None:
             return refuse(reply, NO_SESSION)
         session = self.context.sessions.find(text, realm=place.realm, principal=request.principal)
@@ -172,9 +172,8 @@ class Dispatch:
             return refuse(reply, UNKNOWN_SESSION)
         # "If the server receives a request with an invalid or unsupported MCP-Protocol-Version,
         #  it MUST respond with 400 Bad Request." -- 2025-06-18 basic/transports
-        said, version = request.all(VERSION_HEADER), only_value(request.headers, VERSION_HEADER)
-        if said and version not in LEGACY_VERSIONS:
-            shown = b", ".join(said)[:64].decode("latin-1")
+        if request.header(VERSION_HEADER) is not None and request.only(VERSION_HEADER) not in LEGACY_VERSIONS:
+            shown = b", ".join(request.all(VERSION_HEADER))[:64].decode("latin-1")
             return refuse(reply, refusal(400, f"unsupported MCP-Protocol-Version {shown!r}"))
         if isinstance(session, Session):
             return then(session)
@@ -208,8 +207,8 @@ class Dispatch:
 
     def _of_session(self, request: Request, reply: Reply, place: Place) -> Job:
         """GET and DELETE belong to 2025 sessions; a 2026 client has neither."""
-        modern = only_value(request.headers, VERSION_HEADER) in MODERN_VERSIONS
-        if modern or (only_value(request.headers, SESSION_HEADER) is None and request.method == "GET"):
+        modern = request.only(VERSION_HEADER) in MODERN_VERSIONS
+        if modern or (request.only(SESSION_HEADER) is None and request.method == "GET"):
             return whole_json(reply, 405, _NO_STREAM, (b"allow", b"POST"))
 
         def then(session: Session) -> Job:

@@ -55,6 +55,13 @@ class Request:
         """The first value of a header; ``name`` in lower case."""
         return self._first.get(name)
 
+    def only(self, name: bytes) -> str | None:
+        """The one value of a header; several are none."""
+        value = self._first.get(name)
+        if value is None or (len(self._first) != len(self.headers) and len(self.all(name)) != 1):
+            return None
+        return value.strip(b" \t").decode("latin-1")
+
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header, in order."""
         if len(self._first) == len(self.headers):

@@ -97,6 +97,8 @@ class Session:
     ended: bool = False
     over: bool = False
     """Its client has ended it: it cannot come back."""
+    session: "Session" = attrs.field(init=False, repr=False)
+    """Itself; see ``call.client``."""
     caller: Caller = attrs.field(init=False)
     """Whose upstream sessions it uses."""
     owner: TaskOwner = attrs.field(init=False)
@@ -111,6 +113,7 @@ class Session:
 
     def __attrs_post_init__(self) -> None:
         self.tag = hashlib.blake2s(self.key.encode(), digest_size=6).hexdigest()
+        self.session = self
         anonymous = self.principal.digest == ANONYMOUS.digest
         self.owner = TaskOwner(
             realm=self.realm,
@@ -119,11 +122,6 @@ class Session:
             session=session_digest(self.key) if anonymous else "",
         )
         self.introduce(self.era, self.identity, self.capabilities)
-
-    @property
-    def session(self) -> "Session":
-        """See ``call.client``."""
-        return self
 
     def introduce(self, era: Era, identity: ClientIdentity, capabilities: JsonObject) -> None:
         """The client says who it is and what it can do; over HTTP+SSE that comes after the session has begun."""

@@ -56,9 +56,11 @@ class Era:
     caching_hints: bool = False
     """ttlMs, cacheScope and resultType exist (2026-07-28)."""
 
-    @property
-    def modern(self) -> bool:
-        """Whether it is of the family without sessions and handshake."""
+    modern: bool = attrs.field(init=False)
+    """Whether it is of the family without sessions and handshake."""
+
+    @modern.default
+    def _is_modern(self) -> bool:
         return self.family is Family.MODERN
 
 

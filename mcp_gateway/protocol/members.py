@@ -93,6 +93,10 @@ class Members(Mapping[str, JsonValue]):
     def __len__(self) -> int:
         return len(self._raws)
 
+    def has_none_of(self, names: frozenset[str]) -> bool:
+        """Whether no member has one of these names."""
+        return names.isdisjoint(self._raws)
+
     def raw(self, name: str) -> bytes | None:
         """A copy of the bytes of a value; None: there is no such member.
 

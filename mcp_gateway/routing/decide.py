@@ -190,13 +190,19 @@ def _call_tool(params: Params, view: View, era: Era) -> Decision:
     name = params.get("name")
     if not isinstance(name, str):
         return _bad("params.name must be a string")
+    known = view.forwards.get(name)
+    if known is not None:
+        return known
     target = view.find_tool(name)
     # "Unknown tools: -32602" -- MCP server/tools, Error Handling
     if target is None:
         return _bad(f"Unknown tool: {name[:_SHOWN]}")
     if target.only_as_task and era.modern and not view.lacks(target.backend, tasks.CALLS):
         return _bad(tasks.NOT_BRIDGED)
-    return _forward("name", target)
+    decision = _forward("name", target)
+    if not target.only_as_task:  # else it depends on who asks
+        view.forwards[name] = decision
+    return decision
 
 
 def _get_prompt(params: Params, view: View, era: Era) -> Decision:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -21,6 +21,9 @@ from mcp_gateway.routing.parts import Parts
 from mcp_gateway.routing.required import met
 from mcp_gateway.routing.snapshot import Kind, Problem
 from mcp_gateway.values import BackendKey, GatewayName, JsonObject
+
+if TYPE_CHECKING:
+    from mcp_gateway.routing.decide import Forward
 
 __all__ = ["Collision", "GatewayPart", "Hosts", "RouteTable", "Target", "TemplateRoute", "View"]
 
@@ -77,6 +80,8 @@ class View:
     """What clients of the 2025 era see instead; None: the same."""
     conditions: frozenset[frozenset[str]] = frozenset()
     """Every set of client capabilities that something here needs."""
+    forwards: dict[str, "Forward"] = attrs.field(init=False, factory=dict, repr=False)
+    """What was decided of calls of tools, by their names (``decide``); as many as there are tools."""
     _narrower: dict[frozenset[frozenset[str]], "View"] = attrs.field(init=False, factory=dict, repr=False)
     """By the conditions that a client meets. Bounded: a probe tries few sets (``backends.capability_probe``)."""
 

@@ -6,7 +6,7 @@ servers the configured ones, the rest at most ``WORDS`` values; anything else is
 ``docs/metrics.md`` explains each metric; a test compares the two.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -49,6 +49,8 @@ class Readings:
     connections_refused: Callable[[], int] = lambda: 0
     sessions: Callable[[], int] = lambda: 0
     streams: Callable[[], int] = lambda: 0
+    in_flight: Callable[[], Mapping[str, int]] = dict
+    """By server; who is not in it has none."""
     log_lines_dropped: Callable[[], int] = lambda: 0
 
 
@@ -75,7 +77,6 @@ class Metrics(Collector):
         self._bytes_in = self._bytes_out = 0
         self._durations = _seconds("request_duration", "From a request to its answer.", "method", "server")
         self._queue = _seconds("queue", "Waiting for a place at a server.", "server")
-        self._in_flight = _gauge("in_flight", "Calls that wait for a server's answer.", "server")
         self._cancelled = _counter("cancellations", "Cancelled calls.", "source", "delivery")
         self._limits = _counter("deadlines", "Calls that a limit ended.", "limit", "server")
         self._state = _gauge("server_state", "1 for the state that the server is in.", "server", "state")
@@ -92,7 +93,7 @@ class Metrics(Collector):
         self._lag = _seconds("loop_lag", "How late the event loop woke a task that slept.")
         self._tasks = _gauge("tasks", "Tasks of the event loop.")
         self._families: tuple[Numbers | Histograms, ...] = (
-            self._durations, self._queue, self._in_flight, self._cancelled, self._limits, self._state,
+            self._durations, self._queue, self._cancelled, self._limits, self._state,
             self._discovered, self._discovery, self._items, self._reconnects, self._late,
             self._skipped, self._kept_lost, self._generation, self._reload_ok, self._reload_at, self._lag, self._tasks,
         )  # fmt: skip
@@ -125,16 +126,6 @@ class Metrics(Collector):
     def queued(self, server: str, wait_s: float) -> None:
         """A call got its place at a server after ``wait_s``."""
         self._queue.at(self._server(server)).observe(wait_s)
-
-    def began(self, server: str) -> None:
-        """A call went to a server; ``ended`` must follow."""
-        self._in_flight.add(self._server(server))
-
-    def ended(self, server: str) -> None:
-        """The counterpart of ``began``; harmless if the server was removed meanwhile."""
-        labels = (self._server(server),)
-        if self._in_flight.values.get(labels):
-            self._in_flight.add(*labels, by=-1)
 
     def cancelled(self, source: str, delivery: str) -> None:
         """A call was cancelled: by whom, and how the server was told (``queued``: it never saw the call)."""
@@ -224,6 +215,10 @@ class Metrics(Collector):
             ("streams", "Open event streams of clients.", read.streams()),
         ):
             yield Numbers("gauge", f"mcp_gateway_{name}", text, (), {(): value}).family()
+        in_flight = _gauge("in_flight", "Calls that wait for a server's answer.", "server")
+        counts = read.in_flight()
+        in_flight.values = {(server,): counts.get(server, 0) for server in sorted(self._servers)}
+        yield in_flight.family()
         build = _gauge("build_info", "The version that runs.", "version")
         build.set(__version__, to=1)
         yield build.family()

@@ -30,7 +30,6 @@ def used() -> Metrics:
     metrics.configure(["time"])
     metrics.request("tools/call", "time", "ok", 0.02)
     metrics.queued("time", 0.5)
-    metrics.began("time")
     metrics.cancelled("disconnect", "sent")
     metrics.deadline("call", "time")
     metrics.server_state("time", "ready")
@@ -65,7 +64,7 @@ def test_each_call_changes_its_series() -> None:
         "request_duration_seconds_bucket{le=0.025,method=tools/call,server=time}": 1,
         "request_duration_seconds_bucket{le=+Inf,method=tools/call,server=time}": 1,
         "queue_seconds_sum{server=time}": 0.5,
-        "in_flight{server=time}": 1,
+        "in_flight{server=time}": 0,
         "cancellations_total{delivery=sent,source=disconnect}": 1,
         "deadlines_total{limit=call,server=time}": 1,
         "server_state{server=time,state=ready}": 1,
@@ -125,12 +124,12 @@ def test_a_state_replaces_the_one_before() -> None:
     assert states == dict.fromkeys(STATES, 0) | {"down": 1}
 
 
-def test_in_flight_never_falls_below_nothing() -> None:
+def test_calls_in_flight_are_counted_where_they_are_and_only_of_configured_servers() -> None:
     metrics = used()
-    for _ in range(3):
-        metrics.ended("time")
-    metrics.ended("nobody")
-    assert samples(metrics)["mcp_gateway_in_flight{server=time}"] == 0
+    metrics.readings.in_flight = lambda: {"time": 2, "nobody": 5}
+    found = {name: value for name, value in samples(metrics).items() if "in_flight" in name}
+    assert found["mcp_gateway_in_flight{server=time}"] == 2
+    assert not any("nobody" in name for name in found)
 
 
 def test_series_of_a_removed_server_are_forgotten_and_others_stay() -> None:

@@ -126,7 +126,6 @@ class Call(ClientRequest):
         """Carry it to its backend; see ``ClientRequest.serve``."""
         calls, key = self.calls, self.target.backend
         calls.in_flight.enter(self)
-        calls.log.metrics.began(key)
         try:
             backend = calls.fleet.get(key)
             if backend is None:
@@ -134,7 +133,7 @@ class Call(ClientRequest):
             timeouts = backend.spec.timeouts
             if self.awaits_task:  # it blocks for as long as the task runs
                 timeouts = attrs.evolve(timeouts, call_s=timeouts.max_s)
-            self.deadline = Deadline(timeouts)
+            self.deadline = Deadline(timeouts, started_at=self.began_at)
             if self.client.session is None and self.method in translate.INTERIM and self._may_be_suspended:
                 return await calls.suspended.serve(self, scope, backend)
             return await self.carry(scope, backend)
@@ -142,7 +141,6 @@ class Call(ClientRequest):
             calls.log.failed(error, key)
             return failed(self.message.id_raw, error, key)
         finally:
-            calls.log.metrics.ended(key)
             calls.in_flight.leave(self)
 
     async def carry(self, scope: trio.CancelScope, backend: Backend) -> Outcome:

@@ -5,6 +5,8 @@ carries nothing. Invariants: a request that has ended is not among them; a slow 
 delays nobody else's comment (each tick runs in a task of its own, at most one per request).
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -25,8 +27,10 @@ class InFlight:
 
     limit: int
     requests: "set[ClientRequest]" = attrs.field(factory=set)
-    _some: trio.Event = attrs.field(factory=trio.Event)
-    _idle: trio.Event = attrs.field(factory=trio.Event)
+    _some: trio.Event | None = None
+    """Somebody waits for a request."""
+    _idle: trio.Event | None = None
+    """Somebody waits for the end of them all."""
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -38,16 +42,21 @@ class InFlight:
 
     def enter(self, request: "ClientRequest") -> None:
         """It begins to wait. Pair with ``leave``."""
-        if not self.requests:
-            self._some.set()
         self.requests.add(request)
+        if self._some is not None:
+            self._some.set()
+            self._some = None
 
     def leave(self, request: "ClientRequest") -> None:
         """It waits no longer."""
         self.requests.discard(request)
-        if not self.requests:
+        if self._idle is not None and not self.requests:
             self._idle.set()
-            self._idle, self._some = trio.Event(), trio.Event()
+            self._idle = None
+
+    def by_server(self) -> Mapping[str, int]:
+        """How many wait for each server."""
+        return Counter(request.target.backend for request in self.requests if request.target is not None)
 
     def cut_all(self, cause: Cause) -> int:
         """Cut whatever runs; return how many that were."""
@@ -59,6 +68,7 @@ class InFlight:
     async def idle(self) -> None:
         """Wait until no request is in flight."""
         while self.requests:
+            self._idle = trio.Event() if self._idle is None else self._idle
             await self._idle.wait()
 
     async def keep_alive(self) -> None:
@@ -67,6 +77,7 @@ class InFlight:
         async with trio.open_nursery() as nursery:
             while True:
                 while not self.requests:
+                    self._some = trio.Event() if self._some is None else self._some
                     await self._some.wait()
                 await trio.sleep(PERIOD_S)
                 now = trio.current_time()

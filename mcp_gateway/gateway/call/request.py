@@ -77,9 +77,9 @@ class ClientRequest(ABC):
         """See ``entrance.Job``."""
         if self.outcome is not None:
             return
-        session, self._scope = self.client.session, scope
+        session, request_id, self._scope = self.asked.client.session, self.asked.message.id, scope
         if session is not None:
-            session.calls[self.message.id] = self
+            session.calls[request_id] = self
             if session.ended:  # between the look-up and here: one message of a batch ended it for the others
                 self.cut(Cause.SESSION)
         if self.cause is not None:
@@ -89,7 +89,7 @@ class ClientRequest(ABC):
         finally:
             self._scope = None
             if session is not None:
-                del session.calls[self.message.id]
+                del session.calls[request_id]
                 session.touch()
 
     @abstractmethod
@@ -116,13 +116,13 @@ class ClientRequest(ABC):
     async def finish(self) -> None:
         """See ``entrance.Job``."""
         cut = self.outcome is None
-        outcome = self.settle()
-        session = self.client.session
+        outcome, client = self.settle(), self.asked.client
+        session = client.session
         self.calls.log.answered(
-            self.message.method,
+            self.asked.message.method,
             outcome.label,
             self.began_at,
-            era=self.client.era,
+            era=client.era,
             session=session.tag if session is not None else "",
             target=self.target,
             size=len(outcome.body),
@@ -138,7 +138,7 @@ class ClientRequest(ABC):
 
     def _is_one_body(self, outcome: Outcome) -> bool:
         """Whether nothing but the answer goes to the client; a stream cannot say that it failed."""
-        plain = self._stream is None and not self.client.era.one_stream
+        plain = self._stream is None and not self.asked.client.era.one_stream
         return plain and (self.asked.accepts.json or outcome.status != 200)
 
     def settle(self) -> Outcome:

@@ -37,7 +37,8 @@ from mcp_gateway.values import Header, JsonObject
 if TYPE_CHECKING:
     from mcp_gateway.gateway.call.call import Call
 
-_IS_ERROR: Final = (b'"isError":true', b'"isError": true')
+_ABOUT_A_HOP: Final = frozenset({"_meta", "task", "inputResponses", "requestState"})
+"""Members of params that may mean something to one hop alone."""
 _TOKEN: Final = re.compile(rb'".*"|-?[0-9]+', re.DOTALL)
 _HOP_STATUSES: Final = frozenset({401, 403, 407})
 """Between the gateway and its server: a client cannot answer them."""
@@ -54,8 +55,11 @@ def progress_token(message: jsonrpc.RpcRequest) -> bytes | None:
 
 def request(call: "Call", era: Era, extra: Edits, upstream_id: int) -> bytes:
     """The whole JSON-RPC request for a backend of ``era``, with ``extra`` edits of its params."""
-    message, client = call.message, call.client
+    message, client = call.asked.message, call.asked.client
     id_raw = b"%d" % upstream_id
+    plain = not (era.modern or client.era.modern or extra) and call.tasks is None
+    if plain and message.params.has_none_of(_ABOUT_A_HOP):  # most calls between 2025 peers
+        return message.sent_on(id_raw, message.params.edited(call.edits) if call.edits else message.params.text)
     token = progress_token(message)
     if token is not None:  # one that is good longer than this request is
         becomes_task = call.tasks is not None and "task" in message.params
@@ -87,6 +91,8 @@ def headers(call: "Call", backend: Backend, era: Era) -> tuple[Header, ...]:
     """The HTTP headers of the request: what the era wants, and what the configuration lets through of the client's."""
     target = backend.spec.target
     names = target.forward_headers if isinstance(target, HttpTarget) else ()
+    if not names and not era.modern:
+        return ()
     forwarded = tuple(one for one in call.asked.headers if one[0].decode("latin-1") in names) if names else ()
     if not era.modern:
         return forwarded
@@ -121,15 +127,18 @@ def outcome(call: "Call", answer: Answer, era: Era) -> Outcome:
     Raises:
         BackendProtocol: the answer is not one that can be passed on.
     """
+    client = call.asked.client.era
     try:
         parts = answer.parts
         if parts.is_error:
             return _error(call, era, parts.result, answer.status)
+        if era is client and not era.modern and call.target.uri_map is None and call.tasks is None:
+            return _succeeded(call, parts.result, parts.result)
         result = translate.result(
             # "exactly what the underlying request would have returned", and only tools are called as tasks
             "tools/call" if call.awaits_task else call.method,
             parts.result,
-            client=call.client.era,
+            client=client,
             backend=era,
             server_info=call.calls.server_info,
             uri_map=_outward(call),
@@ -140,9 +149,13 @@ def outcome(call: "Call", answer: Answer, era: Era) -> Outcome:
             result = call.tasks.result(call.method, result, era)
     except RemoteFault as fault:
         raise broken(call, Executed.YES, fault) from fault
+    return _succeeded(call, result, parts.result)
+
+
+def _succeeded(call: "Call", result: bytes, said: bytes) -> Outcome:
     # Only a label: a result that holds another result with such a member is counted as its error, too.
-    failed = any(spelling in parts.result for spelling in _IS_ERROR)
-    body = jsonrpc.render_result(call.message.id_raw, result)
+    failed = b'"isError":true' in said or b'"isError": true' in said
+    body = jsonrpc.render_result(call.asked.message.id_raw, result)
     return Outcome(body=body, label="tool_error" if failed else "ok")
 
 

@@ -85,10 +85,9 @@ def turn_away(reply: Reply, id_raw: bytes | None = None) -> Whole:
 
 def accepted(request: Request) -> Accepts:
     """Which of our two answer forms the client takes; a missing or ``*/*`` Accept means both."""
-    found = request.all(b"accept")
-    if not found:
+    if request.header(b"accept") is None:
         return BOTH
-    values = b",".join(found)
+    values = b",".join(request.all(b"accept"))
     return _accepted(values) if len(values) <= _MAX_ACCEPT_BYTES else _read_accept(values)
 
 
@@ -112,5 +111,9 @@ def _takes(taken: Mapping[bytes, bool], *ranges: bytes) -> bool:
 
 def is_json(request: Request) -> bool:
     """Whether the body claims to be JSON."""
-    values = request.all(b"content-type")
-    return len(values) == 1 and values[0].partition(b";")[0].strip().lower() == b"application/json"
+    value = request.only(b"content-type")
+    return value is not None and (value == "application/json" or _media_type(value) == "application/json")
+
+
+def _media_type(value: str) -> str:
+    return value.partition(";")[0].strip().lower()
