@@ -16,6 +16,7 @@ from mcp_gateway.kube.reconcile.conditions import (
     bad,
     first_failing,
     good,
+    is_new,
     is_said,
     status_after,
     unknown,
@@ -137,3 +138,9 @@ def test_every_reason_is_explained_to_users() -> None:
 def test_the_rules_of_kstatus(document: dict[str, Any], said: str) -> None:
     assert kstatus({"metadata": {"generation": 1}, "status": document}) == said
     assert kstatus({"metadata": {"generation": 1, "deletionTimestamp": "x"}, "status": document}) == "Terminating"
+
+
+def test_what_the_crd_begins_with_is_no_decision() -> None:
+    assert is_new({})
+    assert is_new({"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending"}]})
+    assert not is_new(status_after({}, {"Ready": unknown(Reason.PENDING, "")}, 1, NOW))

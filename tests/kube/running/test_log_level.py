@@ -1,7 +1,10 @@
 """How much is logged of one extension is its own affair."""
 
+import time
+
 import pytest
 
+from mcp_gateway.kube import schema
 from tests.support.kube.tenants import Tenant, until
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -25,8 +28,8 @@ def test_a_level_applies_to_the_lines_of_its_extension_alone_and_follows_a_chang
     assert not lines(other, "DEBUG")
 
     tenant.apply(tenant.extension(logLevel="error"))
-    tenant.wait_ready()
-    until(lambda: not _speaks(tenant) and not _speaks(tenant))
+    until(lambda: _loaded(tenant) == 2)
+    until(lambda: not _speaks(tenant))
     before = lines(tenant, "DEBUG") + lines(tenant, "INFO")
     tenant.apply(tenant.registration(hint="connected to anew"))
     tenant.wait_ready()
@@ -36,8 +39,16 @@ def test_a_level_applies_to_the_lines_of_its_extension_alone_and_follows_a_chang
     assert lines(tenant, "DEBUG") + lines(tenant, "INFO") == before
 
 
+def _loaded(tenant: Tenant) -> int:
+    """The generation of the extension that every pod has."""
+    found = tenant.document(schema.EXTENSION, tenant.extension_key)["status"]["conditions"]
+    ready = next(one for one in found if one["type"] == schema.READY)
+    return int(ready["observedGeneration"]) if ready["status"] == "True" else 0
+
+
 def _speaks(tenant: Tenant) -> bool:
-    """Whether a request is written of."""
+    """Whether a request is written of, within a while: the log has a thread of its own."""
     before = len(lines(tenant, "DEBUG"))
     tenant.tools()
+    time.sleep(0.5)  # noqa: TID251  # outside of any loop
     return len(lines(tenant, "DEBUG")) > before
