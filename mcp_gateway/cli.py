@@ -24,7 +24,16 @@ from mcp_gateway import __version__
 from mcp_gateway.config.file import Loaded, load_with_sources
 from mcp_gateway.config.watch import FileSource
 from mcp_gateway.errors import ConfigError
-from mcp_gateway.options import arguments, bind_option, json_arguments, log_options, namespaces, remote, typed
+from mcp_gateway.options import (
+    arguments,
+    bind_option,
+    json_arguments,
+    log_options,
+    namespaces,
+    remote,
+    tls_options,
+    typed,
+)
 from mcp_gateway.values import Header, JsonObject, JsonValue
 
 T = TypeVar("T")
@@ -115,6 +124,7 @@ def main() -> None:
 @click.option("--allow-loopback-backends", is_flag=True, help="Servers may be on this machine (for tests).")
 @bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")
 @bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")
+@tls_options
 @log_options
 def serve(  # click passes every option by its name
     config: Path | None,
@@ -123,7 +133,7 @@ def serve(  # click passes every option by its name
     instance: str,
     config_copy: Path | None,
     allow_loopback_backends: bool,
-    **listening: str,
+    **listening: str | Path | None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, from a file or in a cluster."""
     if kubernetes == (config is not None):
@@ -410,6 +420,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 _FAILURES: Final[Mapping[str, type[Failed]]] = {
     # by name: their modules are loaded only by the commands that need them
     "mcp_gateway.front.server.BindError": Unreached,
+    "mcp_gateway.front.http1.tls.CertificateError": BadConfiguration,
     "mcp_gateway.client.Unreachable": Unreached,
     "mcp_gateway.client.Refused": Failed,
     "mcp_gateway.client.BadAnswer": Failed,

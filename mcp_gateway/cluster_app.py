@@ -38,6 +38,8 @@ class Options:
     allow_loopback: bool = False
     bind: str = "127.0.0.1:8080"
     admin_bind: str = "127.0.0.1:9090"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     log_format: str = "text"
     log_level: str = "info"
 
@@ -63,6 +65,7 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
     Raises:
         NoCluster: there is no usable cluster.
         BindError: an address cannot be listened on.
+        CertificateError: the certificate and key cannot be used.
     """
     cluster = await trio.to_thread.run_sync(find_cluster, os.environ, abandon_on_cancel=True)
     namespace = own_namespace(options.namespace, os.environ, schema.SYSTEM_NAMESPACE)
@@ -90,6 +93,8 @@ async def serve(options: Options, *, task_status: trio.TaskStatus[Addresses] = t
                 beside=report,
                 bind=options.bind,
                 admin_bind=options.admin_bind,
+                tls_cert=options.tls_cert,
+                tls_key=options.tls_key,
                 log_format=options.log_format,
                 log_level=options.log_level,
             ),

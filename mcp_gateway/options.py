@@ -7,6 +7,7 @@ cannot be used is refused with a sentence that shows a usable one.
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import click
@@ -70,6 +71,20 @@ def namespaces(_: click.Context, __: click.Parameter, value: str | None) -> tupl
 def bind_option(name: str, default: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """One address of a gateway."""
     return click.option(name, callback=_bind, metavar="HOST:PORT", default=default, show_default=True, help=what)
+
+
+def tls_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The certificate of a public listener: both files or neither."""
+    path = click.Path(path_type=Path)
+    command = click.option("--tls-key", type=path, callback=_both, help="Its key (PEM, not encrypted).")(command)
+    help_text = "Serve TLS with this certificate chain (PEM; read again when it changes)."
+    return click.option("--tls-cert", type=path, is_eager=True, help=help_text)(command)
+
+
+def _both(context: click.Context, _: click.Parameter, key: Path | None) -> Path | None:
+    if (key is None) != (context.params.get("tls_cert") is None):
+        raise click.UsageError("give both --tls-cert FILE and --tls-key FILE, or neither")
+    return key
 
 
 def remote(command: Callable[..., None]) -> Callable[..., None]:

@@ -115,6 +115,8 @@ def _all(path: bytes) -> Iterator[bytes]:
     for chunks in _CHUNKS:
         yield post + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
     yield b"GET %b HTTP/1.1\r\n\r\n" % path
+    for empty in (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" \r\n"):
+        yield empty + b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path
     yield b"GET %b HTTP/1.1\nHost: x\n\n" % path
     yield b"GET %b HTTP/1.1\r\nHost: x\n\r\n" % path
     yield b"GET %b HTTP/1.1\r\nHost: x\r\n\n" % path

@@ -50,8 +50,8 @@ class Authority:
             .not_valid_after(now + YEAR)
         )
 
-    def server_context(self, name: str) -> ssl.SSLContext:
-        """A server's TLS settings with a certificate for one DNS name."""
+    def server_pem(self, name: str) -> bytes:
+        """A key and a certificate for one DNS name, in one file."""
         key = ec.generate_private_key(ec.SECP256R1())
         public = self._key.public_key()
         certificate = (
@@ -61,13 +61,17 @@ class Authority:
             .add_extension(_usage(signs=False), critical=True)
             .sign(self._key, hashes.SHA256())
         )
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return private + certificate.public_bytes(serialization.Encoding.PEM)
+
+    def server_context(self, name: str) -> ssl.SSLContext:
+        """A server's TLS settings with a certificate for one DNS name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "server.pem"
-            private = key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+            path.write_bytes(self.server_pem(name))
             context.load_cert_chain(path)
         return context
 

@@ -131,11 +131,12 @@ class Connection:
                 refusal = self.service.admit(request)
                 if refusal is None and not self._has_body():
                     refusal = await self._read_body(head, scope)
-                if refusal is not None or self._over:
+                if refusal is not None or not self._reader.complete:
+                    self._over = True
                     return refusal
                 request.body = self._reader.take_body()
                 self.service.metrics.received(len(request.body))
-                reply.closing = not (self._reader.keep_alive and head.is_11)
+                reply.closing = self._over or not (self._reader.keep_alive and head.is_11)
                 own = self.service.own_answer(request, head)
                 if own is not None:
                     await reply.whole(own.status, own.headers, own.body)
@@ -219,7 +220,7 @@ class Connection:
         return reader.complete and reader.body_bytes <= self.service.spec.value.limits.body_bytes
 
     async def _read_body(self, head: Head, scope: trio.CancelScope) -> Refusal | None:
-        """Read the rest of the body, or say why not. The connection is over when its client leaves meanwhile."""
+        """Read the rest of the body, or say why not. It stays incomplete when the client leaves meanwhile."""
         reader, bound = self._reader, self.service.spec.value.limits.body_bytes
         scope.deadline = trio.current_time() + self._timings.body_s
         waits = head.waits and not reader.body_bytes and not reader.has_more
@@ -231,7 +232,6 @@ class Connection:
                 waits = not await self._outgoing.send(answer.CONTINUE)
             data = await self._receive()
             if not data:
-                self._over = True
                 return None
             reader.feed(data)
             reader.read_body()

@@ -145,9 +145,8 @@ class RequestReader:
             Malformed
         """
         buffer = self._buffer
-        while buffer[:2] == b"\r\n":  # "a server SHOULD ignore at least one empty line" -- RFC 9112 2.2
-            self._extra_bytes += 2
-            buffer = self._buffer = buffer[2:]
+        if buffer[:1] in (b"\r", b"\n"):
+            raise _malformed("an empty line instead of a request")
         end = buffer.find(_END, max(0, self._looked - len(_END))) + len(_END)
         if end < len(_END):
             if self._extra_bytes + len(buffer) > HEAD_BYTES:

@@ -52,6 +52,7 @@ class Certificate:
 
     async def follow(self) -> None:
         """Take over what the files become, until cancelled. Compared by content: renames and symlinks are the same."""
+        told = ""
         while True:
             await trio.sleep(self.look_s)
             try:
@@ -61,8 +62,11 @@ class Certificate:
                 self._seen = seen
                 self.context = self._load()
             except (OSError, ssl.SSLError) as exc:
-                logger.warning("certificate not reloaded", extra={"cert": str(self.cert), "why": _why(exc)})
+                if told != _why(exc):
+                    told = _why(exc)
+                    logger.warning("certificate not reloaded", extra={"cert": str(self.cert), "why": told})
             else:
+                told = ""
                 logger.info("certificate reloaded", extra={"cert": str(self.cert)})
 
     def _read(self) -> tuple[bytes, bytes]:
