@@ -28,10 +28,10 @@ from mcp_gateway.options import (
     arguments,
     bind_option,
     json_arguments,
+    listening_options,
     log_options,
     namespaces,
     remote,
-    tls_options,
     typed,
 )
 from mcp_gateway.values import Header, JsonObject, JsonValue
@@ -43,7 +43,6 @@ FAILED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
-
 EXIT_CODES: Final = """\b
 Exit codes:
   0  it worked
@@ -63,7 +62,6 @@ OPTIONAL: Final = {
     "screen": "mcp_gateway.screen",
     "console": "rich.console",
 }
-
 
 EXTRAS: Final = {"kubernetes": "kube"}
 """Packages of optional modules, and the extra that brings them."""
@@ -122,10 +120,7 @@ def main() -> None:
 @click.option("--instance", default="default", show_default=True, help="Which controller's data plane this is.")
 @click.option("--config-copy", type=click.Path(path_type=Path), help="The mounted copy of the compiled configuration.")
 @click.option("--allow-loopback-backends", is_flag=True, help="Servers may be on this machine (for tests).")
-@bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")
-@bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")
-@tls_options
-@log_options
+@listening_options
 def serve(  # click passes every option by its name
     config: Path | None,
     kubernetes: bool,

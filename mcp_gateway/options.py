@@ -73,12 +73,14 @@ def bind_option(name: str, default: str, what: str) -> Callable[[Callable[..., N
     return click.option(name, callback=_bind, metavar="HOST:PORT", default=default, show_default=True, help=what)
 
 
-def tls_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The certificate of a public listener: both files or neither."""
-    path = click.Path(path_type=Path)
+def listening_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where and how a gateway listens and logs. The certificate of the public listener: both files or neither."""
+    command, path = log_options(command), click.Path(path_type=Path)
     command = click.option("--tls-key", type=path, callback=_both, help="Its key (PEM, not encrypted).")(command)
     help_text = "Serve TLS with this certificate chain (PEM; read again when it changes)."
-    return click.option("--tls-cert", type=path, is_eager=True, help=help_text)(command)
+    command = click.option("--tls-cert", type=path, is_eager=True, help=help_text)(command)
+    command = bind_option("--admin-bind", "127.0.0.1:9090", "Status and metrics.")(command)
+    return bind_option("--bind", "127.0.0.1:8080", "Where clients connect.")(command)
 
 
 def _both(context: click.Context, _: click.Parameter, key: Path | None) -> Path | None:

@@ -9,13 +9,13 @@ Spec: W3C Trace Context (2021-11-23), 3.2; MCP 2026-07-28 carries the same text 
 import itertools
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Final
 
 import attrs
 
-from mcp_gateway.values import Header, Params
+from mcp_gateway.values import Params
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The client's X-Request-Id if it is sane, else one of ours."""
@@ -63,15 +63,11 @@ def parse_traceparent(text: str) -> TraceParent | None:
     return TraceParent(trace_id=trace, parent_id=parent, flags=int(flags, 16))
 
 
-def note_request(headers: Iterable[Header]) -> None:
+def note_request(headers: Mapping[bytes, bytes]) -> None:
     """Set the context of the current task from a request's headers (names lower case)."""
-    asked = trace = b""
-    for name, value in headers:
-        if name == b"x-request-id":
-            asked = value
-        elif name == b"traceparent":
-            trace = value
-    request_id.set(asked.decode("ascii") if _REQUEST_ID.fullmatch(asked) else f"{_OURS}{next(_NUMBERS):08x}")
+    asked, trace = headers.get(b"x-request-id"), headers.get(b"traceparent")
+    sane = asked is not None and _REQUEST_ID.fullmatch(asked)
+    request_id.set(asked.decode("ascii") if asked and sane else f"{_OURS}{next(_NUMBERS):08x}")
     parsed = parse_traceparent(trace.decode("latin-1")) if trace else None
     trace_id.set(parsed.trace_id if parsed else "")
     gateway.set(None)

@@ -204,7 +204,7 @@ def test_a_traceparent_is_read_back_or_ignored(plan: Dice) -> None:
     found = parse_traceparent(value)
     assert found is None or parse_traceparent(str(found)) == found
     asked = value.encode("utf-8", "surrogatepass")
-    note_request([(b"traceparent", asked), (b"x-request-id", asked)])
+    note_request({b"traceparent": asked, b"x-request-id": asked})
     assert trace_id.get() == "" or len(trace_id.get()) == 32
     assert re.fullmatch(r"[A-Za-z0-9._:/+=@-]{1,128}", request_id.get())
 

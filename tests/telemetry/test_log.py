@@ -221,7 +221,7 @@ def test_a_gateway_may_be_spoken_of_more_or_less_than_the_rest() -> None:
             logger.info("news at %s", place)
             logger.debug("of a server", extra={"backend": "behind-loud"})
             logger.error("trouble at %s", place)
-        note_request([(b"x-request-id", b"7")])  # the next request of the connection: nobody knows yet where it goes
+        note_request({b"x-request-id": b"7"})  # the next request of the connection: nobody knows yet where it goes
         for server in ("behind-loud", "behind-quiet", "another"):
             logger.debug("details of %s", server, extra={"backend": server})
             logger.info("news of %s", server, extra={"backend": server})

@@ -57,7 +57,7 @@ def test_what_is_written_is_read_back(trace: bytes, parent: bytes, flags: int) -
 
 def noted(*headers: Header) -> tuple[str, str]:
     def run() -> tuple[str, str]:
-        note_request(headers)
+        note_request(dict(headers))
         return request_id.get(), trace_id.get()
 
     return copy_context().run(run)

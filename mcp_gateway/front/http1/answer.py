@@ -6,7 +6,6 @@ Spec: RFC 9112 4 and 7.1; RFC 9110 6.6.1 (Date), 8.6 (Content-Length).
 """
 
 import time
-from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -35,15 +34,25 @@ _STATUS_LINES: Final = {
 }
 
 
-def head(status: int, headers: Iterable[Header]) -> bytes:
-    """Status line and header section.
+def head(status: int, headers: tuple[Header, ...], body_bytes: int | None = None) -> bytes:
+    """Status line and header section, with the body's length if it has one.
+
+    "A server MUST NOT send a Content-Length header field in any response with a status code of ... 204" (RFC 9110 8.6).
 
     Raises:
         LocalFault: a header with a line break or NUL.
     """
-    fields = [b"%b: %b\r\n" % field for field in headers]
-    text = b"".join([_STATUS_LINES[status], _date(int(time.time())), *fields, b"\r\n"])
-    if text.count(b"\n") != len(fields) + 3 or text.count(b"\r") != len(fields) + 3 or b"\0" in text:
+    start, date = _start(status, headers), _date(int(time.time()))
+    if body_bytes is None or status == HTTPStatus.NO_CONTENT:
+        return b"%b%b\r\n" % (start, date)
+    return b"%b%bcontent-length: %d\r\n\r\n" % (start, date, body_bytes)
+
+
+@lru_cache(maxsize=256)
+def _start(status: int, headers: tuple[Header, ...]) -> bytes:
+    """What is the same in most answers, made once."""
+    text = _STATUS_LINES[status] + b"".join([b"%b: %b\r\n" % field for field in headers])
+    if text.count(b"\n") != len(headers) + 1 or text.count(b"\r") != len(headers) + 1 or b"\0" in text:
         raise LocalFault(what="a header of an answer with a line break")
     return text
 
@@ -51,11 +60,6 @@ def head(status: int, headers: Iterable[Header]) -> bytes:
 @lru_cache(maxsize=1)
 def _date(now_unix_s: int) -> bytes:
     return f"date: {formatdate(now_unix_s, usegmt=True)}\r\n".encode()
-
-
-def length(status: int, body: bytes) -> tuple[Header, ...]:
-    """The Content-Length of an answer; "A server MUST NOT send" one with 204 (RFC 9110 8.6)."""
-    return () if status == HTTPStatus.NO_CONTENT else ((b"content-length", b"%d" % len(body)),)
 
 
 def chunk(data: bytes) -> bytes:

@@ -136,7 +136,7 @@ class Connection:
                     return refusal
                 request.body = self._reader.take_body()
                 self.service.metrics.received(len(request.body))
-                reply.closing = self._over or not (self._reader.keep_alive and head.is_11)
+                reply.closing = not self._goes_on(head)
                 own = self.service.own_answer(request, head)
                 if own is not None:
                     await reply.whole(own.status, own.headers, own.body)
@@ -147,10 +147,14 @@ class Connection:
             return malformed.refusal
         return None
 
+    def _goes_on(self, head: Head) -> bool:
+        """Whether another request may follow: as the client says, and the drain, which may have begun meanwhile."""
+        return self._reader.keep_alive and head.is_11 and not self._over
+
     def _begin(self, head: Head) -> tuple[Request, Http1Reply]:
         request = self.service.request(head, peer=self.peer, scheme="http" if self.tls is None else "https")
         if request.path:
-            note_request(request.headers)
+            note_request(head.first)
         reply = Http1Reply(
             self.service,
             self._outgoing,

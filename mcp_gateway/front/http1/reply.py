@@ -43,7 +43,7 @@ class Http1Reply:
 
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
         """Send a complete answer; Content-Length is ours."""
-        head = self._begin(status, (*headers, *answer.length(status, body)))
+        head = self._begin(status, headers, len(body))
         self.done = True
         if self.is_head or not body:
             return await self._send(head)
@@ -82,12 +82,14 @@ class Http1Reply:
         """The client has left: nothing is sent any more."""
         self.gone = True
 
-    def _begin(self, status: int, headers: Sequence[Header]) -> bytes:
+    def _begin(self, status: int, headers: Sequence[Header], body_bytes: int | None = None) -> bytes:
         if self.begun:
             raise LocalFault(what="a second answer to one request")
         self.begun = True
         self.closing = self.closing or self._service.draining()
-        return answer.head(status, (*headers, *self.extra, *((answer.CLOSE,) if self.closing else ())))
+        if self.closing:
+            return answer.head(status, (*headers, *self.extra, answer.CLOSE), body_bytes)
+        return answer.head(status, (*headers, *self.extra), body_bytes)
 
     async def _part(self, data: bytes) -> bool:
         if self.done or not self.begun:

@@ -161,7 +161,8 @@ class RequestReader:
             raise _malformed(TOO_LARGE_HEAD, 431)
         raw = bytes(buffer[:end]) if end < len(buffer) else bytes(buffer)
         self._buffer = buffer[end:]
-        self._feed(_ASKS_UPGRADE.sub(_NO_UPGRADE, raw) if b"\r\nupgrade:" in raw.lower() else raw)
+        asks_upgrade = b"pgrade:" in raw or b"PGRADE:" in raw  # spelled in another way it is refused
+        self._feed(_ASKS_UPGRADE.sub(_NO_UPGRADE, raw) if asks_upgrade else raw)
         return self._take_head(raw)
 
     def _take_head(self, raw: bytes) -> Head:

@@ -110,7 +110,7 @@ async def test_an_answer_is_given_once_and_a_stream_has_an_order() -> None:
             await there.reply.open(200, ())
         with pytest.raises(LocalFault, match="not open"):
             await there.reply.event(b"{}")
-        assert (await there.read(b"{}")).startswith(b"HTTP/1.1 200 OK\r\ndate: ")
+        assert (await there.read(b"{}")).startswith(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ndate: ")
 
 
 async def test_a_header_that_would_break_the_framing_never_leaves() -> None:
@@ -154,3 +154,24 @@ async def test_a_drain_that_begins_while_a_call_runs_is_in_its_answer() -> None:
         got = await there.read(b"\r\n\r\n")
         assert b"connection: close\r\n" in got
         assert b"content-length" not in got
+
+
+async def test_each_answer_and_each_event_is_one_send() -> None:
+    """A socket that keeps sends apart shows them."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    source = FixedStatus()
+    service = Service(
+        dispatch=ScriptedDispatch(echo), ready=source.ready, spec=Cell(GatewaySpec()), metrics=source.metrics
+    )
+    outgoing = Outgoing(Wire(ours), None, 30.0, lambda: None)
+    await Http1Reply(service, outgoing, closing=False).whole(200, (answer.JSON,), b"x" * 60_000)
+    assert theirs.recv(1 << 20).endswith(b"\r\n\r\n" + b"x" * 60_000)
+    stream = Http1Reply(service, outgoing, closing=False)
+    await stream.open(200, ())
+    assert theirs.recv(1 << 20).endswith(b"\r\n\r\n")
+    await stream.event(b"{}")
+    assert theirs.recv(1 << 20) == b"a\r\ndata: {}\n\n\r\n"
+    await stream.close()
+    assert theirs.recv(1 << 20) == b"0\r\n\r\n"
+    ours.close()
+    theirs.close()
