@@ -1,6 +1,6 @@
 """The gateway put together: from a spec and a fleet to one dispatch function.
 
-Owns the wiring and the tasks that belong to it (table builder, hub, pacer,
+Owns the wiring and the tasks that belong to it (table builder, hub, keep-alive,
 reaper). Deliberately opens no listener and reads no file. Invariant: everything
 it starts ends with the ``async with`` block.
 """

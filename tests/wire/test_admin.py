@@ -159,7 +159,7 @@ async def test_metrics_are_prometheus_and_complete_and_status_tells_the_truth() 
             assert (await get(f"{base}/healthz")).status == 200
             assert (await get(f"{base}/readyz")).status == 200
         tasks = (await get(f"{process.admin_url}/debug/tasks")).raw.decode()
-        for name in ("supervisor:old", "supervisor:down", "configuration source", "pacer", "hub", "admin server"):
+        for name in ("supervisor:old", "supervisor:down", "configuration source", "keep-alive", "hub", "admin server"):
             assert name in tasks
 
 
