@@ -182,7 +182,8 @@ class Dispatch:
     def _in_session(
         self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcMessage, accepts: Accepts
     ) -> Job:
-        note_trace(meta_of(message))
+        if not isinstance(message, jsonrpc.RpcResponse) and "_meta" in message.params:
+            note_trace(meta_of(message))
         job = self._with_session(
             request,
             reply,

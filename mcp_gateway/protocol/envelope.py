@@ -88,7 +88,10 @@ def meta_of(message: jsonrpc.RpcMessage) -> Members:
 
 def is_modern(version_header: str | None, message: jsonrpc.RpcMessage) -> bool:
     """Whether header or body claims the modern era; either is enough (reference 1.2, last paragraph)."""
-    return version_header in MODERN_VERSIONS or META_VERSION in meta_of(message)
+    if version_header in MODERN_VERSIONS:
+        return True
+    said = not isinstance(message, jsonrpc.RpcResponse) and "_meta" in message.params
+    return said and META_VERSION in meta_of(message)
 
 
 def says_too_much(capabilities: bytes) -> bool:

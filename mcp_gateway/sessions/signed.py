@@ -127,9 +127,11 @@ class SessionId:
     owner: str = ""
     """The process that holds what belongs to it, ASCII; "" for none: it can live anywhere."""
 
-    @property
-    def key(self) -> str:
-        """What the session is called inside the gateway; it does not lead to the id."""
+    key: str = attrs.field(init=False, repr=False)
+    """What the session is called inside the gateway; it does not lead to the id."""
+
+    @key.default
+    def _key_of_nonce(self) -> str:
         return self.nonce.hex()
 
     def encode(self, signer: Signer) -> str:

@@ -149,10 +149,15 @@ class Call(ClientRequest):
         backend.enter(self)
         try:
             backend.check_open()
-            answer, era = await self.exchange(backend)
+            upstream = backend.link_now(self.caller) or await backend.open_link(self.caller)
+            answer, era = await self._ask(backend, upstream, NO_EDITS), upstream.link.era
+            if self.message.method == "resources/read":
+                answer, era = await self._elsewhere(backend, upstream, answer)
             if era.modern and b'"input_required"' in answer.raw:
                 return await input_round.go_on(self, backend, era, answer)
-            return await self.outcome_of(answer, era)
+            if len(answer.raw) > LARGE_BYTES:
+                return await self.outcome_of(answer, era)
+            return self._outcome(answer, era)
         finally:
             backend.leave(self)
             self.deadline.scope = None
@@ -171,10 +176,8 @@ class Call(ClientRequest):
 
     # --- one exchange ---
 
-    async def exchange(self, backend: Backend, extra: Edits = NO_EDITS) -> tuple[Answer, Era]:
-        """Send the request upstream, ``extra`` edits of params included, and wait for the answer.
-
-        A resource that the client's own process does not have is read from the one that has listed it.
+    async def exchange(self, backend: Backend, extra: Edits) -> tuple[Answer, Era]:
+        """Send the request once more, with ``extra`` edits of its params, and wait for the answer.
 
         Returns:
             The answer, and the revision that it is in.
@@ -183,17 +186,15 @@ class Call(ClientRequest):
             MalformedMessage: the client's own request cannot be passed on.
         """
         upstream = backend.link_now(self.caller) or await backend.open_link(self.caller)
-        answer = await self._ask(backend, upstream, extra)
-        if (
-            self.method == "resources/read"
-            and backend.pipe
-            and not upstream.key.everybodys
-            and translation.is_missing(answer)
-        ):
+        return await self._ask(backend, upstream, extra), upstream.link.era
+
+    async def _elsewhere(self, backend: Backend, upstream: Upstream, answer: Answer) -> tuple[Answer, Era]:
+        """A resource that the client's own process does not have is read from the one that has listed it."""
+        if backend.pipe and not upstream.key.everybodys and translation.is_missing(answer):
             own, self.caller = self.caller, self.caller.like_anybody
             try:
                 shared = await backend.open_link(self.caller)
-                other = await self._ask(backend, shared, extra)
+                other = await self._ask(backend, shared, NO_EDITS)
             finally:
                 self.caller = own
             if not other.parts.is_error:
@@ -201,11 +202,11 @@ class Call(ClientRequest):
         return answer, upstream.link.era
 
     async def _ask(self, backend: Backend, upstream: Upstream, extra: Edits) -> Answer:
-        era, deadline = upstream.link.era, self.deadline
-        if self.client.log_level is not None:
-            await self.calls.levels.ensure(backend, self.caller, upstream.link, self.client.log_level)
+        era, deadline, method, level = upstream.link.era, self.deadline, self.message.method, self.client.log_level
+        if level is not None:
+            await self.calls.levels.ensure(backend, self.caller, upstream.link, level)
         outgoing = Outgoing(
-            method=self.message.method,
+            method=method,
             render=partial(self._render, era, extra),
             headers=translation.headers(self, backend, era),
             polled=self._polled,
@@ -216,7 +217,7 @@ class Call(ClientRequest):
             answer = await backend.exchange(
                 self.caller, outgoing, self.hear, deadline.queue, partial(self._tell_again, backend), on=upstream
             )
-            if era.modern and self.message.method == "tools/call" and translation.mismatches(answer):
+            if era.modern and method == "tools/call" and translation.mismatches(answer):
                 again = attrs.evolve(outgoing, headers=await self._headers_anew(backend, era))
                 if again.headers != outgoing.headers:
                     return await backend.exchange(self.caller, again, self.hear, deadline.queue)
@@ -265,14 +266,22 @@ class Call(ClientRequest):
         return self
 
     async def outcome_of(self, answer: Answer, era: Era) -> Outcome:
-        """The client's form of the backend's final answer."""
+        """The client's form of the backend's final answer; a large one is reshaped in a thread."""
         if len(answer.raw) > LARGE_BYTES and (self.client.era is not era or self.target.uri_map):
             outcome = await trio.to_thread.run_sync(translation.outcome, self, answer, era, limiter=self.calls.threads)
-        else:
-            outcome = translation.outcome(self, answer, era)
+            self._note_task(answer, era)
+            return outcome
+        return self._outcome(answer, era)
+
+    def _outcome(self, answer: Answer, era: Era) -> Outcome:
+        outcome = translation.outcome(self, answer, era)
+        if self.tasks is not None:
+            self._note_task(answer, era)
+        return outcome
+
+    def _note_task(self, answer: Answer, era: Era) -> None:
         if self.tasks is not None and not answer.parts.is_error:
             self.tasks.saw(self.method, answer.parts.result, era)
-        return outcome
 
     # --- finish ---
 

@@ -116,7 +116,8 @@ class ClientRequest(ABC):
     async def finish(self) -> None:
         """See ``entrance.Job``."""
         cut = self.outcome is None
-        outcome, client = self.settle(), self.asked.client
+        outcome = self.outcome if self.outcome is not None else self.settle()
+        client = self.asked.client
         session = client.session
         self.calls.log.answered(
             self.asked.message.method,

@@ -132,7 +132,7 @@ def outcome(call: "Call", answer: Answer, era: Era) -> Outcome:
         parts = answer.parts
         if parts.is_error:
             return _error(call, era, parts.result, answer.status)
-        if era is client and not era.modern and call.target.uri_map is None and call.tasks is None:
+        if era is client and not era.modern and call.tasks is None and not _may_hold_uris(call, parts.result):
             return _succeeded(call, parts.result, parts.result)
         result = translate.result(
             # "exactly what the underlying request would have returned", and only tools are called as tasks
@@ -150,6 +150,13 @@ def outcome(call: "Call", answer: Answer, era: Era) -> Outcome:
     except RemoteFault as fault:
         raise broken(call, Executed.YES, fault) from fault
     return _succeeded(call, result, parts.result)
+
+
+def _may_hold_uris(call: "Call", result: bytes) -> bool:
+    """Whether it may have members that are mapped, however they are spelled; False is certain."""
+    if call.target.uri_map is None:
+        return False
+    return b'uri"' in result or b'Uri"' in result or b"\\u00" in result
 
 
 def _succeeded(call: "Call", result: bytes, said: bytes) -> Outcome:
