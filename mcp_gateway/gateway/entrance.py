@@ -110,7 +110,7 @@ class Job(Protocol):
     """What one request has the gateway do; made by ``dispatch.prepare``."""
 
     async def run(self, scope: trio.CancelScope) -> None:
-        """Do what waits, inside ``scope``, which the entrance has entered and which is this job's until ``finish``.
+        """Do what waits, inside ``scope``, which the entrance has entered and which is this job's until this returns.
 
         The job moves the scope's deadline and cancels it; it changes nothing else of it. An entrance may use the
         scope again for its next job unless it was cancelled.
@@ -118,7 +118,7 @@ class Job(Protocol):
         ...
 
     async def finish(self) -> None:
-        """Write the answer that is still owed, outside the scope; the job is over with it."""
+        """Write the answer that is still owed, where no cut reaches; the job is over with it."""
         ...
 
     def left(self) -> None:

@@ -110,8 +110,8 @@ class Connection:
         try:
             with trio.CancelScope() as scope:
                 refusal = await self._serve(scope)
-            if self._job is not None:
-                await self._finish(self._job)
+            if self._job is not None and self._reply is not None:
+                await self._finish(self._job, self._reply)
             elif scope.cancelled_caught:
                 refusal = Refusal(status=408, message=f"the body took longer than {self._timings.body_s:g} s")
             if refusal is not None:
@@ -166,27 +166,27 @@ class Connection:
         return request, reply
 
     async def _run(self, request: Request, reply: Http1Reply, scope: trio.CancelScope) -> bool:
-        """Run a request's job; False: its scope is spent, or it still owes the answer, which is written outside."""
+        """Run a request's job; False: its scope was cancelled, and it is finished outside."""
         job = self._job = self.service.dispatch.prepare(request, reply)
         if self._left:
             self.left()
         await job.run(scope)
-        if not reply.done or scope.cancel_called:
+        if scope.cancel_called:
             return False
-        await job.finish()
-        self._end(reply)
         if scope.deadline != math.inf:
             scope.deadline = math.inf
-        return not scope.cancel_called
+        await self._finish(
+            job, reply
+        )  # nobody can cancel the scope any more, so this is as good as outside, and cheaper
+        return True
 
-    async def _finish(self, job: Job) -> None:
-        reply = self._reply
-        assert reply is not None
+    async def _finish(self, job: Job, reply: Http1Reply) -> None:
         await job.finish()
-        if not reply.begun and not reply.gone:
-            raise LocalFault(what="a job ended without an answer")
-        if reply.begun:
-            await reply.close()
+        if not reply.done:
+            if not reply.begun and not reply.gone:
+                raise LocalFault(what="a job ended without an answer")
+            if reply.begun:
+                await reply.close()
         self._end(reply)
 
     def _end(self, reply: Http1Reply) -> None:

@@ -19,7 +19,16 @@ from mcp_gateway.front.http1.service import Service
 from mcp_gateway.gateway.entrance import Job, Reply, Request
 from tests.support.front import JSON, FixedStatus, ScriptedDispatch, echo
 
-WHEN = ("never", "waiting", "after the answer", "as run ends", "in finish", "deadline passed", "deadline left")
+WHEN = (
+    "never",
+    "waiting",
+    "after the answer",
+    "as run ends",
+    "in finish",
+    "answer owed",
+    "deadline passed",
+    "deadline left",
+)
 
 
 @attrs.frozen
@@ -40,15 +49,20 @@ class Planned:
     reply: Reply
     scope: trio.CancelScope | None = None
     answered: bool = False
-    over: bool = False
 
     def cut(self) -> None:
-        """As the gateway does it: of no effect once the job is over."""
-        if self.scope is not None and not self.over:
+        """As the gateway does it: of no effect on the scope once ``run`` has returned."""
+        if self.scope is not None:
             self.scope.cancel("planned")
 
     async def run(self, scope: trio.CancelScope) -> None:
         self.scope = scope
+        try:
+            await self._run(scope)
+        finally:
+            self.scope = None
+
+    async def _run(self, scope: trio.CancelScope) -> None:
         if self.plan.cut == "deadline left":
             scope.deadline = trio.current_time() + 3
         for _ in range(self.plan.steps):
@@ -56,7 +70,8 @@ class Planned:
         if self.plan.cut == "waiting":
             self.cut()
             await trio.sleep_forever()
-        await self._answer(b"done")
+        if self.plan.cut != "answer owed":
+            await self._answer(b"done")
         if self.plan.cut == "after the answer":
             self.cut()
             await trio.lowlevel.checkpoint()
@@ -68,9 +83,10 @@ class Planned:
     async def finish(self) -> None:
         if self.plan.cut == "in finish":
             self.cut()
+        for _ in range(self.plan.steps):
+            await trio.lowlevel.checkpoint()
         if not self.answered:
-            await self._answer(b"cut")
-        self.over = True
+            await self._answer(b"owed")
         self.cut()
 
     async def _answer(self, what: bytes) -> None:
@@ -116,7 +132,7 @@ async def serve(planned: Sequence[Plan], at_once: bool) -> None:
         for number, plan in enumerate(planned):
             if not at_once:
                 await client.send_all(requests[number])
-            body = b"%d %b" % (number, b"cut" if plan.cut == "waiting" else b"done")
+            body = b"%d %b" % (number, b"owed" if plan.cut in ("waiting", "answer owed") else b"done")
             got = b""
             while not got.endswith(body):
                 some = await client.receive_some(1 if at_once else 65536)
@@ -127,3 +143,37 @@ async def serve(planned: Sequence[Plan], at_once: bool) -> None:
         client.close()
     assert not left
     assert trio.current_effective_deadline() == math.inf
+
+
+async def test_jobs_that_are_not_cut_share_a_scope() -> None:
+    """A scope of its own costs a call more than everything else here."""
+    ours, theirs = socket.socketpair()
+    client, source, scopes = Wire(theirs), FixedStatus(), list[trio.CancelScope]()
+
+    class Seen(Planned):
+        async def _run(self, scope: trio.CancelScope) -> None:
+            scopes.append(scope)
+            scope.deadline = trio.current_time() + 60
+            await super()._run(scope)
+
+    cuts = ["answer owed", "never", "waiting", "never"]
+
+    def prepare(request: Request, reply: Reply) -> Job:
+        return Seen(Plan(cuts[len(scopes)], 1, 0.0), request, reply)
+
+    service = Service(
+        dispatch=ScriptedDispatch(echo, prepare),
+        ready=source.ready,
+        spec=Cell(GatewaySpec()),
+        metrics=source.metrics,
+    )
+    async with trio.open_nursery() as nursery:
+        connection = Connection(service=service, hang_ups=PolledHangUps(), wire=Wire(ours), tls=None, peer="")
+        nursery.start_soon(connection.run)
+        for _ in cuts:
+            await client.send_all(b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1")
+            assert (await client.receive_some(65536)).startswith(b"HTTP/1.1 200 OK\r\n")
+        client.close()
+    assert scopes[0] is scopes[1] is scopes[2]
+    assert scopes[3] is not scopes[0]
+    assert scopes[3].deadline == math.inf
