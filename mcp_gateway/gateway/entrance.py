@@ -76,17 +76,32 @@ class Reply(Protocol):
         """Send a complete answer."""
         ...
 
-    async def open(self, status: int, headers: Sequence[Header]) -> bool:
-        """Send the head of a ``text/event-stream`` answer; ``headers``: beyond what every such answer has."""
+    async def open(self, status: int, headers: Sequence[Header], *, more: bool = False) -> bool:
+        """Send the head of a ``text/event-stream`` answer; ``headers``: beyond what every such answer has.
+
+        ``more``: as of ``event``.
+        """
         ...
 
     async def event(
-        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+        self,
+        data: bytes,
+        *,
+        event_id: str | None = None,
+        retry_ms: int | None = None,
+        name: str | None = None,
+        more: bool = False,
     ) -> bool:
         """Send one server-sent event; ``data`` is one JSON message (or empty, for a priming event).
 
-        ``name`` is the event's type; None leaves it out (a plain message).
+        Args:
+            name: the event's type; None leaves it out (a plain message).
+            more: something else is written, or ``flush`` called, before anything is waited for: it may go with that.
         """
+        ...
+
+    async def flush(self) -> bool:
+        """Send what was held back for ``more``."""
         ...
 
     async def comment(self) -> bool:

@@ -75,7 +75,7 @@ class InboundHandler:
             await self._progress(inbound)
         elif inbound.method == MESSAGE:
             if self._wants_log(inbound.params.get("level")):
-                await self._pass(inbound.raw)
+                await self._pass(inbound.raw, inbound)
         elif inbound.method == CANCELLED:
             await self._withdrawn(inbound)
         elif inbound.method == URL_DONE:
@@ -86,7 +86,7 @@ class InboundHandler:
             if status is not None:
                 await self._send(status)
         elif is_custom_notification(inbound.method) and self.extended():
-            await self._pass(inbound.raw)
+            await self._pass(inbound.raw, inbound)
 
     async def hear_unasked(self, inbound: Inbound) -> None:
         """Take what belongs to no call (a ``Hear``): one that is malformed must not cost the session."""
@@ -102,7 +102,7 @@ class InboundHandler:
             self.call.deadline.progress()
             token = token or self.call.progress_token
         if token is not None:
-            await self._pass(splice.rewrite(inbound.raw, {"params": {"progressToken": token}}))
+            await self._pass(_with_token(inbound, token), inbound)
 
     def _wants_log(self, level: object) -> bool:
         """ "Servers MUST NOT send notifications/message ... unless the request opted in" -- 2026-07-28
@@ -112,13 +112,13 @@ class InboundHandler:
         wanted = client.log_level if client is not None else None
         return self.session is not None if wanted is None else level_at_least(str(level), wanted)
 
-    async def _pass(self, notice: bytes) -> None:
+    async def _pass(self, notice: bytes, inbound: Inbound) -> None:
         """Send a notification; what is related to a task under the client's id of it."""
-        await self._send(notice if self.names is None else self.names.message(notice))
+        await self._send(notice if self.names is None else self.names.message(notice), more=inbound.more)
 
-    async def _send(self, message: bytes) -> bool:
+    async def _send(self, message: bytes, *, more: bool = False) -> bool:
         if self.call is not None:
-            return await self.call.way.stream.send(message)
+            return await self.call.way.stream.send(message, more=more)
         return self._post(message)
 
     async def _tell(self, message: bytes) -> bool:
@@ -245,6 +245,17 @@ def for_session(session: Session, backend: Backend, names: TaskNames | None) -> 
         uris=uri_map_for(backend.spec),
         extended=lambda: bool(declared(session.capabilities) & declared(backend.snapshot.capabilities)),
     )
+
+
+def _with_token(inbound: Inbound, token: bytes) -> bytes:
+    """A progress notification with the client's raw token."""
+    raw, ours = inbound.raw, inbound.params.get("progressToken")
+    # Nearly always it is the number of our request, and such a member is there but once.
+    if type(ours) is int and raw.count(b'"progressToken"') == 1 and b"\\" not in raw:
+        before, found, after = raw.partition(b'"progressToken":%d' % ours)
+        if found and after[:1] in (b",", b"}"):
+            return b'%b"progressToken":%b%b' % (before, token, after)
+    return splice.rewrite(raw, {"params": {"progressToken": token}})
 
 
 async def refuse(inbound: Inbound, why: str) -> None:

@@ -66,7 +66,7 @@ class StreamLog:
         if not self.ended:
             self.events.append((seq, data, trio.current_time()))
             self.owner.charge(len(data))
-            self.owner.trim()
+            self.owner.keep_to_bytes()
             self._wake()
         return f"{self.name}-{seq}"
 
@@ -137,6 +137,7 @@ class Replay:
 
     def find(self, event_id: str) -> tuple[StreamLog, int] | None:
         """The stream and sequence number an event id names; None when it is not one of ours."""
+        self.trim()
         name, _, seq = event_id.rpartition("-")
         log = self._streams.get(name)
         if log is None or not seq.isascii() or not seq.isdigit() or len(seq) > 9:
@@ -149,11 +150,15 @@ class Replay:
         self.budget.charge(self, size)
 
     def trim(self) -> None:
-        """Drop oldest first until every bound holds."""
+        """Drop oldest first until every bound holds. Too old is only what is looked for, and what is tidied up."""
         horizon = trio.current_time() - self.age_s
         for log in self._streams.values():
             while log.events and log.events[0][2] < horizon:
                 self.charge(-len(log.events.popleft()[1]))
+        self.keep_to_bytes()
+
+    def keep_to_bytes(self) -> None:
+        """The same for the bounds on bytes."""
         while self.used_bytes > self.session_bytes:
             self.drop_oldest()
         self.budget.trim()

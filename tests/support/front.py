@@ -101,13 +101,22 @@ class Scripted:
     async def whole(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
         return await self.reply.whole(status, headers, body)
 
-    async def open(self, status: int, headers: Sequence[Header]) -> bool:
-        return await self.reply.open(status, headers)
+    async def open(self, status: int, headers: Sequence[Header], *, more: bool = False) -> bool:
+        return await self.reply.open(status, headers, more=more)
 
     async def event(
-        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+        self,
+        data: bytes,
+        *,
+        event_id: str | None = None,
+        retry_ms: int | None = None,
+        name: str | None = None,
+        more: bool = False,
     ) -> bool:
-        return await self.reply.event(data, event_id=event_id, retry_ms=retry_ms, name=name)
+        return await self.reply.event(data, event_id=event_id, retry_ms=retry_ms, name=name, more=more)
+
+    async def flush(self) -> bool:
+        return await self.reply.flush()
 
     async def comment(self) -> bool:
         return await self.reply.comment()

@@ -70,13 +70,19 @@ class RecordedReply:
         self.status, self.headers, self.body, self.closed = status, tuple(headers), body, True
         return await self._sent()
 
-    async def open(self, status: int, headers: Sequence[Header]) -> bool:
+    async def open(self, status: int, headers: Sequence[Header], *, more: bool = False) -> bool:
         assert not self.status, "a second answer"
         self.status, self.headers, self.opened = status, (*STREAM_HEAD, *headers), True
         return await self._sent()
 
     async def event(
-        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+        self,
+        data: bytes,
+        *,
+        event_id: str | None = None,
+        retry_ms: int | None = None,
+        name: str | None = None,
+        more: bool = False,
     ) -> bool:
         assert self.opened, "an event before the head"
         assert not self.closed, "an event after the end"
@@ -84,6 +90,9 @@ class RecordedReply:
             await self.stall.wait()
         if not self.gone:
             self.events.append(Event(data=data, event_id=event_id, retry_ms=retry_ms, name=name))
+        return await self._sent()
+
+    async def flush(self) -> bool:
         return await self._sent()
 
     async def comment(self) -> bool:

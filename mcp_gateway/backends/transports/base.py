@@ -45,6 +45,8 @@ class Inbound:
     raw: bytes = attrs.field(repr=False)
     id_raw: bytes | None = None
     respond: Respond = attrs.field(default=_nowhere, eq=False, repr=False)
+    more: bool = False
+    """Others came with it, and ``Outgoing.caught_up`` is called, or the answer given, when all of them were heard."""
 
 
 @attrs.define(kw_only=True)
@@ -86,6 +88,10 @@ async def unpolled(retry_ms: int | None) -> None:
     """Nobody is told."""
 
 
+async def nothing_held() -> None:
+    """Nothing was held back."""
+
+
 @attrs.frozen(kw_only=True)
 class Outgoing:
     """One request for a backend.
@@ -109,6 +115,8 @@ class Outgoing:
     """The backend's id of the task whose result it waits for: what is asked about that task elsewhere is for it. It may
     wait for long, so it takes no place of ``concurrency`` from calls."""
     polled: Polled = unpolled
+    caught_up: Callable[[], Awaitable[None]] = nothing_held
+    """Called when all of what came at once was heard (``Inbound.more``)."""
 
 
 class Link(Protocol):

@@ -182,21 +182,24 @@ class AnswerReader:
         """Give every message of the stream to ``hear`` until the answer comes; None when the stream ends first."""
         decoder = decoder_for(self.limits)
         while chunk := await response.receive_some():
-            for raw in self.events(decoder, chunk, exchange):
-                for found in self._found_in(raw, response.status, exchange):
+            batch = self.events(decoder, chunk, exchange)
+            for raw in batch:
+                for found in self._found_in(raw, response.status, exchange, more=len(batch) > 1):
                     if isinstance(found, Answer):
                         exchange.over = True
                         response.ending = True  # nothing follows the answer but the end of the stream
                         return found
                     exchange.heard = True
                     await hear(found)
+            if len(batch) > 1 and exchange.outgoing is not None:
+                await exchange.outgoing.caught_up()
         return None
 
-    def _found_in(self, raw: bytes, status: int, exchange: HttpExchange) -> Iterator[Answer | Inbound]:
+    def _found_in(self, raw: bytes, status: int, exchange: HttpExchange, *, more: bool) -> Iterator[Answer | Inbound]:
         """The messages of one event of a call's stream. What is none is skipped, unless it must be the answer."""
         for one in self.said(raw, exchange):
             try:
-                found = self._read(one, status, exchange)
+                found = self._read(one, status, exchange, more=more)
             except RemoteFault as fault:
                 if jsonrpc.claimed_id(one) == exchange.upstream_id:
                     raise self._protocol(f"an answer that is not JSON-RPC: {fault.what}") from fault
@@ -246,17 +249,17 @@ class AnswerReader:
         exchange.retry_ms = decoder.retry_ms if decoder.retry_ms is not None else exchange.retry_ms
         return [event.data for event in found if event.data and event.event == "message"]
 
-    def inbound(self, message: RpcRequest | RpcNotification) -> Inbound:
-        """A message of the backend, for ``hear``.
+    def inbound(self, message: RpcRequest | RpcNotification, *, more: bool = False) -> Inbound:
+        """A message of the backend, for ``hear``; ``more``: see ``Inbound``.
 
         Raises:
             BackendProtocol: a request where there must be none.
         """
         if isinstance(message, RpcNotification):
-            return Inbound(method=message.method, params=message.params, raw=message.raw)
+            return Inbound(method=message.method, params=message.params, raw=message.raw, more=more)
         if not self.requests_allowed:
             raise self._protocol("a request from the server, which its protocol version forbids")
-        return Inbound(method=message.method, params=message.params, raw=message.raw, id_raw=message.id_raw)
+        return Inbound(method=message.method, params=message.params, raw=message.raw, id_raw=message.id_raw, more=more)
 
     def read_call(self, raw: bytes, exchange: HttpExchange) -> RpcMessage | None:
         """A message of a listen stream; None, and counted, for what is none."""
@@ -266,7 +269,7 @@ class AnswerReader:
             self.skip(fault.what, exchange)
             return None
 
-    def _read(self, raw: bytes, status: int, exchange: HttpExchange) -> Answer | Inbound:
+    def _read(self, raw: bytes, status: int, exchange: HttpExchange, *, more: bool = False) -> Answer | Inbound:
         """One message.
 
         Raises:
@@ -276,7 +279,7 @@ class AnswerReader:
         if parts is None and b'"method"' in raw and not jsonrpc.begins_answer(raw):
             message = jsonrpc.read(raw)
             if not isinstance(message, RpcResponse):
-                return self.inbound(message)
+                return self.inbound(message, more=more)
         return self._answer(raw, status, exchange, parts)
 
     def _answer(

@@ -210,6 +210,7 @@ class Call(ClientRequest):
             render=partial(self._render, era, extra),
             headers=translation.headers(self, backend, era),
             polled=self._polled,
+            caught_up=self._caught_up,
             family=era.family,
             task=self.awaits_task,
         )
@@ -235,6 +236,10 @@ class Call(ClientRequest):
 
     async def _polled(self, retry_ms: int | None) -> None:
         await self.way.stream.rest(retry_ms)
+
+    async def _caught_up(self) -> None:
+        """What the backend said at once was heard: the client gets it at once, too."""
+        await self.way.stream.flush()
 
     async def _tell_again(self, backend: Backend, link: Link) -> None:
         """A session was lost, and the request goes up again in another one."""

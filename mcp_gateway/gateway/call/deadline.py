@@ -16,6 +16,9 @@ from mcp_gateway.config.spec import Timeouts
 from mcp_gateway.errors import BackendRemoved, BackendTimeout, CallCancelled, Draining, Executed, GatewayError, Limit
 from mcp_gateway.values import BackendKey
 
+SOON_S = 0.05
+"""Progress that follows other progress so closely moves no deadline: a call's end may come that much early."""
+
 
 class Cause(Enum):
     """Why a call was cancelled; the value is what backends are told."""
@@ -73,7 +76,8 @@ class Deadline:
         """The backend showed that it works: the call deadline starts anew."""
         if not self._waiting:
             self._call_at = trio.current_time() + self.timeouts.call_s
-            self._apply()
+            if self.scope is not None and self._call_at - self.scope.deadline > SOON_S:
+                self._apply()
 
     def pause(self) -> None:
         """The call now waits for its client; counts, so several may be asked at once."""

@@ -80,13 +80,28 @@ class ResponseStream:
         """The client went away, or resumed elsewhere; what comes is kept for a resume or dropped."""
         self.gone = True
 
-    async def send(self, message: bytes) -> bool:
-        """Send one notification or request as an event; False when it could not reach this client here."""
+    async def send(self, message: bytes, *, more: bool = False) -> bool:
+        """Send one notification or request as an event; False when it could not reach this client here.
+
+        ``more``: see ``entrance.Reply.event``.
+        """
         if self.phase is Phase.FINISHED or not self.accepts.sse:
             return False
-        async with self._lock:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
             await self._open()
-            return await self._event(message)
+            return await self._event(message, more=more)
+        finally:
+            self._lock.release()
+
+    async def flush(self) -> None:
+        """Send what was held back for ``more``."""
+        async with self._lock:
+            if self.phase is Phase.STREAMING and not self.gone:
+                await self.reply.flush()
 
     async def finish(self, status: int, body: bytes, headers: Sequence[Header] = ()) -> None:
         """Send the one answer: as JSON when nothing was streamed, else as the last event.
@@ -104,7 +119,7 @@ class ResponseStream:
             await self._open()
             if self.phase is not Phase.STREAMING:
                 return
-            await self._event(body)
+            await self._event(body, more=True)
             await self._close()
 
     async def abandon(self, status: int, body: bytes) -> None:
@@ -147,6 +162,7 @@ class ResponseStream:
                 await self.reply.comment()
 
     async def _open(self, retry_ms: int = RETRY_MS) -> None:
+        """Something is sent behind the head, or ``flush`` called."""
         if self.phase is not Phase.SILENT:
             return
         self.phase = Phase.STREAMING
@@ -154,20 +170,20 @@ class ResponseStream:
             self._log = self.replay.open()
             self._log.taken_by(self.leave)
         if not self.gone:
-            await self.reply.open(200, ())
+            await self.reply.open(200, (), more=True)
         if self._primes and self._log is not None:
             event_id = self._log.append(b"")
             if not self.gone:
                 await self.reply.event(b"", event_id=event_id, retry_ms=retry_ms)
 
-    async def _event(self, message: bytes) -> bool:
+    async def _event(self, message: bytes, *, more: bool = False) -> bool:
         if self.phase is not Phase.STREAMING:
             return False
         self.due_at = trio.current_time() + self.keep_alive_s
         event_id = self._log.append(message) if self._log is not None else None
         if self.gone:
             return event_id is not None
-        sent = await self.reply.event(message, event_id=event_id)
+        sent = await self.reply.event(message, event_id=event_id, more=more)
         return sent or event_id is not None
 
     async def _close(self) -> None:

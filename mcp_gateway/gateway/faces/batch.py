@@ -38,13 +38,23 @@ class PartReply:
         self.body = body
         return True
 
-    async def open(self, status: int, headers: Sequence[Header]) -> bool:
+    async def open(self, status: int, headers: Sequence[Header], *, more: bool = False) -> bool:
         """Never: a batch is answered as a whole."""
         return False
 
     async def event(
-        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+        self,
+        data: bytes,
+        *,
+        event_id: str | None = None,
+        retry_ms: int | None = None,
+        name: str | None = None,
+        more: bool = False,
     ) -> bool:
+        """Never: see ``open``."""
+        return False
+
+    async def flush(self) -> bool:
         """Never: see ``open``."""
         return False
 

@@ -54,18 +54,28 @@ class StreamReply:
         """An answer is an event of the session's stream; an empty one is nothing."""
         return await self.event(body) if body else True
 
-    async def open(self, status: int, headers: Sequence[Header]) -> bool:
+    async def open(self, status: int, headers: Sequence[Header], *, more: bool = False) -> bool:
         """The session's stream is open already."""
         return True
 
     async def event(
-        self, data: bytes, *, event_id: str | None = None, retry_ms: int | None = None, name: str | None = None
+        self,
+        data: bytes,
+        *,
+        event_id: str | None = None,
+        retry_ms: int | None = None,
+        name: str | None = None,
+        more: bool = False,
     ) -> bool:
         """Send one event on the session's stream."""
         if not data:
             return True
         async with self.lock:
             return await self.stream.event(data, name="message")
+
+    async def flush(self) -> bool:
+        """Nothing is held back on a stream that several answers share."""
+        return True
 
     async def comment(self) -> bool:
         """Send a comment on the session's stream."""
