@@ -44,12 +44,10 @@ class Request:
     """Only this machine can reach the listener that it came on."""
     principal: Principal = ANONYMOUS
 
-    _first: Mapping[bytes, bytes] = attrs.field(alias="first", repr=False)
+    _first: Mapping[bytes, bytes] = attrs.field(
+        alias="first", repr=False, default=attrs.Factory(lambda self: dict(reversed(self.headers)), takes_self=True)
+    )
     """The first value of each header; an entrance that has them gives them."""
-
-    @_first.default
-    def _first_of_headers(self) -> Mapping[bytes, bytes]:
-        return dict(reversed(self.headers))
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""

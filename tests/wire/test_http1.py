@@ -160,6 +160,30 @@ async def test_a_client_that_leaves_behind_unread_requests_is_noticed_at_once() 
     assert len(jobs) == 1
 
 
+async def test_a_client_that_has_left_before_its_request_is_read_is_no_exception() -> None:
+    gone = 0
+
+    async def outlive(request: Request, reply: Watched) -> None:
+        nonlocal gone
+        left = trio.Event()
+        reply.on_gone(left.set)
+        with trio.fail_after(2):
+            await left.wait()
+        gone += 1
+
+    async with open_front(outlive) as front:
+        for _ in range(20):
+            sock = socket.create_connection(("127.0.0.1", front.port))
+            sock.sendall(b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            sock.shutdown(socket.SHUT_WR)
+            with trio.fail_after(2):
+                await trio.to_thread.run_sync(sock.recv, 1)
+            sock.close()
+        with trio.fail_after(2):
+            while gone < 20:  # noqa: ASYNC110  # a counter has no event
+                await trio.sleep(0.01)
+
+
 async def test_where_there_is_no_epoll_a_client_that_leaves_is_noticed_too() -> None:
     started, gone = trio.Event(), trio.Event()
 
