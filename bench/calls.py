@@ -1,39 +1,33 @@
-"""What a call costs: CPU time of the gateway process per call, beside nginx as a plain proxy of the same backend.
+"""What requests cost, beside nginx as a plain proxy of the same backend and beside other gateways.
 
-Owns the workloads, the closed loop and the slices, gateway and nginx in turn. Deliberately no bound yet: it tells
-numbers. Invariant: every answer is checked for what it must contain, and nothing is counted that was not answered.
+Owns the kinds of request and who is asked them: calls by connections and eras, larger answers, lists, a fixed rate.
+Deliberately no bound: it tells numbers (``guard`` has one). Invariant: every answer is checked for its id and content.
 """
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import attrs
-import trio
 
 from bench import messages
-from bench.client import Client, Wire
-from bench.figures import median, percentile, table
-from bench.processes import backends, cpu_of_family_s, cpu_s, gateway, nginx, rss_mib
+from bench.client import Client
+from bench.figures import median
+from bench.interleave import BASE, HEAD, Side, complaints, interleaved
+from bench.load import Ask, Check
+from bench.page import Run
+from bench.processes import backends
+from bench.rivals import Rival, present
 
-CONNECTIONS: Final = 16
-SLICES: Final = 5
-SLICE_S: Final = 1.2
+OURS: Final = "mcp-gateway"
+CONNECTIONS: Final = (1, 16, 64, 256)
+FEW: Final = 16
+"""The most connections that Python proxies are measured with."""
+RATE: Final = 2000
 LISTING: Final = 10
-"""Backends of the list and of the idle process."""
-TOOLS: Final = 100
-"""Of each of them."""
-IDLE_S: Final = 1.0
-HEAD: Final = (
-    "era",
-    "request",
-    "connections",
-    *("CPU ms", "nginx", "ratio"),
-    *("calls/s", "nginx"),
-    *("p50 ms", "nginx"),
-)
+"""Backends of the lists."""
+SIZES: Final = (10, 100, 1000)
+ERAS: Final = ("2025", "2026")
 
 
 @attrs.frozen(kw_only=True)
@@ -43,115 +37,170 @@ class Work:
     title: str
     tool: str
     """Empty: ``tools/list``."""
-    holds: bytes
-    """What every answer must contain."""
-    connections: int = CONNECTIONS
+    check: Check
+    connections: int = 16
 
-    def request(self, client: Client) -> bytes:
-        """The next one, with an id of its own."""
-        if not self.tool:
-            return client.request("tools/list", {})
-        return client.call(self.tool, {"q": "a question of a usual length, in which nothing is special"})
+    def ask(self, client: Client) -> Ask:
+        """As this client writes it."""
+
+        def render(rpc_id: int) -> bytes:
+            if not self.tool:
+                return client.request("tools/list", {}, rpc_id)
+            return client.call(self.tool, {"q": "a question of a usual length, in which nothing is special"}, rpc_id)
+
+        return Ask.of(render, self.check)
 
 
-CALLS: Final = (
-    Work(title="tools/call", tool=messages.FAST, holds=b'"result":{'),
-    Work(title="tools/call, backend of 20 ms", tool=messages.WAIT, holds=b'"result":{'),
-    Work(title="1 MiB result", tool=messages.LARGE, holds=b'"isError":false', connections=4),
-    Work(title="20 events", tool=messages.STREAM, holds=b'"isError":false', connections=CONNECTIONS),
+def text_of(size: int, notes: int = 0) -> Check:
+    """The scripted text of this size, after so many notifications."""
+    wanted = messages.text_result(size)["content"]
+
+    def check(result: messages.Json, seen: int) -> str:
+        if result.get("content") != wanted:
+            return f"wrong content: {str(result)[:200]}"
+        return "" if seen == notes else f"{seen} notifications instead of {notes}"
+
+    return check
+
+
+def tools_of(count: int) -> Check:
+    """A list of so many tools."""
+
+    def check(result: messages.Json, seen: int) -> str:
+        tools = result.get("tools")
+        found = len(tools) if isinstance(tools, list) else 0
+        return "" if found == count else f"{found} tools instead of {count}"
+
+    return check
+
+
+CALL: Final = Work(title="tools/call", tool=messages.FAST, check=text_of(400))
+PAYLOADS: Final = (
+    Work(title="backend of 20 ms", tool=messages.WAIT, check=text_of(400)),
+    Work(title="1 MiB result", tool=messages.LARGE, check=text_of(2**20), connections=4),
+    Work(title="20 events", tool=messages.STREAM, check=text_of(400, messages.EVENTS - 1)),
 )
-LIST: Final = Work(title=f"tools/list of {LISTING * TOOLS:,}", tool="", holds=b'tool_0099"', connections=4)
 
 
-@attrs.define(eq=False, kw_only=True)
-class Measured:
-    """What slices of one workload on one process gave."""
+@attrs.frozen(kw_only=True)
+class Standing:
+    """One that serves, with a client for it."""
 
-    cpu_s: float = 0.0
-    elapsed_s: float = 0.0
-    lags_ms: list[float] = attrs.field(factory=list)
-    per_call_ms: list[float] = attrs.field(factory=list)
-    """CPU, one value a slice."""
-
-    def row(self) -> tuple[float, float, float, float]:
-        """CPU per call in ms (median of the slices), calls per second, p50 and p99 in ms."""
-        rate = len(self.lags_ms) / self.elapsed_s if self.elapsed_s else math.nan
-        cpu = median(self.per_call_ms) if self.per_call_ms else math.nan
-        return cpu, rate, percentile(self.lags_ms, 0.5), percentile(self.lags_ms, 0.99)
+    rival: Rival
+    pair: tuple[str, str]
+    """The client's era and the backend's."""
+    client: Client
+    side: Side
 
 
-async def _slice(work: Work, client: Client, cpu: Callable[[], float], into: Measured) -> None:
-    """A closed loop on each connection for ``SLICE_S``."""
-    wires = [await Wire.dial(client.host) for _ in range(work.connections)]
-    until_at, lags = time.perf_counter() + SLICE_S, list[float]()
-
-    async def loop(wire: Wire) -> None:
-        while (began_at := time.perf_counter()) < until_at:
-            reply = await wire.ask(work.request(client))
-            lags.append((time.perf_counter() - began_at) * 1000)
-            if reply.status != 200 or work.holds not in reply.body:
-                raise RuntimeError(f"{work.title}: {reply.status} {reply.body[:200]!r}")
-
-    began_at, before = time.perf_counter(), cpu()
-    async with trio.open_nursery() as nursery:
-        for wire in wires:
-            nursery.start_soon(loop, wire)
-    spent = cpu() - before
-    into.cpu_s += spent
-    into.elapsed_s += time.perf_counter() - began_at
-    into.lags_ms += lags
-    into.per_call_ms.append(spent / len(lags) * 1000)
-    for wire in wires:
-        wire.close()
-
-
-async def _compare(era: str) -> list[Sequence[object]]:
-    """Every workload of one era through the gateway and through nginx, slice by slice in turn."""
-    rows: list[Sequence[object]] = []
+@asynccontextmanager
+async def standing(pairs: Iterable[tuple[str, str]]) -> AsyncIterator[list[Standing]]:
+    """Everybody in front of a backend of their own era, and us for these pairs of eras."""
+    wanted = list(pairs)
     async with AsyncExitStack() as stack:
-        behind = await stack.enter_async_context(backends(era))
-        protocol = messages.MODERN if era == "2026" else messages.LEGACY
-        server = {"name": "bench", "url": behind.urls()[0], "prefix": "", "protocol": protocol}
-        served = await stack.enter_async_context(gateway({"servers": [server]}))
-        plain = await stack.enter_async_context(nginx(behind.ports[0]))
-        ours = await Client(host=served.host, era=era).open()
-        theirs = await Client(host=plain.host, era=era).open() if plain is not None else None
-        for work in CALLS:
-            with_gateway, with_nginx = Measured(), Measured()
-            for _ in range(SLICES):
-                await _slice(work, ours, lambda: cpu_s(served.pid), with_gateway)
-                if plain is not None and theirs is not None:
-                    await _slice(work, theirs, lambda pid=plain.pid: cpu_of_family_s(pid), with_nginx)  # type: ignore[misc]  # bound now
-            cpu, rate, p50, p99 = with_gateway.row()
-            cpu2, rate2, p50_2, p99_2 = with_nginx.row()
-            rows.append((era, work.title, work.connections, cpu, cpu2, cpu / cpu2, rate, rate2, p50, p50_2, p99, p99_2))
-    return rows
+        found: list[Standing] = []
+        urls = {era: (await stack.enter_async_context(backends(era))).urls() for era in ERAS}
+        for rival in present():
+            for era in rival.eras:
+                served = await stack.enter_async_context(rival.start(urls[era], era))
+                for client_era in ERAS if rival.name == OURS else (era,):
+                    if (client_era, era) not in wanted:
+                        continue
+                    client = await Client(host=served.host, era=client_era).open()
+                    side = Side(name=rival.name, served=served, asks=(), ours=rival.name == OURS)
+                    found.append(Standing(rival=rival, pair=(client_era, era), client=client, side=side))
+        yield found
 
 
-async def _listing() -> tuple[Sequence[object], Sequence[object]]:
-    """``tools/list`` of many tools; and what the process costs when nobody calls."""
-    async with backends("2025", count=LISTING, tools=TOOLS) as behind:
-        servers = [
-            {"name": f"b{number}", "url": url, "protocol": messages.LEGACY} for number, url in enumerate(behind.urls())
+def _sides(them: Sequence[Standing], work: Work) -> list[Side]:
+    """Fresh sides for one kind of request, each with its nginx."""
+    plain = {
+        each.pair[0]: attrs.evolve(each.side, asks=(work.ask(each.client),), slices=[])
+        for each in them
+        if each.rival.name == BASE
+    }
+    sides = []
+    for each in them:
+        base = plain.get(each.pair[0])
+        if each.rival.name == BASE and base is not None:
+            base.base = base
+            sides.append(base)
+        else:
+            sides.append(attrs.evolve(each.side, asks=(work.ask(each.client),), slices=[], base=base))
+    return sides
+
+
+async def _measure(
+    run: Run, them: Sequence[Standing], work: Work, connections: int, rate: float = 0.0
+) -> tuple[list[tuple[object, ...]], list[Side]]:
+    sides = _sides(them, work)
+    rounds, seconds = run.times(15, 3), run.pick(0.4, 0.15)
+    await interleaved(sides, rounds=rounds, seconds=seconds, connections=connections, rate=rate)
+    rows = [
+        (f"{each.pair[0]} → {each.pair[1]}", each.rival.name, *side.cells())
+        for each, side in zip(them, sides, strict=True)
+    ]
+    return rows, sides
+
+
+async def calls(run: Run) -> int:
+    """``tools/call`` on 1, 16, 64 and 256 connections, in the four pairs of eras."""
+    async with standing((client, backend) for client in ERAS for backend in ERAS) as all_of_them:
+        for connections in CONNECTIONS:
+            them = [each for each in all_of_them if connections <= FEW or not each.rival.slow]
+            rows, sides = await _measure(run, them, CALL, connections)
+            run.show(f"tools/call, {connections} connections", ("eras", "who", *HEAD), rows, *complaints(sides))
+    return 0
+
+
+async def payloads(run: Run) -> int:
+    """Answers that take 20 ms, of 1 MiB, and of 20 server-sent events."""
+    async with standing((era, era) for era in ERAS) as all_of_them:
+        for work in PAYLOADS:
+            them = [each for each in all_of_them if work.tool not in each.rival.without]
+            rows, sides = await _measure(run, them, work, work.connections)
+            title = f"{work.title}, {work.connections} connections"
+            run.show(title, ("eras", "who", *HEAD), rows, *complaints(sides))
+    return 0
+
+
+async def rate(run: Run) -> int:
+    """2,000 calls a second over 16 connections: what is added to the latency of asking the backend directly."""
+    head = ("eras", "who", "CPU ms", "calls/s", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms")
+    async with standing([("2025", "2025")]) as all_of_them:
+        them = [each for each in all_of_them if not each.rival.slow]
+        rows, sides = await _measure(run, them, CALL, 16, RATE)
+    plain = next(side for side in sides if side.name == "direct")
+    shown: list[Sequence[object]] = []
+    for row, side in zip(rows, sides, strict=True):
+        pairs = list(zip(side.slices, plain.slices, strict=not side.wrong))
+        added = [
+            median([mine.p50_ms - its.p50_ms for mine, its in pairs]) if pairs else float("nan"),
+            median([mine.p99_ms - its.p99_ms for mine, its in pairs]) if pairs else float("nan"),
         ]
-        async with gateway({"servers": servers}) as served:
-            await trio.sleep(IDLE_S)
-            rss, before = rss_mib(served.pid), cpu_s(served.pid)
-            await trio.sleep(IDLE_S)
-            idle = (cpu_s(served.pid) - before) / IDLE_S * 100
-            client, measured = await Client(host=served.host, era="2025").open(), Measured()
-            for _ in range(SLICES):
-                await _slice(LIST, client, lambda: cpu_s(served.pid), measured)
-            return (LIST.title, *measured.row()), (served.ready_s, rss, idle)
+        shown.append((*row[:3], *row[5:], *added))
+    run.show(f"{RATE:,} calls/s over 16 connections", head, shown, *complaints(sides))
+    return 0
 
 
-async def main() -> int:
-    """Measure and print the tables; always 0."""
-    rows = [*await _compare("2025"), *await _compare("2026")]
-    print(table((*HEAD, "p99 ms", "nginx"), rows))
-    listed, idle = await _listing()
-    print()
-    print(table(("request", "CPU ms", "calls/s", "p50 ms", "p99 ms"), [listed]))
-    print()
-    print(table(("start to ready s", "idle RSS MiB", "idle CPU %"), [idle]))
+async def lists(run: Run) -> int:
+    """``tools/list`` of 10, 100 and 1,000 tools of ten backends."""
+    rows: list[Sequence[object]] = []
+    notes: list[str] = []
+    for size in SIZES:
+        async with AsyncExitStack() as stack:
+            urls = (await stack.enter_async_context(backends("2025", count=LISTING, tools=size // LISTING))).urls()
+            sides = []
+            for rival in present():
+                if rival.merges:
+                    served = await stack.enter_async_context(rival.start(urls, "2025"))
+                    client = await Client(host=served.host, era="2025").open()
+                    ask = Work(title="", tool="", check=tools_of(size)).ask(client)
+                    sides.append(Side(name=rival.name, served=served, asks=(ask,), ours=rival.name == OURS))
+            await interleaved(sides, rounds=run.times(9, 2), seconds=run.pick(0.5, 0.2), connections=4)
+            cells = [(side, side.cells()) for side in sides]
+            rows += [(size, side.name, found[0], *found[3:]) for side, found in cells]
+            notes += [f"{size} tools, {note}" for note in complaints(sides)]
+    head = ("tools", "who", "CPU ms", "calls/s", "p50 ms", "p99 ms")
+    run.show(f"tools/list of {LISTING} backends, 4 connections", head, rows, *notes)
     return 0

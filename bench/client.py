@@ -78,6 +78,16 @@ class Wire:
             parser.feed_data(data)
         return Reply(status=parser.get_status_code(), headers=self._headers, body=b"".join(self._body))
 
+    async def status(self) -> int:
+        """Wait for the head of an answer, whose body may never end. Raises OSError when the connection ends first."""
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = await self.sock.recv(RECEIVE_BYTES)
+            if not data:
+                raise ConnectionResetError("closed before the end of the head")
+            head += data
+        return int(head.split(b" ", 2)[1])
+
     async def ask(self, data: bytes) -> Reply:
         """Send a request and wait for its whole answer."""
         await self.send(data)
@@ -96,19 +106,22 @@ class Client:
     era: str
     path: str = "/mcp"
     session: bytes = b""
+    shaken: bool = False
+    """Whether the handshake of a 2025 client is over."""
     ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
 
-    async def open(self) -> "Client":
-        """Shake hands where the era wants it."""
+    async def open(self, on: Wire | None = None) -> "Client":
+        """Shake hands where the era wants it, on this connection or one of its own."""
         if self.era == "2025":
-            wire = await Wire.dial(self.host)
+            wire = on or await Wire.dial(self.host)
             params: messages.Json = {"protocolVersion": messages.LEGACY, "capabilities": {}, "clientInfo": _INFO}
             reply = await wire.ask(self.request("initialize", params))
             if reply.status != 200:
                 raise RuntimeError(f"initialize was answered with {reply.status}: {reply.body[:200]!r}")
-            self.session = reply.headers[b"mcp-session-id"]
+            self.session, self.shaken = reply.headers.get(b"mcp-session-id", b""), True
             await wire.ask(self.notification("notifications/initialized", {}))
-            wire.close()
+            if on is None:
+                wire.close()
         return self
 
     def call(self, tool: str, arguments: messages.Json, rpc_id: int | None = None) -> bytes:
@@ -118,13 +131,26 @@ class Client:
     def request(self, method: str, params: messages.Json, rpc_id: int | None = None) -> bytes:
         """A request with the next id, or this one."""
         chosen = next(self.ids) if rpc_id is None else rpc_id
+        meta = {"progressToken": chosen} if params.get("name") == messages.STREAM else {}
         if self.era == "2026":
-            params = {**params, "_meta": _META}
+            params = {**params, "_meta": {**_META, **meta}}
+        elif meta:
+            params = {**params, "_meta": meta}
         return self._post({"jsonrpc": "2.0", "id": chosen, "method": method, "params": params}, method, params)
 
     def notification(self, method: str, params: messages.Json) -> bytes:
         """A notification."""
         return self._post({"jsonrpc": "2.0", "method": method, "params": params}, method, params)
+
+    def listen(self) -> bytes:
+        """The GET of the session's stream."""
+        lines = [f"GET {self.path} HTTP/1.1", f"Host: {self.host}", "Accept: text/event-stream"]
+        return "\r\n".join([*lines, *self._session_lines(), "", ""]).encode()
+
+    def _session_lines(self) -> list[str]:
+        """Of a 2025 client after its handshake."""
+        named = [f"Mcp-Session-Id: {self.session.decode()}"] if self.session else []
+        return [f"MCP-Protocol-Version: {messages.LEGACY}", *named] if self.shaken else []
 
     def _post(self, message: messages.Json, method: str, params: messages.Json) -> bytes:
         body = orjson.dumps(message)
@@ -138,6 +164,5 @@ class Client:
         if self.era == "2026":
             lines += [f"MCP-Protocol-Version: {messages.MODERN}", f"Mcp-Method: {method}"]
             lines += [f"Mcp-Name: {params['name']}"] if "name" in params else []
-        elif self.session:
-            lines += [f"MCP-Protocol-Version: {messages.LEGACY}", f"Mcp-Session-Id: {self.session.decode()}"]
+        lines += self._session_lines()
         return "\r\n".join([*lines, "", ""]).encode() + body

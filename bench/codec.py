@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from bench.page import Run
 from mcp_gateway.protocol import jsonrpc, translate
 from mcp_gateway.protocol.envelope import ModernCall, meta_of, validate
 from mcp_gateway.protocol.eras import NEWEST_LEGACY, NEWEST_MODERN, Era
@@ -91,17 +92,19 @@ def passed(client: Era, backend: Era, raw: bytes) -> bytes:
     return jsonrpc.render_result(b"12", result)
 
 
-async def main() -> int:
-    """Print a table."""
+async def main(run: Run) -> int:
+    """CPU of reading and writing one message, in one process: requests, results of 500 bytes and of 1 MiB."""
     eras = (NEWEST_LEGACY, NEWEST_MODERN)
-    print("| us | " + " | ".join(f"{c.version[:4]}->{b.version[:4]}" for c in eras for b in eras) + " |")
-    print("|---|" + "---|" * 4)
     rows: dict[str, Callable[[Era, Era], Callable[[], object]]] = {
         "call, read + checked + written": lambda c, b: partial(call, c, b),
         "result of 500 bytes": lambda c, b: partial(passed, c, b, answer(b, 400)),
         "result of 1 MiB": lambda c, b: partial(passed, c, b, answer(b, 2**20)),
     }
-    for name, row in rows.items():
-        figures = [f"{microseconds(row(client, backend)):.1f}" for client in eras for backend in eras]
-        print(f"| {name} | {' | '.join(figures)} |")
+    shown = [
+        (name, *(microseconds(row(client, backend)) for client in eras for backend in eras))
+        for name, row in rows.items()
+    ]
+    run.show(
+        "Reading and writing, us", ("what", *(f"{c.version[:4]} → {b.version[:4]}" for c in eras for b in eras)), shown
+    )
     return 0

@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 
 import trio
 
-from bench import figures, processes
+from bench import processes
+from bench.page import Run
 from mcp_gateway.auth.principal import ANONYMOUS
 from mcp_gateway.backends.caller import Caller
 from mcp_gateway.backends.fleet import open_fleet
@@ -33,8 +34,8 @@ _REQUEST: Final = b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"na
 Exchange: TypeAlias = Callable[[], Awaitable[object]]
 
 
-async def main() -> int:
-    """Measure both eras and print a table."""
+async def main(run: Run) -> int:
+    """CPU of one exchange with a backend, in one process, beside the bare socket calls."""
     rows: list[tuple[object, ...]] = []
     for era in ("2025", "2026"):
         async with processes.backends(era) as served, _exchanges(served.ports[0], era) as kinds:
@@ -42,13 +43,13 @@ async def main() -> int:
                 taken = {
                     name: [await _cpu_us(exchange, together) for _ in range(2)] for name, exchange in kinds.items()
                 }
-                for _ in range(ROUNDS):
+                for _ in range(run.times(ROUNDS, 1)):
                     for name, exchange in kinds.items():
                         taken[name].append(await _cpu_us(exchange, together))
                 rows += [
                     (era, together, name, statistics.median(each[2:]), min(each[2:])) for name, each in taken.items()
                 ]
-    print(figures.table(["era", "at once", "what", "CPU us, median", "least"], rows))
+    run.show("Exchange with a backend", ["era", "at once", "what", "CPU us, median", "least"], rows)
     return 0
 
 

@@ -16,6 +16,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """The first and the third."""
+    return percentile(values, 0.25), percentile(values, 0.75)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; numbers are right-aligned, floats get three digits that count."""
     cells = [[_shown(value) for value in row] for row in rows]

@@ -14,7 +14,8 @@ from typing import Final
 
 import trio
 
-from bench.figures import median, percentile, table
+from bench.figures import median, percentile
+from bench.page import Run
 from tests.support.kube import assets
 from tests.support.kube.convergence import PIECES, Scene
 from tests.support.kube.installation import Installation
@@ -34,8 +35,8 @@ FUSE_S: Final = 30.0
 Times = defaultdict[str, list[float]]
 
 
-async def main() -> int:
-    """Run all rounds and print the tables; 1 if a bound was missed."""
+async def main(run: Run) -> int:
+    """From a change of an object of Kubernetes until clients see it and Ready says it (needs an API server)."""
     missing = assets.missing()
     if missing is not None:
         print(f"kube-converge left out: {missing}")
@@ -63,14 +64,14 @@ async def main() -> int:
         changing.end()
         home.end()
         objects.close()
-    print(f"Load average {load_average:.1f} before, {os.getloadavg()[0]:.1f} after\n")
     rows, missed = [], 0
     for what, bound in (("the last piece comes", LAST_S), ("a server comes up", SERVER_S), *_KINDS):
         found = times[what]
         p95 = percentile(found, 0.95)
         missed += p95 > bound
         rows.append((what, len(found), median(found), p95, max(found), bound))
-    print(table(("what happens", "times", "median s", "p95 s", "max s", "bound s"), rows))
+    head = ("what happens", "times", "median s", "p95 s", "max s", "bound s")
+    run.show("Convergence in Kubernetes", head, rows, f"Load average before: {load_average:.1f}.")
     return 1 if missed else 0
 
 

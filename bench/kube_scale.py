@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from bench.figures import table
+from bench.page import Run
 from tests.support.kube.assets import missing
 from tests.support.kube.crowd import Crowd, peak_mib
 from tests.support.kube.small_cluster import until
@@ -31,15 +31,15 @@ HEAD: Final = (
 RESTARTS: Final = ("under 500", "took s", "conditions changed", "writes each, at most")
 
 
-async def main() -> int:
-    """Print the tables; 1: a bound was missed."""
+async def main(run: Run) -> int:
+    """500 and 2,000 registrations created at once, a roll-out and a killed data plane under them (an API server)."""
     if (why := missing()) is not None:
         print(f"kube-scale: {why}")
         return 1
     many, restarts, missed = await trio.to_thread.run_sync(_many)
     most, more = await trio.to_thread.run_sync(_most)
-    print(table(HEAD, [many, most]), table(RESTARTS, restarts), sep="\n\n")
-    print("\n".join([*missed, *more]) or "every bound holds")
+    run.show("Kubernetes at scale", HEAD, [many, most])
+    run.show("Restarts under 500 registrations", RESTARTS, restarts, *(missed + more or ["Every bound holds."]))
     return int(bool(missed or more))
 
 

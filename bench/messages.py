@@ -17,7 +17,7 @@ WAIT = "wait"
 LARGE = "large"
 """Answers a text of 1 MiB."""
 STREAM = "stream"
-"""Answers 19 notifications and the result, as server-sent events of one response."""
+"""Tells of its progress 19 times before its result, as server-sent events of one response."""
 
 WAIT_S = 0.020
 EVENTS = 20
@@ -45,6 +45,12 @@ def _tool(name: str) -> Json:
 def text_result(size: int) -> Json:
     """A tool's result with a text of so many bytes."""
     return {"content": [{"type": "text", "text": ("lorem ipsum " * (size // 12 + 1))[:size]}], "isError": False}
+
+
+def progress(token: object, step: int) -> Json:
+    """One of the 19."""
+    params = {"progressToken": token, "progress": step, "total": EVENTS - 1, "message": "a step of a computation"}
+    return {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
 
 
 def initialize_result() -> Json:

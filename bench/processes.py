@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
@@ -23,11 +23,26 @@ from typing import Final
 import attrs
 import trio
 
+from bench import messages
+
 ROOT: Final = Path(__file__).parents[1]
 READY_S: Final = 30.0
 STOP_S: Final = 8.0
 POLL_S: Final = 0.01
 _SERVING: Final = re.compile(rb"serving.*?public=(\S+).*?admin=(\S+)")
+_JSON: Final = b"Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\r\n"
+_HELLO: Final = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": messages.LEGACY,
+            "capabilities": {},
+            "clientInfo": {"name": "bench", "version": "1"},
+        },
+    }
+).encode()
 _NGINX: Final = """
 daemon off; pid {folder}/pid; error_log stderr crit; worker_processes 1;
 events {{ worker_connections 4096; }}
@@ -47,14 +62,38 @@ http {{
 
 @attrs.frozen(kw_only=True)
 class Served:
-    """A gateway process that is ready."""
+    """A gateway process that is ready, ours or another."""
 
     pid: int
+    """0: there is no process, the backend is asked directly."""
     host: str
     """HOST:PORT of the public listener."""
-    admin: str
-    ready_s: float
-    """From starting the process to /readyz saying 200."""
+    admin: str = ""
+    ready_s: float = math.nan
+    """From starting the process to its being ready (ours: /readyz says 200; others: a handshake is answered)."""
+    process: trio.Process | None = attrs.field(default=None, repr=False)
+    config: Path = Path()
+    """Of ours: written again to reload it."""
+    alone: bool = False
+    """Its children are not counted: one of them is the backend."""
+
+    def cpu_s(self) -> float:
+        """The CPU time of the process and what it has started."""
+        if not self.pid:
+            return 0.0
+        return cpu_s(self.pid) if self.alone else cpu_of_family_s(self.pid)
+
+    def rss_mib(self) -> float:
+        """Its memory, the children's included."""
+        if not self.pid:
+            return 0.0
+        return rss_mib(self.pid) if self.alone else sum(map(rss_mib, family(self.pid)))
+
+    def reload(self, config: Mapping[str, object]) -> None:
+        """Write our configuration anew, as editors and Kubernetes do: beside it, then renamed."""
+        beside = self.config.with_suffix(".new")
+        beside.write_text(_with_key(config))
+        beside.rename(self.config)
 
 
 @attrs.frozen(kw_only=True)
@@ -78,10 +117,23 @@ def cpu_s(pid: int) -> float:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def family(pid: int) -> list[int]:
+    """A process, its children, and theirs."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
 def cpu_of_family_s(pid: int) -> float:
-    """As ``cpu_s``, with the process's children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(cpu_s(each) for each in (pid, *map(int, children)))
+    """As ``cpu_s``, with all that the process has started."""
+    return sum(map(cpu_s, family(pid)))
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def waited_s(pid: int) -> float:
@@ -99,9 +151,12 @@ def rss_mib(pid: int) -> float:
 
 
 @asynccontextmanager
-async def backends(era: str, *, count: int = 1, tools: int = 5, book: Path | None = None) -> AsyncIterator[Backends]:
+async def backends(
+    era: str, *, count: int = 1, tools: int = 5, book: Path | None = None, delay_s: float = 0.0
+) -> AsyncIterator[Backends]:
     """Run ``count`` scripted backends of one era in one process."""
     words = ["--era", era, "--count", str(count), "--tools", str(tools), "--journal", str(book or os.devnull)]
+    words += ["--delay-s", str(delay_s)]
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "bench.backends", *words], stdin=PIPE, stdout=PIPE, cwd=ROOT
     )
@@ -117,12 +172,16 @@ async def backends(era: str, *, count: int = 1, tools: int = 5, book: Path | Non
             await _stop(process)
 
 
+def _with_key(config: Mapping[str, object]) -> str:
+    return json.dumps({"sessions": {"signingKeys": [{"value": "k" * 40}]}, **config})
+
+
 @asynccontextmanager
 async def gateway(config: Mapping[str, object]) -> AsyncIterator[Served]:
     """Run ``mcp-gateway serve`` on free ports, and wait until it is ready."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "gateway.json"
-        file.write_text(json.dumps({"sessions": {"signingKeys": [{"value": "k" * 40}]}, **config}))
+        file.write_text(_with_key(config))
         began_at = time.perf_counter()
         binds = ["--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"]
         process = await trio.lowlevel.open_process(
@@ -138,7 +197,8 @@ async def gateway(config: Mapping[str, object]) -> AsyncIterator[Served]:
                     public, admin = await nursery.start(_read_log, process)
                     while not await _says_200(admin, "/readyz"):  # noqa: ASYNC110  # another process
                         await trio.sleep(POLL_S)
-                yield Served(pid=process.pid, host=public, admin=admin, ready_s=time.perf_counter() - began_at)
+                ready_s = time.perf_counter() - began_at
+                yield Served(pid=process.pid, host=public, admin=admin, ready_s=ready_s, process=process, config=file)
                 nursery.cancel_scope.cancel("measured")
         finally:
             with trio.move_on_after(STOP_S, shield=True):
@@ -148,12 +208,12 @@ async def gateway(config: Mapping[str, object]) -> AsyncIterator[Served]:
 @asynccontextmanager
 async def nginx(backend_port: int) -> AsyncIterator[Served | None]:
     """Run nginx as a plain proxy of one backend; None where it is not installed."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    program = nginx_program()
     if program is None:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        port, began_at = _free_port(), time.perf_counter()
+        port, began_at = free_port(), time.perf_counter()
         file = Path(folder) / "nginx.conf"
         file.write_text(_NGINX.format(folder=folder, backend=backend_port, port=port))
         process = await trio.lowlevel.open_process([program, "-c", str(file), "-p", folder], stderr=DEVNULL)
@@ -162,13 +222,45 @@ async def nginx(backend_port: int) -> AsyncIterator[Served | None]:
             with trio.fail_after(READY_S):
                 while not await _says_200(host, "/", b"DELETE"):  # noqa: ASYNC110  # another process
                     await trio.sleep(POLL_S)
-            yield Served(pid=process.pid, host=host, admin="", ready_s=time.perf_counter() - began_at)
+            yield Served(pid=process.pid, host=host, ready_s=time.perf_counter() - began_at)
         finally:
             with trio.move_on_after(STOP_S, shield=True):
                 await _stop(process)
 
 
-def _free_port() -> int:
+def nginx_program() -> str | None:
+    """Where nginx is installed."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+@asynccontextmanager
+async def running(command: Sequence[str], port: int) -> AsyncIterator[Served]:
+    """Run a program that is to serve ``/mcp`` on this port, and wait until it answers a handshake."""
+    began_at, host = time.perf_counter(), f"127.0.0.1:{port}"
+    process = await trio.lowlevel.open_process(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, cwd=ROOT)
+    try:
+        with trio.fail_after(READY_S):
+            while not await _says_200(host, "/mcp", b"POST", _HELLO):  # another process
+                if process.poll() is not None:
+                    raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+                await trio.sleep(POLL_S)
+        yield Served(pid=process.pid, host=host, ready_s=time.perf_counter() - began_at, process=process)
+    finally:
+        with trio.move_on_after(STOP_S, shield=True):
+            await _stop(process)
+
+
+async def said(command: Sequence[str]) -> str:
+    """The first line that a program prints of itself; empty when it says nothing."""
+    try:
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    except OSError:
+        return ""
+    return next(iter((done.stdout + done.stderr).decode(errors="replace").strip().splitlines()), "").strip()
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which nobody listens now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -191,14 +283,15 @@ async def _read_log(
         raise RuntimeError(f"the gateway ended with {await process.wait()}:\n{printed.decode(errors='replace')}")
 
 
-async def _says_200(host: str, path: str, verb: bytes = b"GET") -> bool:
+async def _says_200(host: str, path: str, verb: bytes = b"GET", body: bytes = b"") -> bool:
     name, _, port = host.rpartition(":")
     try:
         stream = await trio.open_tcp_stream(name, int(port))
     except OSError:
         return False
     async with stream:
-        await stream.send_all(b"%b %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (verb, path.encode(), host.encode()))
+        head = b"%b %b HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n" % (verb, path.encode(), host.encode(), len(body))
+        await stream.send_all(head + _JSON + body)
         return (await stream.receive_some(4096)).startswith(b"HTTP/1.1 200")
 
 

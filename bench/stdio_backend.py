@@ -31,14 +31,19 @@ def main() -> None:
             hanging[message["id"]] = params["arguments"]["n"]
             book.note(params["arguments"]["n"], journal.BEGAN)
         elif "id" in message:
-            answer = {"jsonrpc": "2.0", "id": message["id"], **_answer(message["method"], options.tools)}
+            if params.get("name") == messages.STREAM:
+                token = params.get("_meta", {}).get("progressToken")
+                for step in range(1, messages.EVENTS):
+                    sys.stdout.buffer.write(json.dumps(messages.progress(token, step)).encode() + b"\n")
+            found = _answer(message["method"], params.get("name"), options.tools)
+            answer = {"jsonrpc": "2.0", "id": message["id"], **found}
             sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
             sys.stdout.buffer.flush()
     for number in hanging.values():
         book.note(number, journal.CLOSED)
 
 
-def _answer(method: str, count: int) -> messages.Json:
+def _answer(method: str, name: object, count: int) -> messages.Json:
     match method:
         case "initialize":
             return {"result": messages.initialize_result()}
@@ -47,7 +52,7 @@ def _answer(method: str, count: int) -> messages.Json:
         case "tools/list":
             return {"result": {"tools": messages.tools(count)}}
         case "tools/call":
-            return {"result": messages.text_result(400)}
+            return {"result": messages.text_result(2**20 if name == messages.LARGE else 400)}
         case _:
             return {"error": {"code": -32601, "message": "Method not found"}}
 

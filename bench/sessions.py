@@ -1,0 +1,139 @@
+"""What sessions cost: to set one up, to keep a thousand, and to keep a stream open for each.
+
+Owns the conversation of a new client, and the looks at memory. Deliberately the 2025 era only: 2026-07-28 has no
+sessions. Invariant: a session counts when its first call was answered rightly.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+import orjson
+import trio
+
+from bench import messages
+from bench.calls import CALL, OURS
+from bench.client import Client, Reply, Wire
+from bench.figures import median, percentile
+from bench.page import Run
+from bench.processes import Served, backends
+from bench.rivals import Rival, present
+
+TOGETHER: Final = 4
+"""Clients that come at once."""
+SETTLE_S: Final = 1.0
+STEP_S: Final = 30.0
+
+
+def result_of(reply: Reply) -> messages.Json:
+    """The result in an answer, which may be an event stream. Raises RuntimeError when there is none."""
+    raw = reply.body
+    if reply.headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+        events = [line[5:] for line in raw.splitlines() if line.startswith(b"data:") and len(line) > 6]
+        raw = events[-1] if events else b""
+    try:
+        found = orjson.loads(raw)["result"]
+    except (ValueError, KeyError) as error:
+        raise RuntimeError(f"{reply.status}: {reply.body[:200]!r}") from error
+    assert isinstance(found, dict)
+    return found
+
+
+async def come(host: str, wire: Wire) -> Client:
+    """A new client's conversation: handshake and a first call. Raises RuntimeError for a wrong answer."""
+    client = await Client(host=host, era="2025").open(wire)
+    reply = await wire.ask(client.call(messages.FAST, {"q": "hello"}))
+    if wrong := CALL.check(result_of(reply), 0):
+        raise RuntimeError(wrong)
+    return client
+
+
+async def _coming(served: Served, count: int) -> tuple[float, list[float]]:
+    """CPU in ms per session, and how long each took in ms."""
+    lags, before_s = list[float](), served.cpu_s()
+
+    async def loop() -> None:
+        wire = await Wire.dial(served.host)
+        for _ in range(count // TOGETHER):
+            began_at = trio.current_time()
+            await come(served.host, wire)
+            lags.append((trio.current_time() - began_at) * 1000)
+        wire.close()
+
+    with trio.fail_after(STEP_S):
+        async with trio.open_nursery() as nursery:
+            for _ in range(TOGETHER):
+                nursery.start_soon(loop)
+    return (served.cpu_s() - before_s) / len(lags) * 1000, lags
+
+
+async def setting_up(run: Run) -> int:
+    """Handshake and first call of new 2025 clients, four at a time: CPU and time of each."""
+    count, rounds = run.times(200, 40), run.times(9, 2)
+    async with AsyncExitStack() as stack:
+        urls = (await stack.enter_async_context(backends("2025"))).urls()
+        them = [(rival, await stack.enter_async_context(rival.start(urls, "2025"))) for rival in present()]
+        taken: dict[str, list[tuple[float, float, float]]] = {rival.name: [] for rival, _ in them}
+        for number in range(rounds):
+            for rival, served in them if number % 2 else reversed(them):
+                cpu_ms, lags = await _coming(served, TOGETHER if rival.slow else count)
+                taken[rival.name].append((cpu_ms, percentile(lags, 0.5), percentile(lags, 0.99)))
+    rows: list[Sequence[object]] = []
+    for rival, served in them:
+        mine, its = taken[rival.name], taken.get("nginx", [])
+        ratio = median([a[0] / b[0] for a, b in zip(mine, its, strict=True)]) if its and served.pid else math.nan
+        cpu = median([each[0] for each in mine]) if served.pid else math.nan
+        rows.append((rival.name, cpu, ratio, median([each[1] for each in mine]), median([each[2] for each in mine])))
+    head = ("who", "CPU ms", "x nginx", "p50 ms", "p99 ms")
+    run.show("Session set-up: initialize, initialized, first call", head, rows)
+    return 0
+
+
+async def idle(run: Run) -> int:
+    """A thousand idle sessions: memory of each, and of a GET stream open in each."""
+    count = run.times(1000, 100)
+    rows, notes = list[Sequence[object]](), list[str]()
+    async with backends("2025") as behind:
+        for rival in present():
+            if rival.name in ("direct", "nginx", "mcp-proxy"):
+                continue
+            try:
+                rows.append((rival.name, count, *await _memory(rival, behind.urls(), count)))
+            except (RuntimeError, OSError, trio.TooSlowError) as error:
+                if rival.name == OURS:
+                    raise
+                notes.append(f"{rival.name}: {error!r}")
+    head = ("who", "sessions", "idle MiB", "KiB a session", "KiB a stream", "idle CPU %, with them")
+    run.show("Idle sessions with GET streams", head, rows, *notes)
+    return 0
+
+
+async def _memory(rival: Rival, urls: Sequence[str], count: int) -> tuple[float, ...]:
+    async with rival.start(urls, "2025") as served:
+        wire = await Wire.dial(served.host)
+        for _ in range(20):
+            await come(served.host, wire)  # whatever is allocated once is there now
+        await trio.sleep(SETTLE_S)
+        empty = served.rss_mib()
+        with trio.fail_after(STEP_S * 2):
+            clients = [await come(served.host, wire) for _ in range(count)]
+        await trio.sleep(SETTLE_S)
+        kept = served.rss_mib()
+        streams = list[Wire]()
+        try:
+            with trio.fail_after(STEP_S * 2):
+                for client in clients:
+                    streams.append(await Wire.dial(served.host))
+                    await streams[-1].send(client.listen())
+                    status = await streams[-1].status()
+                    if status != 200:
+                        raise RuntimeError(f"GET is answered with {status}")
+            await trio.sleep(SETTLE_S)
+            open_mib, before_s = served.rss_mib(), served.cpu_s()
+            await trio.sleep(SETTLE_S)
+            idle_percent = (served.cpu_s() - before_s) / SETTLE_S * 100
+        finally:
+            for each in (wire, *streams):
+                each.close()
+    return empty, (kept - empty) * 1024 / count, (open_mib - kept) * 1024 / count, idle_percent
