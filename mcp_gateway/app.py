@@ -5,7 +5,7 @@ public server, the drain's phases and the exit. Deliberately holds no protocol a
 no policy. Invariants: leaving the blocks in order is the graceful shutdown; the
 process ends within the sum of the phases' bounds, whatever clients and backends do.
 
-Spec: design 3.4.
+Spec: docs/operations.md.
 """
 
 import logging
@@ -142,7 +142,7 @@ def _bind_both(options: Options) -> tuple[Sockets, Sockets]:
 
 
 def _note_proxies(environ: Mapping[str, str]) -> None:
-    """Say once that nobody uses these, without their values, which may hold passwords (design section 6)."""
+    """Say once that nobody uses these, without their values, which may hold passwords (docs/configuration.md)."""
     found = sorted(name for name in environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy"))
     if found:
         logger.info("proxies of the environment are ignored", extra={"variables": found, "instead": "servers[].proxy"})
@@ -275,11 +275,11 @@ class Program:
             limits = spec.limits
 
     async def _drain(self, gateway: Gateway, fleet: Fleet, served: trio.Event) -> None:
-        """Phases 1 to 5 of design 3.4; a second signal jumps to phase 4. ``served``: no client is connected."""
+        """Phases 1 to 5 of docs/operations.md; a second signal jumps to phase 4. ``served``: no client is connected."""
         spec, began_at = self.configuration.spec.value.drain, trio.current_time()
         logger.info("draining", extra={"calls": len(gateway.calls.in_flight), "grace_s": spec.grace_s})
         await self._unless_hurried(trio.sleep, spec.settle_s)
-        gateway.refusing = True
+        gateway.context.draining = True
         gateway.end_streams()
         with trio.move_on_after(spec.grace_s):
             await self._unless_hurried(self._finish, gateway, served)

@@ -22,7 +22,7 @@ class Executed(Enum):
 
 
 class Limit(Enum):
-    """Which limit of a call fired (design section 8)."""
+    """Which limit of a call fired (docs/architecture.md)."""
 
     CONNECT = "connect"
     START = "start"

@@ -1,7 +1,7 @@
 """What the pages and ``/status`` show of the running program.
 
 Owns the gathering. Deliberately keeps nothing: every look asks anew. Invariant:
-no secret, token, argument or upstream session id is ever in it (design, invariant 3).
+no secret, token, argument or upstream session id is ever in it (docs/invariants.md, 3).
 """
 
 import time
@@ -45,7 +45,7 @@ class Status:
         self.metrics.readings.connections_refused = lambda: admission.refused
 
     def ready(self) -> tuple[bool, str]:
-        """Whether traffic should come here (design section 5); once so, only the drain ends it.
+        """Whether traffic should come here (docs/operations.md); once so, only the drain ends it.
 
         A server that is added later must not take a gateway that serves out of rotation.
         """

@@ -1,7 +1,7 @@
 """Whose call it is, as far as a backend is concerned.
 
 Owns ``Caller`` and ``SessionKey``, which names the upstream session that it uses
-(design section 8, "Upstream sessions"). Deliberately pure. Invariant: callers with
+(docs/architecture.md, "Upstream sessions"). Deliberately pure. Invariant: callers with
 equal keys may share a session because nothing that the backend can see tells them apart.
 """
 

@@ -15,7 +15,7 @@ from mcp_gateway.errors import FaultKind
 from mcp_gateway.routing.snapshot import Condition, Failure, Health
 
 HEALTHY_AFTER_S: Final = 30.0
-"""So long READY, and the next failure starts with the first pause again (design section 7)."""
+"""So long READY, and the next failure starts with the first pause again (docs/architecture.md)."""
 EAGER_S: Final = 300.0
 """So long after it was first configured, or lost while READY, a backend that may be starting is asked often."""
 

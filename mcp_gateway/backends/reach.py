@@ -167,7 +167,7 @@ class Reach:
         return hello
 
     def key_of(self, caller: Caller) -> SessionKey:
-        """Whose link a caller uses (design section 8, "Upstream sessions"), as far as is known of the backend now.
+        """Whose link a caller uses (docs/architecture.md, "Upstream sessions"), as far as is known of the backend now.
 
         To be asked only of who is going to use it: a client session's era is settled by it.
         """

@@ -5,7 +5,7 @@ HTTP and HTTP+SSE. Deliberately no retries: a choice that turns out wrong fails
 once, and the supervisor's next attempt gets the other one. A backend that gives no
 verdict is taken for a legacy one, provisionally: only who refuses ``initialize`` refuses.
 Invariant: whatever ``link`` opened is closed when its block is left.
-Spec: reference section 2, "Detecting a backend's era".
+Spec: docs/protocol.md.
 """
 
 import logging

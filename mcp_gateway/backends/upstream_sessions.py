@@ -40,7 +40,7 @@ from mcp_gateway.values import BackendKey
 logger = logging.getLogger(__name__)
 
 IDLE_S: Final = 300.0
-"""A link that nobody used for so long is closed (design section 8)."""
+"""A link that nobody used for so long is closed (docs/architecture.md)."""
 STREAM_WAIT_S: Final = 1.0
 """How long a new session's first call or subscription waits for the standalone stream that its client wants."""
 

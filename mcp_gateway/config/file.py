@@ -151,7 +151,7 @@ def read_with_notes(
         read_file: gives the bytes of a ``{file: PATH}``; raises OSError.
     Raises:
         ConfigError: every mistake, in the order of lines.
-    Spec: design section 6.
+    Spec: docs/configuration.md.
     """
     context = Context(environ=environ, read_file=read_file)
     spec = GatewaySpec()

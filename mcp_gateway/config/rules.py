@@ -68,7 +68,7 @@ def _dead_references(spec: GatewaySpec) -> Iterator[Violation]:
 
 
 def _taken_prefixes(spec: GatewaySpec) -> Iterator[Violation]:
-    """ "Two equal non-empty prefixes in one gateway are an error." -- design section 6"""
+    """ "Two equal non-empty prefixes in one gateway are an error." -- docs/configuration.md"""
     for gateway in spec.gateways:
         owners: dict[str, ServerSpec] = {}
         for place, server in enumerate(spec.servers):

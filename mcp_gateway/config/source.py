@@ -83,7 +83,7 @@ class Configuration:
 def settle(running: GatewaySpec, wanted: GatewaySpec) -> tuple[GatewaySpec, tuple[str, ...]]:
     """What can be applied of a new spec, and the settings that need a restart.
 
-    Spec: design section 6, "Everything reloads except ``sessions.store``".
+    Spec: docs/configuration.md.
     """
     if running.sessions.store == wanted.sessions.store:
         return wanted, ()

@@ -5,7 +5,7 @@ Deliberately reads no files and no environment: ``config.file`` and the Kubernet
 half make these values. Invariant: equal configuration gives equal specs, so
 ``==`` decides whether anything changed; secrets never show in ``repr``.
 
-Shapes and defaults: design section 6. Times are seconds, sizes bytes.
+Shapes and defaults: docs/configuration.md. Times are seconds, sizes bytes.
 """
 
 from enum import Enum

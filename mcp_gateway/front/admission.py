@@ -17,7 +17,7 @@ if sys.platform != "win32":  # which has no such limits
 logger = logging.getLogger(__name__)
 
 RESERVED_FDS: Final = 256
-"""Descriptors kept for backends, files, the admin listener and refusals (design section 6)."""
+"""Descriptors kept for backends, files, the admin listener and refusals (docs/configuration.md)."""
 
 
 @attrs.define(eq=False)

@@ -3,7 +3,7 @@
 Owns binding, accepting, the bound on connections and the two steps of the end:
 stop accepting at once, then wait for what runs. Deliberately no paths and no
 protocol: a ``Listener`` has them; and no decision when to drain: the caller's
-``shutdown_trigger`` has it (design 3.4, phase 2).
+``shutdown_trigger`` has it (docs/operations.md).
 Invariant: one connection's failure is never another's, and ``serve`` ends
 at most ``graceful_timeout_s`` after the trigger, whatever the clients do.
 """

@@ -62,8 +62,6 @@ class Gateway:
     listening: Listening
     built: Cell[tuple[int, int]]
     """Which versions of spec and snapshots the route table is made of."""
-    refusing: bool = False
-    """True once new requests are refused (drain phase 2)."""
 
     @property
     def calls(self) -> Calls:
@@ -164,7 +162,6 @@ def _assemble(
         own=OwnAnswers(server_info=SERVER_INFO, signer=signer),
         tasks=tasks,
         addresses=addresses,
-        draining=lambda: gateway.refusing,
     )
     metrics.readings.in_flight = calls.in_flight.by_server
     requests = Requests(context=context)

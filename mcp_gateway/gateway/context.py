@@ -5,8 +5,6 @@ the program: only ``dispatch`` and the faces see it. Invariant: one gateway has 
 for as long as it runs.
 """
 
-from collections.abc import Callable
-
 import attrs
 
 from mcp_gateway.cell import Cell
@@ -36,7 +34,7 @@ class Context:
     own: OwnAnswers
     tasks: Tasks
     addresses: AddressBook
-    draining: Callable[[], bool]
+    draining: bool = False
     """True once new requests are refused (drain phase 2 and later)."""
     _places: dict[tuple[str, str, str], Place] = attrs.field(factory=dict, init=False)
     _places_of: RouteTable | None = attrs.field(default=None, init=False)

@@ -140,7 +140,7 @@ class Dispatch:
     def _initialize(self, request: Request, reply: Reply, place: Place, message: jsonrpc.RpcRequest) -> Job:
         """Begin a session. Spec: MCP 2025-11-25 basic/lifecycle."""
         began_at, log = trio.current_time(), self.context.calls.log
-        if self.context.draining():
+        if self.context.draining:
             return turn_away(reply, message.id_raw)
         hello = read_initialize(message)
         if isinstance(hello, Invalid):

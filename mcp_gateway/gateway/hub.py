@@ -4,7 +4,7 @@ Owns the audiences of list changes and the resource subscriptions of clients, wh
 outlive the backends that keep them. Deliberately sends nothing: it marks mailboxes.
 Invariants: an audience hears of a list exactly when what *it* sees of it became
 another one; whatever backend serves a resource has the subscriptions of all its subscribers
-(design section 7; invariant 4).
+(docs/invariants.md, 4).
 """
 
 from collections.abc import Callable

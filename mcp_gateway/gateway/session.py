@@ -3,7 +3,7 @@
 Owns what a signed session id cannot carry: calls in flight, questions to the
 client, log level, replay. Deliberately opens nothing upstream.
 Invariant: only requests that present this session's id reach this object
-(design, invariant 4).
+(docs/invariants.md, 4).
 """
 
 import hashlib

@@ -32,7 +32,7 @@ from mcp_gateway.sessions.signed import NONCE_BYTES, SessionId, Signer
 from mcp_gateway.values import GatewayName, JsonObject
 
 LEEWAY_S: Final = 60
-"""How far clocks of replicas may be apart (design section 6)."""
+"""How far clocks of replicas may be apart (docs/configuration.md)."""
 REAP_EVERY_S: Final = 5.0
 VERIFIED: Final = 4096
 """Session ids whose MAC need not be computed again."""

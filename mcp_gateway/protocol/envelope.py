@@ -3,9 +3,9 @@
 Owns the decision legacy or modern, and for modern requests the checks in their
 order (parse, envelope, metadata, headers, version, method). Deliberately looks
 at no session, table or clock. Invariant: whatever a header claims has been
-compared with the body before a ``ModernCall`` exists (design, invariant 5).
+compared with the body before a ``ModernCall`` exists (docs/invariants.md, 5).
 
-Spec: MCP 2026-07-28 basic/index and basic/transports/streamable-http; reference 1.2.
+Spec: MCP 2026-07-28 basic/index and basic/transports/streamable-http; docs/protocol.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ def meta_of(message: jsonrpc.RpcMessage) -> Members:
 
 
 def is_modern(version_header: str | None, message: jsonrpc.RpcMessage) -> bool:
-    """Whether header or body claims the modern era; either is enough (reference 1.2, last paragraph)."""
+    """Whether header or body claims the modern era; either is enough (docs/protocol.md)."""
     if version_header in MODERN_VERSIONS:
         return True
     said = not isinstance(message, jsonrpc.RpcResponse) and "_meta" in message.params
@@ -204,7 +204,7 @@ def _name_of(message: jsonrpc.RpcRequest) -> str | None:
 
 
 def must_be_request(message: jsonrpc.RpcMessage) -> Rejection | None:
-    """A modern POST carries a request or a notification, never a response (T5)."""
+    """A modern POST carries a request or a notification, never a response."""
     if isinstance(message, jsonrpc.RpcResponse):
         return Rejection(
             status=400,

@@ -22,7 +22,7 @@ class Family(Enum):
 
 @attrs.frozen(kw_only=True)
 class Era:
-    """What one protocol revision has. Spec: reference table 1.1 and the changelogs of each revision."""
+    """What one protocol revision has. Spec: the schemas and the changelogs of each revision."""
 
     version: str
     family: Family = Family.LEGACY

@@ -18,7 +18,7 @@ from mcp_gateway.errors import MalformedMessage
 from mcp_gateway.values import JsonValue
 
 MAX_DEPTH: Final = 128
-"""Containers inside containers; deeper is refused (design section 8)."""
+"""Containers inside containers; deeper is refused (docs/architecture.md)."""
 MAX_PARSED_BYTES: Final = 1 << 20
 """Above this an answer is not parsed, only its structure is scanned: parsing is loop time."""
 

@@ -1,6 +1,6 @@
 """Which client requests exist in which protocol revision.
 
-Owns the table of reference 1.1 (``schema.ts`` of each revision). Deliberately
+Owns the table of methods (``schema.ts`` of each revision). Deliberately
 says nothing about what the gateway does with a method. Invariant: a method that
 is not in an era's row is unknown to its clients.
 """

@@ -3,7 +3,7 @@
 Owns the outline: the text with its long strings (base64, mostly) emptied. Deliberately
 edits nothing: places are the same in both, so edits made by the outline fit the text.
 Invariant: what a text up to ``json_text.MAX_PARSED_BYTES`` says is in its outline whole,
-and no outline is larger than that: parsing is loop time (design section 8).
+and no outline is larger than that: parsing is loop time (docs/architecture.md).
 """
 
 import re

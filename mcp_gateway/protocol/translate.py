@@ -5,7 +5,7 @@ error codes, the form of server-to-client questions. Deliberately knows no sessi
 and keeps no state. Invariant: whatever is not per hop keeps its bytes, and between
 equal eras with nothing to map the bytes go through.
 
-Spec: reference section 2; MCP 2026-07-28 basic/index (``_meta``), basic/patterns/mrtr, server/utilities/caching.
+Spec: docs/protocol.md; MCP 2026-07-28 basic/index (``_meta``), basic/patterns/mrtr, server/utilities/caching.
 """
 
 import re

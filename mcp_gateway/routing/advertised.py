@@ -18,7 +18,7 @@ from mcp_gateway.protocol.plain_text import cut, fits, plain
 from mcp_gateway.values import BackendKey, JsonObject, JsonValue
 
 MAX_INSTRUCTIONS: Final = 4096
-"""Bytes of generated instructions (design section 7)."""
+"""Bytes of generated instructions (docs/architecture.md)."""
 MAX_HINT: Final = 512
 """Bytes of a hint: a long one must not take the lines of others."""
 MAX_BYTES: Final = 64 * 2**10

@@ -3,7 +3,7 @@
 Owns the signature and what a session id says. Deliberately no store, no clock and
 no randomness: nonce and time come in as arguments. Invariant: a token of one
 purpose or gateway is never accepted as one of another, and only the exact
-characters that were sealed open again (design section 6, Session ids).
+characters that were sealed open again (docs/architecture.md).
 """
 
 import hmac
@@ -24,7 +24,7 @@ MAC_BYTES: Final = 16
 NONCE_BYTES: Final = 16
 DIGEST_BYTES: Final = 8
 MAX_ID_CHARS: Final = 256
-"""A session id is at most this long (design section 6)."""
+"""A session id is at most this long (docs/configuration.md)."""
 
 _FORMAT: Final = "1."
 _FROM_URL: Final = str.maketrans("-_", "+/", "+/")  # and "+" and "/", which base64url does not have, go

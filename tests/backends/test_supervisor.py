@@ -1,4 +1,4 @@
-"""The discovery loop on a virtual clock: every promise of design section 7."""
+"""The discovery loop on a virtual clock: every promise of docs/architecture.md."""
 
 import logging
 from collections.abc import Callable

@@ -35,7 +35,7 @@ async def parked(where: ScriptedGateway) -> JsonObject:
 async def test_the_retry_of_a_parked_call_is_served_and_no_other_request(autojump_clock: MockClock) -> None:
     async with scripted_gateway(asking()) as where:
         retry = await parked(where)
-        where.gateway.refusing = True
+        where.gateway.context.draining = True
         for params in (CALL, CALL | {"requestState": "of a server"}, CALL | {"requestState": 7}):
             refused = await where.modern("tools/call", params, capabilities=CAPABLE)
             assert (refused.status, refused.header(b"retry-after")) == (503, "1")
@@ -48,7 +48,7 @@ async def test_the_retry_of_a_parked_call_is_served_and_no_other_request(autojum
 async def test_a_used_state_is_refused_as_such(autojump_clock: MockClock) -> None:
     async with scripted_gateway(asking()) as where:
         retry = await parked(where)
-        where.gateway.refusing = True
+        where.gateway.context.draining = True
         unanswered = {key: value for key, value in retry.items() if key != "inputResponses"}
         again = await where.modern("tools/call", unanswered, capabilities=CAPABLE)
         assert again.result["resultType"] == "input_required"
@@ -92,7 +92,7 @@ async def test_requests_in_a_session_are_refused_with_200_and_pings_answered(
 ) -> None:
     async with scripted_gateway(ScriptedBackend()) as where:
         session = await where.session("2025-03-26" if over == "batch" else "2025-11-25")
-        where.gateway.refusing = True
+        where.gateway.context.draining = True
         bodies = [message("tools/call", CALL, 1), message("ping", None, 2), message("notifications/initialized")]
         if over == "batch":
             reply = await where.send("POST", headers=session.headers(), body=b"[%b]" % b",".join(bodies))
@@ -107,7 +107,7 @@ async def test_requests_in_a_session_are_refused_with_200_and_pings_answered(
 async def test_no_session_and_no_stream_begins(autojump_clock: MockClock) -> None:
     async with scripted_gateway(ScriptedBackend()) as where:
         session = await where.session()
-        where.gateway.refusing = True
+        where.gateway.context.draining = True
         hello = message("initialize", {"protocolVersion": "2025-11-25"}, "hello")
         replies: list[RecordedReply] = [
             await where.send("POST", body=hello),
@@ -127,7 +127,7 @@ async def test_an_old_client_cannot_begin_anew(autojump_clock: MockClock) -> Non
         stream = where.begin("GET", path="/sse")
         await stream.until(lambda: stream.events)
         path, _, query = stream.events[0].data.decode().partition("?")
-        where.gateway.refusing = True
+        where.gateway.context.draining = True
         hello = message("initialize", {"protocolVersion": "2025-11-25"}, 1)
         assert (await where.send("POST", path=path, query=query, body=hello)).status == 202
         await stream.until(lambda: stream.messages)

@@ -114,7 +114,7 @@ def headers_of(plan: Dice, session_id: str, body: bytes) -> dict[str, str]:
 async def one_after_the_other(where: ScriptedGateway, plan: Dice) -> None:
     session = await where.session("2025-03-26" if plan.below(2) else "2025-11-25", roots={}, elicitation={})
     for _ in range(REQUESTS):
-        where.gateway.refusing = plan.below(12) == 11
+        where.gateway.context.draining = plan.below(12) == 11
         try:
             body = body_of(plan)
             headers = headers_of(plan, session.id, body)

@@ -212,6 +212,7 @@ def test_of_libraries_only_what_needs_a_human_is_written() -> None:
 
 
 def test_a_gateway_may_be_spoken_of_more_or_less_than_the_rest() -> None:
+    request_id.set("")
     stream = io.StringIO()
     with setup("text", "info", stream) as drain:
         drain.distinguish({"loud": "debug", "quiet": "error"}, {"behind-loud": "debug", "behind-quiet": "error"})

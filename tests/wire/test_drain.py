@@ -1,4 +1,4 @@
-"""The end of the program, phase by phase, as a process manager and the clients see it (design 3.4)."""
+"""The end of the program, phase by phase, as a process manager and the clients see it (docs/operations.md)."""
 
 import os
 import signal

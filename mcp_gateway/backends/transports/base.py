@@ -20,7 +20,7 @@ from mcp_gateway.protocol.eras import Era, Family
 from mcp_gateway.values import Header, JsonObject, JsonValue, Params
 
 GOODBYE_S: Final = 2.0
-"""The longest a cancellation notice may keep a cancelled call alive (design section 8)."""
+"""The longest a cancellation notice may keep a cancelled call alive (docs/architecture.md)."""
 
 
 Respond: TypeAlias = Callable[[bytes], Awaitable[None]]

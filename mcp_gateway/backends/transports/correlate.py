@@ -29,7 +29,7 @@ class Correlator(Generic[T]):
     """The most exchanges that may wait at once."""
     limit_name: str = "limits.concurrency"
     late: int = attrs.field(default=0, init=False)
-    """Answers and progress for an id that is unknown, already answered, or was left (design section 8)."""
+    """Answers and progress for an id that is unknown, already answered, or was left (docs/architecture.md)."""
     _next: int = attrs.field(default=1, init=False)  # never 0: a conformance check takes it for missing
     _pending: dict[int, T] = attrs.field(factory=dict, init=False, repr=False)
 

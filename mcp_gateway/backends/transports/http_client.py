@@ -30,11 +30,11 @@ from mcp_gateway.values import BackendKey, Header
 logger = logging.getLogger(__name__)
 
 CONTROL_PLACES: Final = 4
-"""Connections for control messages, outside ``concurrency`` (design section 8)."""
+"""Connections for control messages, outside ``concurrency`` (docs/architecture.md)."""
 STREAM_PLACES: Final = 1000
 """Listen streams, one per upstream session at most (``limits.upstreamSessions``)."""
 IDLE_S: Final = 4.0
-"""Node and uvicorn close an idle connection after 5 s (design section 7)."""
+"""Node and uvicorn close an idle connection after 5 s (docs/architecture.md)."""
 KEEP_ALIVE_MARGIN_S: Final = 1.0
 ENDING_MAX: Final = 8
 """Connections kept whose event stream's answer was read, but not yet its end."""

@@ -3,7 +3,7 @@
 Owns the paths, the two health pages, preflights and the settings that all connections share.
 Deliberately no sockets. Invariant: a path is compared as it came, so that a proxy in front and
 this listener cannot read it in two ways; only a virtual server's name is decoded.
-Spec: design section 5; RFC 9110 9.3.7 (OPTIONS), 15.5.6 (Allow).
+Spec: docs/operations.md; RFC 9110 9.3.7 (OPTIONS), 15.5.6 (Allow).
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ class Service:
     loopback: bool = True
     """Every address of the listener is a loopback address."""
     draining: Callable[[], bool] = lambda: False
-    """While True, answers say ``Connection: close``, so that clients go elsewhere (design 3.4)."""
+    """While True, answers say ``Connection: close``, so that clients go elsewhere (docs/operations.md)."""
     timings: Timings = Timings()
 
     def request(self, head: Head, *, peer: str, scheme: str) -> Request:

@@ -10,6 +10,7 @@ outer scope through (docs/invariants.md, 1).
 Spec: docs/architecture.md, "The road of a call".
 """
 
+from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -122,26 +123,30 @@ class Call(ClientRequest):
 
     # --- run ---
 
-    async def serve(self, scope: trio.CancelScope) -> Outcome:
+    def serve(self, scope: trio.CancelScope) -> Awaitable[Outcome]:
         """Carry it to its backend; see ``ClientRequest.serve``."""
         calls, key = self.calls, self.target.backend
         calls.in_flight.enter(self)
-        try:
-            backend = calls.fleet.get(key)
-            if backend is None:
-                raise BackendGone(backend=key, executed=Executed.NO, why="it is not configured any more")
-            timeouts = backend.spec.timeouts
-            if self.awaits_task:  # it blocks for as long as the task runs
-                timeouts = attrs.evolve(timeouts, call_s=timeouts.max_s)
-            self.deadline = Deadline(timeouts, started_at=self.began_at)
-            if self.client.session is None and self.method in translate.INTERIM and self._may_be_suspended:
-                return await calls.suspended.serve(self, scope, backend)
-            return await self.carry(scope, backend)
-        except GatewayError as error:
-            calls.log.failed(error, key)
-            return failed(self.message.id_raw, error, key)
-        finally:
-            calls.in_flight.leave(self)
+        backend = calls.fleet.get(key)
+        if backend is None:
+            raise BackendGone(backend=key, executed=Executed.NO, why="it is not configured any more")
+        timeouts = backend.spec.timeouts
+        if self.awaits_task:  # it blocks for as long as the task runs
+            timeouts = attrs.evolve(timeouts, call_s=timeouts.max_s)
+        self.deadline = Deadline(timeouts, started_at=self.began_at)
+        if self.client.session is None and self.method in translate.INTERIM and self._may_be_suspended:
+            return calls.suspended.serve(self, scope, backend)
+        return self.carry(scope, backend)
+
+    def failed_by(self, error: GatewayError) -> Outcome:
+        """See ``ClientRequest``."""
+        self.calls.log.failed(error, self.target.backend)
+        return failed(self.message.id_raw, error, self.target.backend)
+
+    def over(self) -> None:
+        """See ``ClientRequest``."""
+        self.calls.in_flight.leave(self)
+        super().over()
 
     async def carry(self, scope: trio.CancelScope, backend: Backend) -> Outcome:
         """Under its deadline, for as long as the backend is there."""

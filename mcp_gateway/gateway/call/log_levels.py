@@ -5,7 +5,7 @@ Owns the translation of "this request wants logs from level X on" into
 (whoever hears does). Invariant: a link that several callers share is only ever made
 more talkative, so nobody loses what another asked for.
 
-Spec: MCP 2025-11-25 server/utilities/logging; reference section 2, row "log level".
+Spec: MCP 2025-11-25 server/utilities/logging; docs/protocol.md.
 """
 
 import logging

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from mcp_gateway.errors import CallCancelled, Executed
+from mcp_gateway.errors import CallCancelled, Executed, GatewayError
 from mcp_gateway.gateway.call.client import Client
 from mcp_gateway.gateway.call.deadline import Cause
 from mcp_gateway.gateway.call.outcome import Outcome, failed
@@ -86,15 +86,25 @@ class ClientRequest(ABC):
             scope.cancel(reason=self.cause.value)
         try:
             self.outcome = await self.serve(scope)
+        except GatewayError as error:
+            self.outcome = self.failed_by(error)
         finally:
-            self._scope = None
-            if session is not None:
-                del session.calls[request_id]
-                session.touch()
+            self.over()
 
     @abstractmethod
-    async def serve(self, scope: trio.CancelScope) -> Outcome:
-        """Find the outcome."""
+    def serve(self, scope: trio.CancelScope) -> Awaitable[Outcome]:
+        """Find the outcome; or raise the gateway's error that it is."""
+
+    def failed_by(self, error: GatewayError) -> Outcome:
+        """The outcome that an error of the gateway's is."""
+        return failed(self.message.id_raw, error, None)
+
+    def over(self) -> None:
+        """It has run: it leaves its session's book, and touches its scope no more."""
+        session, self._scope = self.asked.client.session, None
+        if session is not None:
+            del session.calls[self.asked.message.id]
+            session.touch()
 
     def cut(self, cause: Cause) -> None:
         """End it for ``cause``; later causes change nothing, nor does any once it has its outcome."""
@@ -194,6 +204,6 @@ class OwnRequest(ClientRequest):
 
     work: "Callable[[ClientRequest], Awaitable[Outcome]]"
 
-    async def serve(self, scope: trio.CancelScope) -> Outcome:
+    def serve(self, scope: trio.CancelScope) -> Awaitable[Outcome]:
         """Wait for it; whoever works holds the deadlines."""
-        return await self.work(self)
+        return self.work(self)

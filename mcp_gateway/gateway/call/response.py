@@ -3,7 +3,7 @@
 Owns the choice between a JSON answer and an SSE stream, the order of what is
 sent and the keep-alive of a quiet stream. Deliberately decides nothing about the
 call. Invariant: ``finish`` or ``abandon`` takes effect once; nothing follows it
-(design, invariant 1).
+(docs/invariants.md, 1).
 
 Spec: docs/architecture.md, "What a client hears"; MCP 2025-11-25 and 2026-07-28 basic/transports.
 """

@@ -27,7 +27,7 @@ from mcp_gateway.errors import GatewayError, Overload
 from mcp_gateway.gateway.address_book import Address, AddressBook, InputResponses, Message
 from mcp_gateway.gateway.call.call import Call
 from mcp_gateway.gateway.call.deadline import Cause, Deadline
-from mcp_gateway.gateway.call.outcome import Outcome, failed, refused
+from mcp_gateway.gateway.call.outcome import Outcome, refused
 from mcp_gateway.gateway.call.translation import stamped
 from mcp_gateway.gateway.inbound import CANCELLED, refuse, say
 from mcp_gateway.gateway.server_requests import CAPABILITY, allowed
@@ -115,8 +115,7 @@ class SuspendedCall(Call):
                     scope.cancel(reason=self.cause.value)
                 self.outcome = await self.carry(scope, self.backend)
         except GatewayError as error:
-            self.calls.log.failed(error, self.backend.key)
-            self.outcome = failed(self.message.id_raw, error, self.backend.key)
+            self.outcome = self.failed_by(error)
         finally:
             self._scope = None
             if self.outcome is None and not scope.cancelled_caught:  # the backend ends its calls

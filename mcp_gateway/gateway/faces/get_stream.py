@@ -38,7 +38,7 @@ class GetStreams:
         last = b", ".join(request.all(b"last-event-id"))  # several name no event
         if last and session.era.resumable:
             return self._resumed(reply, session, last.decode("latin-1"))
-        if self.context.draining():  # but a client that lost its connection may still fetch what its call says
+        if self.context.draining:  # but a client that lost its connection may still fetch what its call says
             return turn_away(reply)
         log = session.replay.open(standalone=True) if session.era.resumable else None
         return GetStream(context=self.context, reply=reply, session=session, log=log)

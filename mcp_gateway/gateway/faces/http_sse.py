@@ -163,7 +163,7 @@ class HttpSse:
         return whole_json(reply, 405, b'{"error":"method not allowed"}', (b"allow", allow))
 
     def _open(self, request: Request, reply: Reply, place: Place) -> Job:
-        if self.context.draining():
+        if self.context.draining:
             return turn_away(reply)
         try:
             session_id, session = self.context.sessions.mint(
@@ -195,7 +195,7 @@ class HttpSse:
             return self.face.prepare(stream.session, message, place, reply, Accepts(), request.headers)
         if stream.pending >= MAX_PENDING:
             return refuse(reply, refusal(503, f"more than {MAX_PENDING} requests at once"), RETRY_SOON)
-        if message.method == "initialize" and not self.context.draining():
+        if message.method == "initialize" and not self.context.draining:
             stream.begin(partial(self._initialize, stream, place, message))
         else:
             session, answers, headers = stream.session, stream.answers, request.headers

@@ -67,7 +67,7 @@ class LegacyFace:
         if message.id in session.calls:
             text = f"request id {message.id!r} is in flight already: ids must be unique within a session"
             return self.requests.answered(asked, refused(message.id_raw, session.era, INVALID_REQUEST, text))
-        if self.context.draining() and message.method != "ping":
+        if self.context.draining and message.method != "ping":
             return self.requests.answered(asked, failed(message.id_raw, Draining(), None))
         return self.requests.prepare(asked)
 

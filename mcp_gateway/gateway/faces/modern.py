@@ -65,7 +65,7 @@ class ModernFace:
             return refuse(reply, valid)
         client = _client(valid, place.realm, request.principal)
         suspended = self.context.calls.suspended
-        if self.context.draining() and not suspended.knows(message.params.get("requestState"), place.realm):
+        if self.context.draining and not suspended.knows(message.params.get("requestState"), place.realm):
             log.answered(message.method, "draining", began_at, era=valid.era)
             return turn_away(reply, message.id_raw)
         asked = Asked(

@@ -2,7 +2,7 @@
 
 Owns the results; pure but for the signature of cursors. Deliberately forwards
 nothing. Invariant: a list is answered from the route table alone and never waits
-for a backend (design section 7).
+for a backend (docs/architecture.md).
 """
 
 from typing import Final
