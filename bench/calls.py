@@ -134,7 +134,7 @@ async def _measure(
     run: Run, them: Sequence[Standing], work: Work, connections: int, rate: float = 0.0
 ) -> tuple[list[tuple[object, ...]], list[Side]]:
     sides = _sides(them, work)
-    rounds, seconds = run.times(15, 3), run.pick(0.4, 0.15)
+    rounds, seconds = run.times(11, 3), run.pick(0.3, 0.15)
     await interleaved(sides, rounds=rounds, seconds=seconds, connections=connections, rate=rate)
     rows = [
         (f"{each.pair[0]} → {each.pair[1]}", each.rival.name, *side.cells())
