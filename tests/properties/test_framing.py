@@ -61,6 +61,8 @@ def theirs(pieces: Sequence[bytes]) -> tuple[list[Request], bool]:
                 elif isinstance(happened, h11.EndOfMessage):
                     assert request is not None
                     found.append((request.method, request.target, body))
+                    if request.method == b"CONNECT":  # a tunnel would begin; we know no such method
+                        return found, False
                     connection.send(h11.Response(status_code=204, headers=[]))
                     connection.send(h11.EndOfMessage())
                     if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:

@@ -60,6 +60,10 @@ def remains(parent: int) -> list[int]:
     return [process.pid for process in leftovers.processes() if process.parent == parent and process.zombie]
 
 
+STATUS_S = 2.0
+"""Within so long status says what the gateway has seen."""
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
     with trio.fail_after(load.stretched(PATIENCE_S)):
         while not condition():  # noqa: ASYNC110  # what other processes do gives no event
@@ -88,7 +92,9 @@ async def test_orphans_of_stdio_servers_are_reaped_and_their_own_exits_are_known
             answer = await client.call("it_exit")
             assert "its process exited with code 7" in answer["error"]["message"]
         async with connect2025(f"{running.admin_url}/status") as admin:
-            assert b"its process exited with code 7" in (await admin.http("GET")).raw
+            with trio.fail_after(load.stretched(STATUS_S)):
+                while b"its process exited with code 7" not in (await admin.http("GET")).raw:
+                    await trio.sleep(0.02)
 
 
 def test_a_usual_process_inherits_nothing() -> None:
