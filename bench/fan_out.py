@@ -26,6 +26,7 @@ from bench.sessions import result_of
 WELL: Final = 18
 SLOW_S: Final = 1.0
 STEP_S: Final = 10.0
+END_S: Final = 2.0
 HEAD: Final = (
     "who",
     "backends",
@@ -104,10 +105,12 @@ async def _both(served: Served, hanging: int, count: int) -> tuple[Seen, Seen]:
     return well, sick
 
 
-def _end_of(served: Served | None) -> str:
+async def _end_of(served: Served | None) -> str:
     """What became of the process."""
-    code = served.process.poll() if served and served.process else None
-    return "" if code is None else f"; its process ended with {code}"
+    if served is not None and served.process is not None:
+        with trio.move_on_after(END_S):
+            return f"; its process ended with {await served.process.wait()}"
+    return ""
 
 
 async def main(run: Run) -> int:
@@ -129,7 +132,7 @@ async def main(run: Run) -> int:
             except (RuntimeError, OSError, KeyError, StopIteration, trio.TooSlowError) as error:
                 if rival.name == OURS:
                     raise
-                notes.append(f"{rival.name}: {error!r}{_end_of(served)}")
+                notes.append(f"{rival.name}: {error!r}{await _end_of(served)}")
                 rows.append((rival.name, "-", "-", *(math.nan,) * 7))
                 continue
         for state, seen in zip(("one slow", "one slow, one hangs"), both, strict=True):
