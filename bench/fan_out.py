@@ -19,14 +19,13 @@ from bench.calls import CALL, OURS
 from bench.client import Client, Reply, Wire
 from bench.figures import percentile
 from bench.page import Run
-from bench.processes import Served, backends
+from bench.processes import Served, backends, end_of
 from bench.rivals import present
 from bench.sessions import result_of
 
 WELL: Final = 18
 SLOW_S: Final = 1.0
 STEP_S: Final = 10.0
-END_S: Final = 2.0
 HEAD: Final = (
     "who",
     "backends",
@@ -105,14 +104,6 @@ async def _both(served: Served, hanging: int, count: int) -> tuple[Seen, Seen]:
     return well, sick
 
 
-async def _end_of(served: Served | None) -> str:
-    """What became of the process."""
-    if served is not None and served.process is not None:
-        with trio.move_on_after(END_S):
-            return f"; its process ended with {await served.process.wait()}"
-    return ""
-
-
 async def main(run: Run) -> int:
     """20 backends, one slow by a second and one that begins to hang: set-up, list and a call of a well one."""
     rows, notes = list[Sequence[object]](), list[str]()
@@ -132,7 +123,7 @@ async def main(run: Run) -> int:
             except (RuntimeError, OSError, KeyError, StopIteration, trio.TooSlowError) as error:
                 if rival.name == OURS:
                     raise
-                notes.append(f"{rival.name}: {error!r}{await _end_of(served)}")
+                notes.append(f"{rival.name}: {error!r}{await end_of(served)}")
                 rows.append((rival.name, "-", "-", *(math.nan,) * 7))
                 continue
         for state, seen in zip(("one slow", "one slow, one hangs"), both, strict=True):

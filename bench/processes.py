@@ -28,6 +28,8 @@ from bench import messages
 ROOT: Final = Path(__file__).parents[1]
 READY_S: Final = 30.0
 STOP_S: Final = 8.0
+END_S: Final = 2.0
+"""To see that a process has ended, after it has hung up."""
 POLL_S: Final = 0.01
 _SERVING: Final = re.compile(rb"serving.*?public=(\S+).*?admin=(\S+)")
 _JSON: Final = b"Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\r\n"
@@ -248,6 +250,14 @@ async def running(command: Sequence[str], port: int) -> AsyncIterator[Served]:
     finally:
         with trio.move_on_after(STOP_S, shield=True):
             await _stop(process)
+
+
+async def end_of(served: Served | None) -> str:
+    """What became of the process."""
+    if served is not None and served.process is not None:
+        with trio.move_on_after(END_S):
+            return f"; its process ended with {await served.process.wait()}"
+    return ""
 
 
 async def said(command: Sequence[str]) -> str:

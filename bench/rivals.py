@@ -101,7 +101,8 @@ async def _envoy(urls: Sequence[str], era: str) -> AsyncIterator[Served]:
         "clusters": [_cluster(f"b{number}", url) for number, url in enumerate(urls)],
     }
     config = json.dumps({"static_resources": resources})
-    words = ["--concurrency", "1", "--log-level", "error", "--use-dynamic-base-id", "--config-yaml", config]
+    # With hot restart it ends with the thread that started it, and those of Trio end when they are idle.
+    words = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "--config-yaml", config]
     async with running([str(_found("envoy")), *words], port) as served:
         yield served
 

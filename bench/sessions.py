@@ -17,7 +17,7 @@ from bench.calls import CALL, OURS
 from bench.client import Client, Reply, Wire
 from bench.figures import median, percentile
 from bench.page import Run
-from bench.processes import Served, backends
+from bench.processes import Served, backends, end_of
 from bench.rivals import Rival, present
 
 TOGETHER: Final = 4
@@ -75,18 +75,30 @@ async def setting_up(run: Run) -> int:
         urls = (await stack.enter_async_context(backends("2025"))).urls()
         them = [(rival, await stack.enter_async_context(rival.start(urls, "2025"))) for rival in present()]
         taken: dict[str, list[tuple[float, float, float]]] = {rival.name: [] for rival, _ in them}
+        failed: dict[str, str] = {}
         for number in range(rounds):
             for rival, served in them if number % 2 else reversed(them):
-                cpu_ms, lags = await _coming(served, TOGETHER if rival.slow else count)
-                taken[rival.name].append((cpu_ms, percentile(lags, 0.5), percentile(lags, 0.99)))
+                if rival.name in failed:
+                    continue
+                try:
+                    cpu_ms, lags = await _coming(served, TOGETHER if rival.slow else count)
+                except* (OSError, RuntimeError, trio.TooSlowError) as group:
+                    if rival.name == OURS:
+                        raise
+                    failed[rival.name] = f"{rival.name}: {group.exceptions[0]!r}{await end_of(served)}"
+                else:
+                    taken[rival.name].append((cpu_ms, percentile(lags, 0.5), percentile(lags, 0.99)))
     rows: list[Sequence[object]] = []
     for rival, served in them:
         mine, its = taken[rival.name], taken.get("nginx", [])
+        if rival.name in failed:
+            rows.append((rival.name, *(math.nan,) * 4))
+            continue
         ratio = median([a[0] / b[0] for a, b in zip(mine, its, strict=True)]) if its and served.pid else math.nan
         cpu = median([each[0] for each in mine]) if served.pid else math.nan
         rows.append((rival.name, cpu, ratio, median([each[1] for each in mine]), median([each[2] for each in mine])))
     head = ("who", "CPU ms", "x nginx", "p50 ms", "p99 ms")
-    run.show("Session set-up: initialize, initialized, first call", head, rows)
+    run.show("Session set-up: initialize, initialized, first call", head, rows, *failed.values())
     return 0
 
 
