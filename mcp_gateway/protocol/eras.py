@@ -56,12 +56,10 @@ class Era:
     caching_hints: bool = False
     """ttlMs, cacheScope and resultType exist (2026-07-28)."""
 
-    modern: bool = attrs.field(init=False)
+    modern: bool = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.family is Family.MODERN, takes_self=True)
+    )
     """Whether it is of the family without sessions and handshake."""
-
-    @modern.default
-    def _is_modern(self) -> bool:
-        return self.family is Family.MODERN
 
 
 V2024_11_05: Final = Era(

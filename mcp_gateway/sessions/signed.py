@@ -127,12 +127,10 @@ class SessionId:
     owner: str = ""
     """The process that holds what belongs to it, ASCII; "" for none: it can live anywhere."""
 
-    key: str = attrs.field(init=False, repr=False)
+    key: str = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: self.nonce.hex(), takes_self=True)
+    )
     """What the session is called inside the gateway; it does not lead to the id."""
-
-    @key.default
-    def _key_of_nonce(self) -> str:
-        return self.nonce.hex()
 
     def encode(self, signer: Signer) -> str:
         """The id as it goes over the wire: visible ASCII, at most ``MAX_ID_CHARS``.

@@ -106,6 +106,10 @@ class Call(ClientRequest):
     suspended: "SuspendedCall | None" = attrs.field(default=None, init=False)
     """The call that this request waits for, if it may outlive it."""
 
+    def destination(self) -> Target:
+        """See ``ClientRequest``."""
+        return self.target
+
     @property
     def method(self) -> str:
         """What the client asked for."""

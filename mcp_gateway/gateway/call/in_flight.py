@@ -56,7 +56,7 @@ class InFlight:
 
     def by_server(self) -> Mapping[str, int]:
         """How many wait for each server."""
-        return Counter(request.target.backend for request in self.requests if request.target is not None)
+        return Counter(target.backend for target in (one.destination() for one in self.requests) if target is not None)
 
     def cut_all(self, cause: Cause) -> int:
         """Cut whatever runs; return how many that were."""

@@ -48,8 +48,6 @@ class ClientRequest(ABC):
 
     asked: Asked
     calls: "Calls"
-    target: Target | None = None
-    """What it is for; None: for the gateway itself."""
     outcome: Outcome | None = None
     cause: Cause | None = None
     """Why it was cut; None: it was not, or its deadline did it."""
@@ -95,6 +93,10 @@ class ClientRequest(ABC):
     def serve(self, scope: trio.CancelScope) -> Awaitable[Outcome]:
         """Find the outcome; or raise the gateway's error that it is."""
 
+    def destination(self) -> Target | None:
+        """What it is for; None: for the gateway itself."""
+        return None
+
     def failed_by(self, error: GatewayError) -> Outcome:
         """The outcome that an error of the gateway's is."""
         return failed(self.message.id_raw, error, None)
@@ -135,7 +137,7 @@ class ClientRequest(ABC):
             self.began_at,
             era=client.era,
             session=session.tag if session is not None else "",
-            target=self.target,
+            target=self.destination(),
             size=len(outcome.body),
         )
         if cut and self.cause is Cause.MESSAGE and session is not None:
@@ -191,7 +193,11 @@ class ClientRequest(ABC):
 class AnsweredRequest(ClientRequest):
     """A request whose outcome was known at once."""
 
-    outcome: Outcome | None
+    target: Target | None = None
+
+    def destination(self) -> Target | None:
+        """See ``ClientRequest``."""
+        return self.target
 
     async def serve(self, scope: trio.CancelScope) -> Outcome:
         """There is nothing to wait for."""
@@ -203,6 +209,11 @@ class OwnRequest(ClientRequest):
     """A request for the gateway itself, whose answer has to be waited for."""
 
     work: "Callable[[ClientRequest], Awaitable[Outcome]]"
+    target: Target | None = None
+
+    def destination(self) -> Target | None:
+        """See ``ClientRequest``."""
+        return self.target
 
     def serve(self, scope: trio.CancelScope) -> Awaitable[Outcome]:
         """Wait for it; whoever works holds the deadlines."""

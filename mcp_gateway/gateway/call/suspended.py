@@ -295,6 +295,7 @@ class SuspendedCalls:
             if call is not None and not settled:
                 self.forget(call)
                 call.cut(request.cause or Cause.DISCONNECT)
+        assert call is not None  # or nothing could have been waited for
         if outcome is not None:
             self.forget(call)
             return outcome
