@@ -4,83 +4,28 @@ A later ``tools/call`` of a session: its link is open, its connection kept. Coun
 last byte of the answer, in the task of the client's connection.
 """
 
-import inspect
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 from typing import Final
 
-import attrs
 import pytest
 import trio
 
-import mcp_gateway
 from mcp_gateway.gateway.call.call import Call
 from tests.support.gateway import Running, running_gateway
 from tests.support.http_links import legacy
 from tests.support.peers import ROOT
 from tests.support.raw_client import Client2025
 from tests.support.raw_http import RawConnection, RawRequest, result, serve_raw
+from tests.support.road import watched
 
 pytestmark = pytest.mark.wire
 
-PACKAGE: Final = Path(mcp_gateway.__file__).parent
 PAGE: Final = ROOT / "docs" / "architecture.md"
 MOST_MODULES: Final = 41
 """What it is now; it goes down, not up."""
 WAITS_DEEP: Final = 13
 """Own coroutines nested at the wait for the backend."""
 REGISTRIES: Final = 3
-
-
-@attrs.define(eq=False)
-class Road:
-    """What a connection's task has entered since it admitted a request."""
-
-    modules: dict[str, None] = attrs.field(factory=dict)
-    """In the order of their first entry."""
-    deepest: int = 0
-    functions: int = 0
-    _task: trio.lowlevel.Task | None = None
-
-    def note(self, frame: FrameType, event: str, argument: object) -> None:
-        if event != "call":
-            return
-        name = frame.f_code.co_name
-        if name == "admit" and self._task is None and _own(frame):
-            self._task = trio.lowlevel.current_task()
-        if self._task is None:
-            return
-        if _own(frame) and trio.lowlevel.current_task() is self._task:
-            self.modules[str(Path(frame.f_code.co_filename).relative_to(PACKAGE))] = None
-            self.functions += 1
-        elif name == "wait_readable" and trio.lowlevel.current_task() is self._task:
-            self.deepest = max(self.deepest, _nested(frame))
-
-
-def _own(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(f"{PACKAGE}/")
-
-
-def _nested(frame: FrameType | None) -> int:
-    depth = 0
-    while frame is not None:
-        depth += _own(frame) and bool(frame.f_code.co_flags & inspect.CO_COROUTINE)
-        frame = frame.f_back
-    return depth
-
-
-@contextmanager
-def watched() -> Iterator[Road]:
-    road = Road()
-    sys.setprofile(road.note)
-    try:
-        yield road
-    finally:
-        sys.setprofile(None)
 
 
 async def answer(connection: RawConnection, request: RawRequest) -> None:
@@ -107,7 +52,7 @@ async def test_the_page_lists_what_a_plain_call_enters_in_its_order() -> None:
             await client.initialize()
             for _ in range(2):
                 await call(client)
-            with watched() as road:
+            with watched("admit") as road:
                 await call(client)
     assert list(road.modules) == on_the_page(), "\n".join(f"- `{module}`" for module in road.modules)
     assert len(road.modules) <= MOST_MODULES

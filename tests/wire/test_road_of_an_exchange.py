@@ -1,19 +1,13 @@
 """The road of one exchange below the gateway: the modules that a plain one enters, and how deep its wait is nested."""
 
-import inspect
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
-from types import FrameType
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-import mcp_gateway
 from mcp_gateway.backends.backend import Backend
 from mcp_gateway.backends.fleet import open_fleet
 from mcp_gateway.backends.transports.base import Outgoing
@@ -22,12 +16,12 @@ from mcp_gateway.values import BackendKey
 from tests.support.first_discovery import first_discovery
 from tests.support.http_links import legacy
 from tests.support.raw_http import RawConnection, RawRequest, result, serve_raw
+from tests.support.road import watched
 from tests.support.scripted_link import caller, deaf
 
 pytestmark = pytest.mark.wire
 
 KEY: Final = BackendKey("files")
-PACKAGE: Final = Path(mcp_gateway.__file__).parent
 ROAD: Final = {
     "backends/backend.py",
     "backends/transports/legacy_http.py",
@@ -38,45 +32,6 @@ ROAD: Final = {
 BESIDE: Final = {"protocol/jsonrpc.py", "protocol/json_text.py"}
 """What reads the answer, which is read once for everybody."""
 WAITS_DEEP: Final = 5
-
-
-@attrs.define(eq=False)
-class Road:
-    """What was entered between two moments."""
-
-    modules: set[str] = attrs.field(factory=set)
-    deepest: int = 0
-    """Own coroutines nested at a wait for a socket."""
-
-    def note(self, frame: FrameType, event: str, argument: object) -> None:
-        if event != "call":
-            return
-        if _own(frame):
-            self.modules.add(str(Path(frame.f_code.co_filename).relative_to(PACKAGE)))
-        elif frame.f_code.co_name == "wait_readable":
-            self.deepest = max(self.deepest, _nested(frame))
-
-
-def _own(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(f"{PACKAGE}/")
-
-
-def _nested(frame: FrameType | None) -> int:
-    depth = 0
-    while frame is not None:
-        depth += _own(frame) and bool(frame.f_code.co_flags & inspect.CO_COROUTINE)
-        frame = frame.f_back
-    return depth
-
-
-@contextmanager
-def watched() -> Iterator[Road]:
-    road = Road()
-    sys.setprofile(road.note)
-    try:
-        yield road
-    finally:
-        sys.setprofile(None)
 
 
 async def answer(connection: RawConnection, request: RawRequest) -> None:
@@ -104,9 +59,9 @@ async def backend_of() -> AsyncIterator[Backend]:
 async def test_a_plain_exchange_enters_five_modules_and_waits_five_coroutines_deep() -> None:
     async with backend_of() as backend:
         await backend.exchange(caller("a"), CALL, deaf)
-        with watched() as road:
+        with watched("exchange") as road:
             await backend.exchange(caller("a"), CALL, deaf)
-        assert road.modules - BESIDE == ROAD
+        assert set(road.modules) - BESIDE == ROAD
         assert 0 < road.deepest <= WAITS_DEEP
         assert (backend.in_flight, backend.queued) == (0, 0)
 
