@@ -17,7 +17,7 @@ An entrance does, per request, in this order (``dispatch`` is the gateway's)::
 and calls ``job.left()`` when the client leaves meanwhile.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -108,14 +108,6 @@ class Reply(Protocol):
 
     async def close(self) -> None:
         """End the stream."""
-        ...
-
-
-class Watched(Reply, Protocol):
-    """A reply that tells whoever writes on it that the client has left."""
-
-    def on_gone(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once when the client has left; at once if it already has."""
         ...
 
 

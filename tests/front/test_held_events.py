@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from mcp_gateway.gateway.entrance import Request, Watched
-from tests.support.front import open_front
+from mcp_gateway.gateway.entrance import Request
+from tests.support.front import Watched, open_front
 
 pytestmark = pytest.mark.wire
 

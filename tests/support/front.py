@@ -6,7 +6,7 @@ client's side: the tests decide what is sent when, and what stays unread.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import attrs
 import trio
@@ -20,10 +20,19 @@ from mcp_gateway.front.http1.listener import Http1Listener
 from mcp_gateway.front.http1.service import Service, Timings
 from mcp_gateway.front.http1.tls import Certificate
 from mcp_gateway.front.server import bind, serve
-from mcp_gateway.gateway.entrance import Job, Reply, Request, Watched
+from mcp_gateway.gateway.entrance import Job, Reply, Request
 from mcp_gateway.gateway.origin import Refusal, check
 from mcp_gateway.telemetry.metrics import Metrics
 from mcp_gateway.values import Header, JsonObject
+
+
+class Watched(Reply, Protocol):
+    """A reply that tells whoever writes on it that the client has left."""
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once when the client has left; at once if it already has."""
+        ...
+
 
 Dispatch: TypeAlias = Callable[[Request, Watched], Awaitable[None]]
 """What a test has its front do with a request."""

@@ -5,8 +5,8 @@ import pytest
 import trio
 
 from mcp_gateway.front.http1.service import Timings
-from mcp_gateway.gateway.entrance import Request, Watched
-from tests.support.front import JSON, Front, echo, open_front
+from mcp_gateway.gateway.entrance import Request
+from tests.support.front import JSON, Front, Watched, echo, open_front
 
 pytestmark = pytest.mark.wire
 

@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from mcp_gateway.front.http1.service import Timings
-from mcp_gateway.gateway.entrance import Job, Reply, Request, Watched
-from tests.support.front import JSON, Wire, echo, open_front
+from mcp_gateway.gateway.entrance import Job, Reply, Request
+from tests.support.front import JSON, Watched, Wire, echo, open_front
 
 pytestmark = pytest.mark.wire
 

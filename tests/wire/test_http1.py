@@ -9,9 +9,9 @@ import trio
 
 from mcp_gateway.front.http1.hang_ups import PolledHangUps
 from mcp_gateway.front.http1.service import Timings
-from mcp_gateway.gateway.entrance import Request, Watched
+from mcp_gateway.gateway.entrance import Request
 from tests.support.ambiguous import ambiguous
-from tests.support.front import JSON, Front, Wire, echo, open_front
+from tests.support.front import JSON, Front, Watched, Wire, echo, open_front
 
 pytestmark = pytest.mark.wire
 

@@ -8,9 +8,9 @@ import trio
 
 from mcp_gateway.front.http1.service import Timings
 from mcp_gateway.front.http1.tls import Certificate, CertificateError
-from mcp_gateway.gateway.entrance import Request, Watched
+from mcp_gateway.gateway.entrance import Request
 from tests.support.certificates import Authority
-from tests.support.front import JSON, Front, echo, open_front
+from tests.support.front import JSON, Front, Watched, echo, open_front
 
 pytestmark = pytest.mark.wire
 
