@@ -126,12 +126,6 @@ def _is_implementation(value: JsonObject) -> bool:
     )
 
 
-def only_value(headers: Sequence[Header], name: bytes) -> str | None:
-    """The one value of a header (its name in lower case); several are none."""
-    values = [value for key, value in headers if key == name]
-    return _plain(values[0]) if len(values) == 1 else None
-
-
 def _plain(value: bytes | None) -> str | None:
     return None if value is None else value.strip(b" \t").decode("latin-1")
 
