@@ -14,8 +14,14 @@ export BUILDAH_ISOLATION=chroot
 buildah=(buildah --storage-driver vfs --root "$cache/storage" --runroot "$work/run")
 running=()
 container=
+# A process and what it has started; ended from the leaves, because a parent that ends first leaves its children behind.
+end() {
+    local child
+    for child in $(ps -o pid= --ppid "$1"); do end "$child"; done
+    kill "$1" 2>/dev/null || true
+}
 finish() {
-    for process in "${running[@]}"; do kill "$process" 2>/dev/null && wait "$process" || true; done
+    for process in "${running[@]}"; do end "$process" && wait "$process" || true; done
     [ -z "$container" ] || "${buildah[@]}" rm "$container" >/dev/null || true
     rm -rf "$work"
 }
