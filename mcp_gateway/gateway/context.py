@@ -5,6 +5,8 @@ the program: only ``dispatch`` and the faces see it. Invariant: one gateway has 
 for as long as it runs.
 """
 
+from typing import Final
+
 import attrs
 
 from mcp_gateway.cell import Cell
@@ -18,7 +20,7 @@ from mcp_gateway.gateway.session_table import SessionTable
 from mcp_gateway.gateway.tasks import Tasks
 from mcp_gateway.routing.table import RouteTable
 
-_PLACES: int = 1024
+_PLACES: Final = 1024
 """Spellings of Host and path whose places are remembered."""
 
 

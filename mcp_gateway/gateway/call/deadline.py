@@ -8,6 +8,7 @@ Spec: docs/architecture.md, "Deadlines".
 """
 
 from enum import Enum
+from typing import Final
 
 import attrs
 import trio
@@ -16,7 +17,7 @@ from mcp_gateway.config.spec import Timeouts
 from mcp_gateway.errors import BackendRemoved, BackendTimeout, CallCancelled, Draining, Executed, GatewayError, Limit
 from mcp_gateway.values import BackendKey
 
-SOON_S = 0.05
+SOON_S: Final = 0.05
 """Progress that follows other progress so closely moves no deadline: a call's end may come that much early."""
 
 

@@ -8,6 +8,7 @@ Spec: MCP 2025-03-26 basic/index, Batching.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 import trio
@@ -23,7 +24,7 @@ from mcp_gateway.protocol import jsonrpc
 from mcp_gateway.protocol.wire_errors import INVALID_REQUEST
 from mcp_gateway.values import Header
 
-JSON_ONLY = Accepts(sse=False)
+JSON_ONLY: Final = Accepts(sse=False)
 """Only JSON answers fit into an array: what is said in between goes to the GET stream."""
 
 
