@@ -164,9 +164,7 @@ class Call(ClientRequest):
                 answer, era = await self._elsewhere(backend, upstream, answer)
             if era.modern and b'"input_required"' in answer.raw:
                 return await input_round.go_on(self, backend, era, answer)
-            if len(answer.raw) > LARGE_BYTES:
-                return await self.outcome_of(answer, era)
-            return self._outcome(answer, era)
+            return await self.outcome_of(answer, era)
         finally:
             backend.leave(self)
             self.deadline.scope = None
@@ -194,7 +192,7 @@ class Call(ClientRequest):
             BackendError: also for words of the backend that cannot be passed on.
             MalformedMessage: the client's own request cannot be passed on.
         """
-        upstream = backend.link_now(self.caller) or await backend.open_link(self.caller)
+        upstream = await backend.open_link(self.caller)
         return await self._ask(backend, upstream, extra), upstream.link.era
 
     async def _elsewhere(self, backend: Backend, upstream: Upstream, answer: Answer) -> tuple[Answer, Era]:
@@ -283,19 +281,11 @@ class Call(ClientRequest):
         """The client's form of the backend's final answer; a large one is reshaped in a thread."""
         if len(answer.raw) > LARGE_BYTES and (self.client.era is not era or self.target.uri_map):
             outcome = await trio.to_thread.run_sync(translation.outcome, self, answer, era, limiter=self.calls.threads)
-            self._note_task(answer, era)
-            return outcome
-        return self._outcome(answer, era)
-
-    def _outcome(self, answer: Answer, era: Era) -> Outcome:
-        outcome = translation.outcome(self, answer, era)
-        if self.tasks is not None:
-            self._note_task(answer, era)
-        return outcome
-
-    def _note_task(self, answer: Answer, era: Era) -> None:
+        else:
+            outcome = translation.outcome(self, answer, era)
         if self.tasks is not None and not answer.parts.is_error:
             self.tasks.saw(self.method, answer.parts.result, era)
+        return outcome
 
     # --- finish ---
 
@@ -311,12 +301,11 @@ class Call(ClientRequest):
 
     def ended(self) -> Outcome:
         """See ``ClientRequest``."""
-        if self.suspended is not None:  # which notes itself how it has ended
-            error = why_ended(self.cause, self.suspended.deadline, self.target.backend)
-            return failed(self.message.id_raw, error, self.target.backend)
-        error = why_ended(self.cause, self.deadline, self.target.backend)
-        backend = self.calls.fleet.get(self.target.backend)
-        closes = backend is not None and backend.hears_closing(self.caller)
-        self.calls.log.failed(error, self.target.backend)
-        self.calls.log.cut(self.cause, error, closes=closes)
-        return failed(self.message.id_raw, error, self.target.backend)
+        key, suspended = self.target.backend, self.suspended
+        error = why_ended(self.cause, self.deadline if suspended is None else suspended.deadline, key)
+        if suspended is None:  # a suspended call notes itself how it has ended
+            backend = self.calls.fleet.get(key)
+            closes = backend is not None and backend.hears_closing(self.caller)
+            self.calls.log.failed(error, key)
+            self.calls.log.cut(self.cause, error, closes=closes)
+        return failed(self.message.id_raw, error, key)

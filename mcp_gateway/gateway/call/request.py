@@ -128,7 +128,7 @@ class ClientRequest(ABC):
     async def finish(self) -> None:
         """See ``entrance.Job``."""
         cut = self.outcome is None
-        outcome = self.outcome if self.outcome is not None else self.settle()
+        outcome = self.settle()
         client = self.asked.client
         session = client.session
         self.calls.log.answered(

@@ -263,15 +263,12 @@ class SuspendedCalls:
         Raises:
             GatewayError: it could not begin.
         """
-        call: SuspendedCall | None = None
-        if "requestState" in request.message.params:
-            call = self._resumed(request)
-            if call is None and backend.era_for(request.caller).modern:
-                return await request.carry(scope, backend)
-            if call is None:
-                return refused(request.message.id_raw, request.client.era, INVALID_PARAMS, STATE_REFUSED)
-        elif backend.era_for(request.caller).modern:  # which asks in its answer
+        retried = "requestState" in request.message.params
+        call = self._resumed(request) if retried else None
+        if call is None and backend.era_for(request.caller).modern:  # which asks in its answer
             return await request.carry(scope, backend)
+        if call is None and retried:
+            return refused(request.message.id_raw, request.client.era, INVALID_PARAMS, STATE_REFUSED)
         return await self._waited(request, scope, backend, call)
 
     async def _waited(
@@ -282,12 +279,11 @@ class SuspendedCalls:
         try:
             if call is None:
                 backend.check_open()
-                call = await self._begun(request, backend)
+                request.suspended = call = await self._begun(request, backend)
             else:
-                responses = splice.value_at(request.message.raw, ("params", "inputResponses"))
                 request.suspended = call
+                responses = splice.value_at(request.message.raw, ("params", "inputResponses"))
                 await self.addresses.deliver(self._address(call), InputResponses(responses or b"{}"))
-            request.suspended = call
             request.deadline.scope, scope.deadline = None, math.inf  # from here on the call's own deadline counts
             outcome = await call.settled()
             settled = True
